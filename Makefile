@@ -1,0 +1,44 @@
+# `make test` is all that a fresh machine with Python and make needs; the environments are made on the first call.
+PYTHON ?= python3
+VENV := .venv
+NUMPY_VENV := .venv-numpy
+BIN := $(VENV)/bin
+METADATA := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: test test-numpy lint types format faults check clean
+
+test: $(VENV)/.installed          ## the whole test suite
+	$(BIN)/python -m pytest
+
+test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment without PyTorch
+	$(NUMPY_VENV)/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed here'"
+	$(NUMPY_VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed          ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed         ## static types
+	$(BIN)/mypy
+
+faults: $(VENV)/.installed        ## plant faults in a copy of the library and see the tests catch each of them
+	$(BIN)/python tests/plant_faults.py
+
+check: test lint types test-numpy ## everything that a commit must pass
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(NUMPY_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.installed: $(METADATA)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[torch,test,dev]'
+	touch $@
+
+$(NUMPY_VENV)/.installed: $(METADATA)
+	$(PYTHON) -m venv $(NUMPY_VENV)
+	$(NUMPY_VENV)/bin/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@

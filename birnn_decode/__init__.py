@@ -1,0 +1,26 @@
+"""Decoding with a forward and a backward sequence model: beam search both ways, rerank, and BSCD."""
+
+from birnn_decode.decode import beam_decode, bscd_decode, compare, rerank_decode, score_sentences
+from birnn_decode.objective import Objective
+from birnn_decode.result import DecodeResult, Hypothesis, StopReason
+from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer
+from birnn_decode.template import Template
+from birnn_decode.version import __version__
+
+__all__ = [
+    "DecodeResult",
+    "Hypothesis",
+    "Objective",
+    "PrefixScorer",
+    "Scorer",
+    "StepScorer",
+    "StopReason",
+    "Template",
+    "__version__",
+    "as_scorer",
+    "beam_decode",
+    "bscd_decode",
+    "compare",
+    "rerank_decode",
+    "score_sentences",
+]

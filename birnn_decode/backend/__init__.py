@@ -1,0 +1,118 @@
+"""The array operations that a search needs, once for NumPy and once for PyTorch.
+
+A private protocol and a small one: the search keeps its book-keeping (which prefix, which parent, which sum) in plain
+Python and hands only what has a vocabulary axis to a backend. The backend follows the first scores that a scorer
+returns: their library, their device, their dtype (half precision is computed in float32).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = Any
+"""An array of the backend's library."""
+
+
+class Normalised(NamedTuple):
+    """Scores as a backend likes to keep them: the log-probability of a token is ``scores - normaliser``."""
+
+    scores: Array  # [rows, vocab]
+    normaliser: list[float] | None  # [rows]; None: the scores are log-probabilities already
+    faulty: list[int]  # rows with NaN or +inf
+
+
+class Backend(Protocol):
+    """What a search needs of an array library. -inf is a real -inf and means impossible; nothing changes its input."""
+
+    def indices(self, values: Sequence[int]) -> Array:
+        """An int64 array [n] on the scores' device."""
+        ...
+
+    def array(self, values: Any) -> Array:
+        """An array of the scores' dtype and device, from lists or from another backend's array."""
+        ...
+
+    def normalise(self, scores: Array, normalized: bool) -> Normalised:
+        """Prepare a scorer's scores [rows, vocab]; a row that is all -inf stays so and is not faulty."""
+        ...
+
+    def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
+        """The rows (block, row) of several arrays [*, vocab], in this order: [rows, vocab]."""
+        ...
+
+    def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
+        """``scores[rows[i], tokens[i]]`` as numbers."""
+        ...
+
+    def max_over_beams(self, scores: Array, offsets: Sequence[Sequence[float]], weight: float) -> Array:
+        """``weight * max over beams of (scores + offsets)``: [problems * beams, vocab] to [problems, vocab]."""
+        ...
+
+    def masks(self, allowed: Sequence[frozenset[int] | None], banned: Sequence[int], vocab_size: int) -> Array:
+        """[problems, vocab]: 0 where a token is allowed, -inf elsewhere; None allows all but the banned."""
+        ...
+
+    def best(
+        self,
+        scores: Array,
+        offsets: Sequence[Sequence[float]],
+        weight: float,
+        steer: Array | None,
+        banned: Sequence[int],
+        k: int,
+    ) -> tuple[list[list[float]], list[list[int]]]:
+        """The k best of ``weight * scores + offsets + steer`` over all beams and tokens of each problem.
+
+        Args:
+            scores: [problems * beams, vocab].
+            offsets: [problems, beams]; -inf: no such beam.
+            weight: 0 drops the scores, -inf entries included.
+            steer: [problems, vocab], added for every beam.
+            banned: tokens never taken.
+            k: how many.
+
+        Returns:
+            values and flat indices ``beam * vocab + token``, each [problems, <= k], as `top_k` orders them.
+        """
+        ...
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        """Values and indices [rows, min(k, n)] of the largest of [rows, n].
+
+        Descending; equal values: the lower index first; the indices of a row are unique; -inf means dead.
+        """
+        ...
+
+
+def backend_for(scores: Array) -> Backend:
+    """The backend of a scorer's scores, by their type; imports no library that is not imported already.
+
+    Raises:
+        TypeError: they are neither a NumPy array nor a PyTorch tensor of floating-point numbers.
+    """
+    if isinstance(scores, np.ndarray) and np.issubdtype(scores.dtype, np.floating):
+        from birnn_decode.backend.numpy import NumpyBackend
+
+        return NumpyBackend(np.float32 if scores.dtype.itemsize < 4 else scores.dtype)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(scores, torch.Tensor) and scores.is_floating_point():
+        from birnn_decode.backend.torch import TorchBackend
+
+        return TorchBackend(scores.dtype if scores.dtype.itemsize >= 4 else torch.float32, scores.device)
+    kind = f"{type(scores).__module__}.{type(scores).__qualname__}"
+    dtype = getattr(scores, "dtype", None)
+    raise TypeError(
+        f"step returned scores of type {kind}{'' if dtype is None else f' ({dtype})'}; they must be a NumPy array or "
+        "a PyTorch tensor of floating-point numbers"
+    )
+
+
+def inference() -> contextlib.AbstractContextManager[Any]:
+    """No autograd graph inside, where PyTorch is in use at all."""
+    torch = sys.modules.get("torch")
+    return contextlib.nullcontext() if torch is None else torch.inference_mode()

@@ -1,0 +1,138 @@
+"""The backend for NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from birnn_decode.backend import Array, Normalised
+
+PASSES_UP_TO = 60  # k passes of argmax beat a partial sort up to here
+
+
+class NumpyBackend:
+    """See `birnn_decode.backend.Backend`.
+
+    Scores are kept as the scorer gave them, beside their log-normaliser: finding the k best of each row first and
+    normalising those alone saves a pass over everything.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike):
+        self.dtype = np.dtype(dtype)
+
+    def indices(self, values: Sequence[int]) -> Array:
+        return np.asarray(values, dtype=np.int64)
+
+    def array(self, values: Any) -> Array:
+        if hasattr(values, "cpu"):  # a PyTorch tensor, from the other direction's scorer
+            values = values.cpu().numpy()
+        return np.asarray(values, dtype=self.dtype)
+
+    def normalise(self, scores: Array, normalized: bool) -> Normalised:
+        scores = scores.astype(self.dtype, copy=False)
+        peak = scores.max(axis=-1)  # NaN wins a max, and so does +inf
+        faulty = np.flatnonzero(~(peak < np.inf)).tolist()
+        if normalized or faulty:
+            return Normalised(scores, None, faulty)
+        dead = np.isneginf(peak)
+        peak[dead] = 0
+        total = np.exp(scores - peak[:, None]).sum(axis=-1)
+        total[dead] = 1  # a row of -inf alone is left as it is
+        return Normalised(scores, (peak + np.log(total)).tolist(), faulty)
+
+    def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
+        block_of, row_of = np.asarray(rows, dtype=np.int64).T
+        if len(blocks) == 1:
+            return blocks[0][row_of]
+        gathered = np.empty((len(rows), blocks[0].shape[-1]), dtype=self.dtype)
+        for number, block in enumerate(blocks):
+            here = block_of == number
+            gathered[here] = block[row_of[here]]
+        return gathered
+
+    def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
+        picked: list[float] = scores[rows, tokens].tolist()
+        return picked
+
+    def max_over_beams(self, scores: Array, offsets: Sequence[Sequence[float]], weight: float) -> Array:
+        shift = self.array(offsets)
+        reach = (scores.reshape(*shift.shape, -1) + shift[..., None]).max(axis=1)
+        return reach if weight == 1 else reach * weight
+
+    def masks(self, allowed: Sequence[frozenset[int] | None], banned: Sequence[int], vocab_size: int) -> Array:
+        masks = np.zeros((len(allowed), vocab_size), dtype=self.dtype)
+        for mask, tokens in zip(masks, allowed, strict=True):
+            if tokens is None:
+                mask[list(banned)] = -np.inf
+            else:
+                mask[:] = -np.inf
+                mask[sorted(tokens)] = 0
+        return masks
+
+    def best(
+        self,
+        scores: Array,
+        offsets: Sequence[Sequence[float]],
+        weight: float,
+        steer: Array | None,
+        banned: Sequence[int],
+        k: int,
+    ) -> tuple[list[list[float]], list[list[int]]]:
+        shift = self.array(offsets)
+        problems, beams = shift.shape
+        vocab = scores.shape[-1]
+        if weight == 0:
+            total = np.zeros((problems, beams, vocab), dtype=self.dtype)
+        else:
+            total = np.multiply(scores, weight).reshape(problems, beams, vocab)
+        if steer is not None:
+            total += steer[:, None]
+        total[..., list(banned)] = -np.inf
+        values, tokens = _take_top_k(total.reshape(problems * beams, vocab), k)
+        values = (values.reshape(problems, beams, -1) + shift[..., None]).reshape(problems, -1)
+        flat = (tokens.reshape(problems, beams, -1) + np.arange(beams)[:, None] * vocab).reshape(problems, -1)
+        # Candidates stand in the order of their flat index where their values are equal, and the sort is stable.
+        order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
+        return np.take_along_axis(values, order, -1).tolist(), np.take_along_axis(flat, order, -1).tolist()
+
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        return _take_top_k(x.copy(), k)
+
+
+def _take_top_k(x: Array, k: int) -> tuple[Array, Array]:
+    """`NumpyBackend.top_k`, using ``x`` up."""
+    rows, n = x.shape
+    k = min(k, n)
+    if k > PASSES_UP_TO:
+        return _partial_sort(x, k)
+    values = np.full((rows, k), -np.inf, dtype=x.dtype)
+    index = np.zeros((rows, k), dtype=np.int64)
+    every = np.arange(rows)
+    for rank in range(k):
+        at = x.argmax(axis=1)  # the first of equal values
+        value = x[every, at]
+        values[:, rank] = value
+        index[:, rank] = at
+        if np.isneginf(value).all():
+            break
+        x[every, at] = -np.inf
+    for row in np.flatnonzero(np.isneginf(values).any(axis=1)):
+        # Fewer than k values are alive: the dead places take the lowest indices left, so that none stands twice.
+        alive = int((values[row] > -np.inf).sum())
+        taken = index[row, :alive]
+        index[row, alive:] = np.setdiff1d(np.arange(k), taken)[: k - alive]
+    return values, index
+
+
+def _partial_sort(x: Array, k: int) -> tuple[Array, Array]:
+    values = np.empty((len(x), k), dtype=x.dtype)
+    index = np.empty((len(x), k), dtype=np.int64)
+    for row, line in enumerate(x):
+        edge = np.partition(line, -k)[-k]
+        candidates = np.flatnonzero(line >= edge)
+        index[row] = candidates[np.argsort(-line[candidates], kind="stable")][:k]
+        values[row] = line[index[row]]
+    return values, index

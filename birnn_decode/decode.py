@@ -1,0 +1,579 @@
+"""The front door: from models, images and templates to a search, and from its outcome to results."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from birnn_decode import backend
+from birnn_decode.objective import Objective
+from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
+from birnn_decode.scorers import as_scorer, never_of
+from birnn_decode.search.bscd import Search, bscd
+from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists, read_to_the_end
+from birnn_decode.search.free import free_search
+from birnn_decode.search.problem import Direction, Problem, branching_depths
+from birnn_decode.search.sweep import Prior, open_templates, sweep
+from birnn_decode.search.tree import PrefixTree
+from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
+from birnn_decode.version import __version__
+
+Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
+
+FORWARD, BACKWARD = "forward", "backward"
+DEFAULT_MAX_LENGTH = 30
+
+
+def bscd_decode(
+    model_f: Any,
+    model_b: Any,
+    image: Any,
+    template: Templates = None,
+    *,
+    beam_size: int = 5,
+    max_rounds: int = 10,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+    prior: Any = None,
+    prior_weight: float = 1.0,
+    widths: Collection[int] | None = None,
+    min_length: int = 0,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Any:
+    """Search with both models: Beam-Search Coordinate Descent (Sun, Lee and Batra, CVPR 2017, Algorithm 1).
+
+    Args:
+        model_f: the forward model: a `Scorer`, or what `as_scorer` can wrap.
+        model_b: the backward model: a scorer that reads sentences right to left.
+        image: whatever the models' ``encode`` takes for one image; None for models without. A list is a batch.
+        template: text such as ``"a girl and _ _ _ a wind board"`` (see `Template`), a `Template`, or None for a whole
+            caption whose length the search finds. A list is a batch; a single one serves all images, and a single image
+            serves a list of templates.
+        beam_size: B, prefixes kept per position and hypotheses returned.
+        max_rounds: rounds of a left-to-right and a right-to-left sweep; 0 is `rerank_decode`.
+        objective: what a finished sentence is worth.
+        vocabulary: to read text templates and to write ``text``; taken from the forward (else the backward) model's
+            ``vocabulary`` if not given.
+        prior: log-probabilities, [vocab] or [positions, vocab] (sentence order, nats), that are subtracted where a
+            forward and a backward beam are joined. It steers the search and is no part of J. A token whose prior is
+            -inf is never chosen for a blank. None, the default, is the paper.
+        prior_weight: what the prior is multiplied with.
+        widths: whole captions only: the lengths to search, instead of those that the free searches find.
+        min_length: whole captions only: fewest words.
+        max_length: whole captions only: most words.
+
+    Returns:
+        a `DecodeResult`, or a list of them if ``image`` or ``template`` is a list: one per item, decoded as one batch.
+
+    Raises:
+        TypeError, ValueError: something given cannot be right; the message says what would be. Also ValueError where a
+            model returns NaN or +inf.
+    """
+    _check_count("max_rounds", max_rounds, least=0)
+    models = {FORWARD: model_f, BACKWARD: model_b}
+    lengths = _Lengths(widths, min_length, max_length)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
+    return call.answer(call.search_both("bscd", max_rounds, _checked_prior(prior, prior_weight, call)))
+
+
+def rerank_decode(
+    model_f: Any,
+    model_b: Any,
+    image: Any,
+    template: Templates = None,
+    *,
+    beam_size: int = 5,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+    widths: Collection[int] | None = None,
+    min_length: int = 0,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Any:
+    """The final beams of both unidirectional searches, reordered by J; arguments and results as `bscd_decode`'s."""
+    models = {FORWARD: model_f, BACKWARD: model_b}
+    lengths = _Lengths(widths, min_length, max_length)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
+    return call.answer(call.search_both("rerank", 0, None))
+
+
+def beam_decode(
+    model: Any,
+    image: Any,
+    template: Templates = None,
+    *,
+    direction: str,
+    rank: str = "blank",
+    beam_size: int = 5,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+    widths: Collection[int] | None = None,
+    min_length: int = 0,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Any:
+    """Classical beam search with one model: URNN-f and URNN-b.
+
+    Args:
+        model: the scorer that is searched.
+        image: as for `bscd_decode`.
+        template: as for `bscd_decode`.
+        direction: ``"forward"`` or ``"backward"``: which way ``model`` reads sentences.
+        rank: ``"blank"``: by the model's log-probability up to the last blank position in its reading order, before the
+            known words behind it are read (URNN-f, URNN-b as in the paper); ``"sentence"``: by its log-probability of
+            the whole sentence (URNN-f+end, URNN-b+end). A caption written freely is always ranked with its end.
+        beam_size: B.
+        objective: only its length rule is used, for widths that the search has to find.
+        vocabulary: as for `bscd_decode`.
+        widths: as for `bscd_decode`.
+        min_length: as for `bscd_decode`.
+        max_length: as for `bscd_decode`. If nothing finishes by then, unfinished hypotheses are returned, flagged.
+
+    Returns:
+        as `bscd_decode`; ``score`` is what the hypotheses are ranked by.
+    """
+    if direction not in (FORWARD, BACKWARD):
+        raise ValueError(f'direction={direction!r}: use "forward" or "backward", the way the model reads sentences')
+    if rank not in ("blank", "sentence"):
+        raise ValueError(f'rank={rank!r}: use "blank" or "sentence"')
+    lengths = _Lengths(widths, min_length, max_length)
+    call = _Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths)
+    return call.answer(call.search_one(direction, rank))
+
+
+def compare(
+    model_f: Any,
+    model_b: Any,
+    image: Any,
+    template: Templates = None,
+    *,
+    beam_size: int = 5,
+    max_rounds: int = 10,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+    prior: Any = None,
+    prior_weight: float = 1.0,
+    widths: Collection[int] | None = None,
+    min_length: int = 0,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Any:
+    """All methods on the same input; arguments as `bscd_decode`'s.
+
+    Returns:
+        method name (``urnn-f``, ``urnn-b``, ``urnn-f+end``, ``urnn-b+end``, ``rerank``, ``bscd``) to `DecodeResult`, or
+        a list of such dicts. Each method searches anew, so that its ``rows_evaluated`` is its own; the hypotheses of
+        all of them carry J and the terms of both models (whose rows are counted, too).
+    """
+    _check_count("max_rounds", max_rounds, least=0)
+    models = {FORWARD: model_f, BACKWARD: model_b}
+    lengths = _Lengths(widths, min_length, max_length)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
+    checked_prior = _checked_prior(prior, prior_weight, call)
+    methods = {
+        "urnn-f": call.search_one(FORWARD, "blank"),
+        "urnn-b": call.search_one(BACKWARD, "blank"),
+        "urnn-f+end": call.search_one(FORWARD, "sentence"),
+        "urnn-b+end": call.search_one(BACKWARD, "sentence"),
+        "rerank": call.search_both("rerank", 0, None),
+        "bscd": call.search_both("bscd", max_rounds, checked_prior),
+    }
+    return call.answer([{name: results[item] for name, results in methods.items()} for item in range(call.items)])
+
+
+def score_sentences(
+    model_f: Any,
+    model_b: Any,
+    image: Any,
+    sentences: Sequence[Any],
+    *,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+) -> Any:
+    """J and its terms for sentences from anywhere, every one scored in full.
+
+    Args:
+        model_f: the forward model, or None.
+        model_b: the backward model, or None.
+        image: as for `bscd_decode`; a list is a batch.
+        sentences: for one image a list of sentences, each a text or a sequence of ids; for a list of images a list of
+            such lists.
+        objective: the sentences' widths are known, so ``length="auto"`` is ``"none"``. For ``scope="blank"`` every word
+            counts as blank.
+        vocabulary: as for `bscd_decode`.
+
+    Returns:
+        for each sentence, in the order given, a `Hypothesis`; a list of such lists for a list of images. Without one of
+        the models ``score`` is of the other's term alone.
+    """
+    models = {name: model for name, model in ((FORWARD, model_f), (BACKWARD, model_b)) if model is not None}
+    if not models:
+        raise TypeError("score_sentences needs a forward or a backward model; both are None")
+    call = _Call(models, image, None, 1, objective, vocabulary, _Lengths())
+    return call.answer(call.score(list(sentences) if call.batch else [sentences]))
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """How long a whole caption may be."""
+
+    widths: Collection[int] | None = None
+    min_length: int = 0
+    max_length: int = DEFAULT_MAX_LENGTH
+
+    def __post_init__(self) -> None:
+        _check_count("min_length", self.min_length, least=0)
+        _check_count("max_length", self.max_length, least=self.min_length)
+        if self.widths is None:
+            return
+        widths = sorted({operator.index(width) for width in self.widths})
+        if not widths or widths[0] < self.min_length or widths[-1] > self.max_length:
+            raise ValueError(
+                f"widths={list(self.widths)}: give at least one length, between min_length={self.min_length} and "
+                f"max_length={self.max_length}"
+            )
+        object.__setattr__(self, "widths", tuple(widths))
+
+    def __str__(self) -> str:
+        if self.widths is None:
+            return f"{self.min_length}-{self.max_length}"
+        return ",".join(str(width) for width in self.widths)
+
+
+class _Call:
+    """One call of the front door: its arguments, checked, its images, encoded, and the searches over them.
+
+    Attributes:
+        items: how many (image, template) pairs there are.
+        batch: whether the caller gave a list and gets one.
+        fixed: for each item its template at every choice of widths; None for a whole caption written freely.
+        rules: for each item the length rule in force.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        image: Any,
+        template: Templates,
+        beam_size: int,
+        objective: Objective,
+        vocabulary: Vocabulary | None,
+        lengths: _Lengths,
+    ):
+        _check_count("beam_size", beam_size, least=1)
+        self.scorers = {name: as_scorer(model, name) for name, model in models.items()}
+        sizes = {name: scorer.vocab_size for name, scorer in self.scorers.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"the forward model has {sizes[FORWARD]} ids and the backward model {sizes[BACKWARD]}; both must share "
+                "one vocabulary"
+            )
+        self.vocab_size = next(iter(sizes.values()))
+        self.boundaries = {
+            token for scorer in self.scorers.values() for token in (scorer.start_token, scorer.end_token)
+        }
+        self.never = frozenset[int]().union(*(never_of(scorer) for scorer in self.scorers.values()))
+        self.beam_size = beam_size
+        self.objective = objective
+        self.lengths = lengths
+        self.vocabulary = vocabulary
+        for model in models.values():
+            self.vocabulary = self.vocabulary or getattr(model, "vocabulary", None)
+
+        self.batch, images, self.image_of, templates = _items(image, template)
+        self.items = len(self.image_of)
+        templates = [self._template(one) for one in templates]
+        if lengths != _Lengths() and templates and None not in templates:
+            raise ValueError(
+                "widths, min_length and max_length are for whole captions (template=None); a template says its own "
+                "widths, as in {1-6}"
+            )
+        self.fixed = [None if one is None else one.fixed() for one in templates]
+        known = [len(fixed if fixed is not None else lengths.widths or ()) == 1 for fixed in self.fixed]
+        self.rules = [objective.length_rule(width_known) for width_known in known]
+        with backend.inference():
+            self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
+
+    def answer(self, results: Sequence[Any]) -> Any:
+        """What the caller gets: a list for a list, else the only result."""
+        return list(results) if self.batch else results[0]
+
+    def search_both(self, method: str, max_rounds: int, prior: Prior | None) -> list[DecodeResult]:
+        """BSCD; without rounds, the rerank."""
+        if not self.items:
+            return []
+        with backend.inference():
+            directions = self._directions()
+            forward, backward = directions
+            written = [self._write_freely(direction, directions) for direction in directions]
+            searches, rows = bscd(forward, backward, self._problems(written), self.beam_size, max_rounds, prior)
+            finalists = [
+                Finalist(search.problem.item, search.problem.template, words, directions)
+                for search in searches
+                for new in search.met
+                for words in new
+            ]
+            finalists += [
+                one
+                for one in itertools.chain(*written)
+                if one.finished and len(one.words) in (self.lengths.widths or (len(one.words),))
+            ]
+            ranking = self._joint(directions)
+            answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+        results = []
+        for item, answer in enumerate(answers):
+            own = [search for search in searches if search.problem.item == item]
+            rounds = max((search.rounds for search in own), default=0)
+            pushed = [0, *(by_item[item] for by_item in rows[: rounds + 1])]
+            trace = [
+                Round(after - before, sum(len(search.met[number]) for search in own if number < len(search.met)))
+                for number, (before, after) in enumerate(itertools.pairwise(pushed))
+            ]
+            stop = StopReason.SINGLE_SWEEP if method == "rerank" else _least_settled(own)
+            settings = method if method == "rerank" else f"{method}|rounds:{max_rounds}"
+            if prior is not None:
+                settings += f"|prior:{prior.weight:g}"
+            settings += f"|weights:{self.objective.weight_forward:g},{self.objective.weight_backward:g}"
+            results.append(self._result(item, answer, directions, ranking, stop, trace, settings))
+        return results
+
+    def search_one(self, name: str, rank: str) -> list[DecodeResult]:
+        """Classical beam search with one model; the other, if there is one, scores the answers and no more."""
+        if not self.items:
+            return []
+        with backend.inference():
+            directions = self._directions()
+            (direction,) = (one for one in directions if one.tree.name == name)
+            written = self._write_freely(direction, directions) if self.lengths.widths is None else []
+            problems = self._problems([])
+            open_templates(direction, problems)
+            finalists = [
+                Finalist(problem.item, problem.template, direction.finish(node, problem.template), directions)
+                for problem, frontier in zip(problems, sweep(direction, problems, self.beam_size), strict=True)
+                for node in (frontier[-1] if frontier else ())
+            ]
+            finalists += written
+            swept = list(direction.tree.rows)
+            freely = self.lengths.widths is None
+            scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
+            ranking = Ranking({direction: 1.0}, scopes, self.rules)
+            answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+        results = []
+        for item, answer in enumerate(answers):
+            met = len({finalist.words for finalist in finalists if finalist.item == item})
+            stop = StopReason.SINGLE_SWEEP if met else StopReason.DEAD_END
+            settings = f"beam-{name}|rank:{rank}"
+            results.append(
+                self._result(
+                    item, answer, directions, self._joint(directions), stop, [Round(swept[item], met)], settings
+                )
+            )
+        return results
+
+    def score(self, sentences: Sequence[Any]) -> list[list[Hypothesis]]:
+        """The hypotheses of given sentences, one list per item."""
+        if len(sentences) != self.items:
+            raise ValueError(
+                f"{self.items} images and {len(sentences)} lists of sentences: give one list for each image"
+            )
+        if not self.items:
+            return []
+        with backend.inference():
+            directions = self._directions()
+            finalists = []
+            for item, given in enumerate(sentences):
+                if isinstance(given, str):
+                    raise TypeError(f"the sentences of an image are a list, even a single one; got the text {given!r}")
+                for sentence in given:
+                    words = self._words(sentence)
+                    finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words, directions))
+            for direction in directions:
+                direction.tree.sweeping = False
+                if getattr(direction.tree.scorer, "score", None) is None:
+                    read_to_the_end(finalists, [direction])
+                    continue
+                terms = direction.tree.score(
+                    [one.item for one in finalists], [direction.words_in_reading_order(one.words) for one in finalists]
+                )
+                for finalist, own in zip(finalists, terms, strict=True):
+                    finalist.terms[direction] = own
+        weights = {direction: direction.weight for direction in directions if direction.weight}
+        ranking = Ranking(weights, [self.objective.scope] * self.items, [self.objective.length_rule(True)] * self.items)
+        scored: list[list[Hypothesis]] = [[] for _ in range(self.items)]
+        for finalist in finalists:
+            finalist.rank(ranking)
+            scored[finalist.item].append(self._hypothesis(finalist, directions, ranking))
+        return scored
+
+    def _template(self, given: Any) -> Template | None:
+        if given is None:
+            return None
+        if isinstance(given, str):
+            given = Template.from_text(given, self._needed_vocabulary("a template in text"))
+        if not isinstance(given, Template):
+            raise TypeError(
+                f"the template is {given!r}; give a text, a Template (from ids: Template.from_tokens), or None for a "
+                "whole caption"
+            )
+        check_against_vocabulary(given, self.vocab_size, self.boundaries, self.never)
+        return given
+
+    def _words(self, sentence: Any) -> tuple[int, ...]:
+        if isinstance(sentence, str):
+            sentence = self._needed_vocabulary("a sentence in text").encode(sentence)
+        words = tuple(operator.index(word) for word in sentence)
+        check_against_vocabulary(Template(words), self.vocab_size, self.boundaries, self.never)
+        return words
+
+    def _needed_vocabulary(self, what: str) -> Vocabulary:
+        if self.vocabulary is None:
+            raise TypeError(
+                f"{what} needs a vocabulary with encode(text) and decode(ids): pass vocabulary=, or give the model a "
+                "`vocabulary`"
+            )
+        return self.vocabulary
+
+    def _directions(self) -> list[Direction]:
+        """Every direction that there is a model for, nothing read yet."""
+        weights = {FORWARD: self.objective.weight_forward, BACKWARD: self.objective.weight_backward}
+        directions = []
+        for name, scorer in self.scorers.items():
+            reverse = name == BACKWARD
+            branching = [None if fixed is None else branching_depths(fixed, reverse) for fixed in self.fixed]
+            tree = PrefixTree(scorer, self.contexts[name], self.image_of, branching, name)
+            directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.never))))
+        return directions
+
+    def _write_freely(self, direction: Direction, directions: Sequence[Direction]) -> list[Finalist]:
+        """What one direction writes for the items that are whole captions."""
+        items = [item for item, fixed in enumerate(self.fixed) if fixed is None]
+        found = free_search(direction, items, self.beam_size, self.lengths.min_length, self.lengths.max_length)
+        return [
+            Finalist(
+                item,
+                FixedTemplate.all_blank(len(hypothesis.words)),
+                direction.words_in_reading_order(hypothesis.words),
+                directions,
+                hypothesis.finished,
+            )
+            for item, hypotheses in zip(items, found, strict=True)
+            for hypothesis in hypotheses
+        ]
+
+    def _problems(self, written: Sequence[Sequence[Finalist]]) -> list[Problem]:
+        """Every item at every choice of widths; a whole caption at the widths asked for, or else written freely."""
+        widths: list[set[int]] = [set(self.lengths.widths or ()) for _ in range(self.items)]
+        if self.lengths.widths is None:
+            for one in itertools.chain(*written):
+                widths[one.item].add(len(one.words))
+        return [
+            Problem(item, template)
+            for item, fixed in enumerate(self.fixed)
+            for template in (map(FixedTemplate.all_blank, sorted(widths[item])) if fixed is None else fixed)
+        ]
+
+    def _joint(self, directions: Sequence[Direction]) -> Ranking:
+        """The objective."""
+        weights = {direction: direction.weight for direction in directions if direction.weight}
+        return Ranking(weights, [self.objective.scope] * self.items, self.rules)
+
+    def _result(
+        self,
+        item: int,
+        answer: Sequence[Finalist],
+        directions: Sequence[Direction],
+        joint: Ranking,
+        stop: StopReason,
+        trace: Sequence[Round],
+        settings: str,
+    ) -> DecodeResult:
+        lengths = f"|lengths:{self.lengths}" if self.fixed[item] is None else ""
+        signature = (
+            f"{settings}|beams:{self.beam_size}|scope:{self.objective.scope}|length:{self.rules[item]}{lengths}"
+            f"|version:{__version__}"
+        )
+        return DecodeResult(
+            hypotheses=tuple(self._hypothesis(finalist, directions, joint) for finalist in answer),
+            stop=stop,
+            rounds=max(len(trace) - 1, 0),
+            rows_evaluated=sum(direction.tree.rows[item] for direction in directions),
+            signature=signature,
+            trace=tuple(trace),
+        )
+
+    def _hypothesis(self, finalist: Finalist, directions: Sequence[Direction], joint: Ranking) -> Hypothesis:
+        terms: dict[str, tuple[float, ...] | None] = {FORWARD: None, BACKWARD: None}
+        for direction in directions:
+            own = tuple(finalist.terms[direction])
+            words = len(finalist.words)
+            terms[direction.tree.name] = own[:words][::-1] + own[words:] if direction.reverse else own
+        log_probs = {name: None if own is None else math.fsum(own) for name, own in terms.items()}
+        return Hypothesis(
+            tokens=finalist.words,
+            text=None if self.vocabulary is None else self.vocabulary.decode(finalist.words),
+            blanks=finalist.template.blanks(finalist.words),
+            score=finalist.score,
+            joint=finalist.value(joint) if len(directions) > 1 and finalist.finished else None,
+            log_prob_forward=log_probs[FORWARD],
+            log_prob_backward=log_probs[BACKWARD],
+            token_log_probs_forward=terms[FORWARD],
+            token_log_probs_backward=terms[BACKWARD],
+            finished=finalist.finished,
+        )
+
+
+def _items(image: Any, template: Any) -> tuple[bool, list[Any], list[int], list[Any]]:
+    """Whether it is a batch, the images to encode, and for each item the number of its image and its template."""
+    if isinstance(image, list) and isinstance(template, list) and len(image) != len(template):
+        raise ValueError(
+            f"{len(image)} images and {len(template)} templates: give one template for each image, or a single one"
+        )
+    if isinstance(image, list):
+        templates = template if isinstance(template, list) else [template] * len(image)
+        return True, image, list(range(len(image))), templates
+    if isinstance(template, list):
+        return True, [image] if template else [], [0] * len(template), template
+    return False, [image], [0], [template]
+
+
+def _least_settled(searches: Sequence[Search]) -> StopReason:
+    """Why the search of an item ended, of all its widths: it has converged only where all of them have."""
+    reasons = {search.stop for search in searches}
+    for reason in (StopReason.MAX_ROUNDS, StopReason.CYCLE, StopReason.DEAD_END, StopReason.CONVERGED):
+        if reason in reasons:
+            return reason
+    return StopReason.DEAD_END  # neither direction could write a caption at all
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: it is a whole number, {least} or larger") from None
+    if count < least:
+        raise ValueError(f"{name}={value!r}: it is a whole number, {least} or larger")
+
+
+def _checked_prior(prior: Any, weight: float, call: _Call) -> Prior | None:
+    if not math.isfinite(weight):
+        raise ValueError(f"prior_weight={weight!r}: it is a finite number")
+    if prior is None or weight == 0:
+        return None
+    log_probs = np.asarray(prior.cpu() if hasattr(prior, "cpu") else prior, dtype=np.float64)
+    if log_probs.ndim not in (1, 2) or log_probs.shape[-1] != call.vocab_size:
+        raise ValueError(
+            f"the prior has shape {log_probs.shape}; expected [vocab] = ({call.vocab_size},) or [positions, vocab]"
+        )
+    if not (log_probs < np.inf).all():
+        raise ValueError("the prior has NaN or +inf: it holds log-probabilities, -inf for words that never occur")
+    if log_probs.ndim == 2:
+        lengths = {None if fixed is None else len(one) for fixed in call.fixed for one in (fixed or [()])}
+        if lengths - {len(log_probs)}:
+            raise ValueError(
+                f"the prior has {len(log_probs)} positions, but not every sentence asked for has that many words; "
+                "where lengths differ or are to be found, give one table [vocab]"
+            )
+    return Prior(log_probs, weight)

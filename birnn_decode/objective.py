@@ -1,0 +1,77 @@
+"""What a finished sentence is worth: the joint log-probability J, and the score that hypotheses are sorted by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+DEFAULT_LENGTH_FOR_UNKNOWN_WIDTH = "average"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The log-linear product of both models over a finished sentence Y, in nats.
+
+    ``J(Y) = weight_forward * log P_forward(Y) + weight_backward * log P_backward(Y)``, over the whole sentence, known
+    words and END / START included (``scope="sentence"``), or over the terms of its blank positions alone
+    (``scope="blank"``). The *score* that hypotheses are sorted by is J after the length rule. With equal weights this
+    is the objective of Sun, Lee and Batra (CVPR 2017).
+
+    Attributes:
+        weight_forward: weight of the forward model; 0 drops its term altogether.
+        weight_backward: weight of the backward model; 0 drops its term altogether.
+        length: ``"none"``: J itself, which favours short sentences; ``"average"``: ``J / (words + 1)``; a number:
+            ``J + number * words``, a reward in nats per word; ``"auto"``: ``"none"`` where the width is known, and
+            ``"average"`` where it is for the search to find (a range of widths, a whole caption).
+        scope: ``"sentence"`` or ``"blank"``. With ``"blank"`` and a width to be found, ``length="none"`` is refused: an
+            empty blank would always win. It also wins with ``"average"`` wherever a width of 0 is allowed; a reward
+            per word is the rule to use there.
+
+    Raises:
+        ValueError: a weight that is negative or not finite, both weights 0, or an unknown rule or scope.
+    """
+
+    weight_forward: float = 1.0
+    weight_backward: float = 1.0
+    length: str | float = "auto"
+    scope: str = "sentence"
+
+    def __post_init__(self) -> None:
+        for name in ("weight_forward", "weight_backward"):
+            weight = getattr(self, name)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"{name}={weight!r}: a weight is a finite number, 0 or larger")
+        if self.weight_forward == self.weight_backward == 0:
+            raise ValueError("weight_forward and weight_backward are both 0: nothing is left to rank by")
+        if isinstance(self.length, str):
+            if self.length not in ("auto", "none", "average"):
+                raise ValueError(f'length={self.length!r}: use "auto", "none", "average", or a reward per word in nats')
+        elif not math.isfinite(self.length):
+            raise ValueError(f"length={self.length!r}: a reward per word is a finite number of nats")
+        if self.scope not in ("sentence", "blank"):
+            raise ValueError(f'scope={self.scope!r}: use "sentence" or "blank"')
+
+    def length_rule(self, width_known: bool) -> str | float:
+        """The rule in force: ``"auto"`` resolved.
+
+        Raises:
+            ValueError: blank-only scoring without a length rule where the width is for the search to find.
+        """
+        rule = self.length
+        if rule == "auto":
+            rule = "none" if width_known else DEFAULT_LENGTH_FOR_UNKNOWN_WIDTH
+        if rule == "none" and self.scope == "blank" and not width_known:
+            raise ValueError(
+                'scope="blank" with length="none" and a width to be found: the empty blank would always win. '
+                'Use length="average" or a reward per word'
+            )
+        return rule
+
+
+def apply_length_rule(value: float, words: int, rule: str | float) -> float:
+    """The score of a sentence of ``words`` words whose J is ``value``; see `Objective`."""
+    if rule == "none":
+        return value
+    if rule == "average":
+        return value / (words + 1)
+    return value + float(rule) * words

@@ -1,0 +1,142 @@
+"""What a decode returns: hypotheses with all their terms, why the search stopped, and what it cost."""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+class StopReason(str, enum.Enum):
+    """Why a search ended. Compares equal to its name: ``result.stop == "converged"``."""
+
+    CONVERGED = "converged"
+    CYCLE = "cycle"
+    MAX_ROUNDS = "max_rounds"
+    DEAD_END = "dead_end"
+    SINGLE_SWEEP = "single_sweep"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def advice(self) -> str:
+        """What the reason means and what one may do about it."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    StopReason.CONVERGED: "A round changed nothing: more rounds would not either. A larger beam may still find more.",
+    StopReason.CYCLE: "The beams came back to an earlier round's and would go round for ever; the best sentence of all "
+    "rounds is returned. A larger beam often settles.",
+    StopReason.MAX_ROUNDS: "The beams were still changing after the last round allowed; the best sentence so far is "
+    "returned. Raise max_rounds to go on.",
+    StopReason.DEAD_END: "A sweep had no continuation with a probability above 0 left; the best sentence met before is "
+    "returned, if any. A larger beam, or a template that the models find less impossible, helps.",
+    StopReason.SINGLE_SWEEP: "Each direction was searched once, without looking at the other.",
+}
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A sentence and what the models say of it. All log-probabilities are in nats, over the full vocabulary.
+
+    Attributes:
+        tokens: the ids of the sentence's words, known ones included; START and END left out.
+        text: the same as text, or None without a vocabulary.
+        blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
+        score: what the hypothesis is ranked by: J after weights, scope and length rule; for `beam_decode` the one
+            model's own log-probability after the length rule.
+        joint: J, the value of the objective before the length rule; None unless both models were given.
+        log_prob_forward: log P of the whole sentence, END included, under the forward model; None where that model
+            was not given. It is the sum of ``token_log_probs_forward``.
+        log_prob_backward: the same of the backward model, its START included.
+        token_log_probs_forward: one term per word, in sentence order, then the term of END.
+        token_log_probs_backward: one term per word, in sentence order, then the term of START.
+        finished: False for a free search's hypothesis that reached the maximum length without END; its
+            log-probability and terms then leave END out.
+    """
+
+    tokens: tuple[int, ...]
+    text: str | None
+    blanks: tuple[tuple[int, ...], ...]
+    score: float
+    joint: float | None
+    log_prob_forward: float | None
+    log_prob_backward: float | None
+    token_log_probs_forward: tuple[float, ...] | None
+    token_log_probs_backward: tuple[float, ...] | None
+    finished: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON; a log-probability of minus infinity becomes the string ``"-inf"``."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of sweeps did; round 0 is the two beam searches that BSCD starts from.
+
+    Attributes:
+        rows: rows that went through the models for it (see `DecodeResult.rows_evaluated`).
+        new_sentences: finished sentences that no earlier round had met.
+    """
+
+    rows: int
+    new_sentences: int
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """The answer to one item.
+
+    Attributes:
+        hypotheses: at most ``beam_size``, best first, distinct; equal scores: the lower sequence of ids first.
+        stop: why the search ended. With several widths: the reason of the width that was furthest from settled.
+        rounds: rounds of sweeps that were begun, the confirming one included; with several widths, the most.
+        rows_evaluated: rows that went through the models for this item; a row is one token read by one hypothesis.
+        signature: the method and every setting that decides the answer, for a paper's footnote or a log.
+        trace: one entry per round, round 0 first.
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    stop: StopReason
+    rounds: int
+    rows_evaluated: int
+    signature: str
+    trace: tuple[Round, ...]
+
+    @property
+    def best(self) -> Hypothesis:
+        """The first hypothesis.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.hypotheses:
+            raise ValueError(
+                "no hypothesis: every sentence that the search met has probability 0 under a model that counts. "
+                f"It stopped with {self.stop}: {self.stop.advice}"
+            )
+        return self.hypotheses[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return {
+            "hypotheses": [hypothesis.to_dict() for hypothesis in self.hypotheses],
+            "stop": str(self.stop),
+            "advice": self.stop.advice,
+            "rounds": self.rounds,
+            "rows_evaluated": self.rows_evaluated,
+            "signature": self.signature,
+            "trace": [{"rows": entry.rows, "new_sentences": entry.new_sentences} for entry in self.trace],
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "-inf"
+    return value

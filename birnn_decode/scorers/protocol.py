@@ -1,0 +1,100 @@
+"""The Scorer protocol: what a model must offer to be searched."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, Protocol, cast, runtime_checkable
+
+from birnn_decode.backend import Array
+
+REQUIRED = ("vocab_size", "start_token", "end_token", "encode", "start", "step", "select")
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A model of one reading direction, as a search sees it.
+
+    A scorer knows nothing of directions: a backward model is a scorer that reads sentences right to left, whose
+    ``start_token`` is the sentence's END and whose ``end_token`` is the sentence's START. There are N images and R
+    rows (hypotheses); rows of one image stand together. Tokens and row numbers are int64 arrays: NumPy in the first
+    call, of the scores' library and device from then on.
+
+    Scores and states, once returned, must not change: `step` and `select` leave the state they are given as it is, and
+    later calls leave what was returned earlier as it is.
+
+    Attributes that may be left out:
+        normalized (bool, False): True where `step` returns log-probabilities in nats; False: logits, which the search
+            normalises over the whole vocabulary.
+        aligned (bool, True): every row of one call must have read equally many tokens (caches, prefixes); False:
+            rows are independent of each other (plain RNN states), and the search may make larger batches.
+        never (frozenset[int], START and END): ids that are no words: START, END, PAD, UNK. A blank never takes an id
+            that is in the ``never`` of either scorer; START and END are always in it.
+        vocabulary: has ``encode(text) -> ids`` and ``decode(ids) -> text``; used where the caller passes none.
+
+    Methods that may be left out, and are used where present:
+        join(states) -> state: the rows of several states, one state after another. With it, rows whose prefixes were
+            read at different times ride in one step.
+        prefill(context, items [R], prefixes [R, t]) -> (scores [R, vocab], state): read ``prefixes``, START in front,
+            for the images numbered ``items``, in one call. Used together with ``score``.
+        score(context, items [K], sentences) -> K arrays [words + 1]: the log-probability in nats of each word of K
+            sentences (tuples of ids in this scorer's reading order, START left out) and, last, of the end.
+    """
+
+    vocab_size: int
+    start_token: int
+    end_token: int
+
+    def encode(self, images: Sequence[Any]) -> Any:
+        """Whatever the model needs of N images, once per call."""
+        ...
+
+    def start(self, context: Any) -> Any:
+        """The state of N rows, one per image, nothing read yet."""
+        ...
+
+    def step(self, tokens: Array, state: Any) -> tuple[Array, Any]:
+        """Read ``tokens`` [R]: scores [R, vocab_size] of the next token, and the state after reading."""
+        ...
+
+    def select(self, state: Any, rows: Array) -> Any:
+        """A new state of the given rows of ``state``: repeated, dropped, reordered."""
+        ...
+
+
+def as_scorer(model: Any, direction: str = "given") -> Scorer:
+    """The scorer of a model; a scorer passes through.
+
+    Args:
+        model: an object with the members of `Scorer`.
+        direction: named in error messages.
+
+    Raises:
+        TypeError: the model is not a scorer; the message says what it lacks.
+        ValueError: its ids do not fit its vocabulary.
+    """
+    missing = [name for name in REQUIRED if not hasattr(model, name)]
+    if missing:
+        raise TypeError(
+            f"the {direction} model is {_kind(model)}, which is not a Scorer: it lacks {', '.join(missing)}. "
+            "Wrap its step function with StepScorer (or birnn_decode.scorers.torch.TorchScorer), or a function of "
+            "(image, prefix) with PrefixScorer"
+        )
+    vocab_size = operator.index(model.vocab_size)
+    named = {"start_token": {model.start_token}, "end_token": {model.end_token}, "never": never_of(model)}
+    for name, ids in named.items():
+        for token in ids:
+            if not 0 <= operator.index(token) < vocab_size:
+                raise ValueError(
+                    f"the {direction} scorer's {name} has id {token}, outside of its vocabulary of {vocab_size} ids"
+                )
+    return cast(Scorer, model)
+
+
+def never_of(scorer: Scorer) -> frozenset[int]:
+    """The ids that are no words for this scorer: its ``never``, START and END."""
+    return frozenset(getattr(scorer, "never", None) or ()) | {scorer.start_token, scorer.end_token}
+
+
+def _kind(model: object) -> str:
+    return "None" if model is None else f"a {type(model).__module__}.{type(model).__qualname__}"

@@ -1,0 +1,201 @@
+"""Scorers over random tables: every prefix of every image has a distribution of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from hypothesis import strategies as st
+from reference import Model, random_logits, random_model
+
+from birnn_decode import Template
+
+# START, END of a forward scorer in sentences of words 2, 3, …; a backward scorer has them the other way round.
+START, END = 0, 1
+FIRST_WORD = 2
+
+
+@cache
+def _row(seed, prefix, vocab_size, sharpness, minus_inf):
+    return random_logits(seed, prefix, vocab_size, sharpness, minus_inf)
+
+
+class TableScorer:
+    """A scorer that checks how it is used.
+
+    It hands out read-only arrays and states, refuses calls that break the rules of the protocol, and remembers every
+    prefix that it has read. The library may be "numpy" or "torch"; optional members are there where asked for.
+    """
+
+    def __init__(
+        self,
+        seed,
+        vocab_size,
+        *,
+        backward=False,
+        ids=(START, END),
+        sharpness=1.0,
+        minus_inf=0.0,
+        library="numpy",
+        dtype="float64",
+        normalized=False,
+        aligned=True,
+        join=True,
+        prefill=False,
+        score=False,
+        never=None,
+    ):
+        self.seed = seed
+        self.vocab_size = vocab_size
+        self.start_token, self.end_token = ids[::-1] if backward else ids
+        self.sharpness = sharpness
+        self.minus_inf = minus_inf
+        self.library = library
+        self.dtype = dtype
+        self.normalized = normalized
+        self.aligned = aligned
+        if never is not None:
+            self.never = never
+        if join:
+            self.join = self._join
+        if prefill:
+            self.prefill = self._prefill
+        if score:
+            self.score = self._score
+        self.read = []  # (image, words) of every row that was stepped, in order
+        self.tokens_read = 0  # by all ways of reading
+        self.handed_out = []  # (array, its value when handed out)
+
+    def model(self, image=0) -> Model:
+        """The same table for the reference implementation."""
+        seed = self._seed(image)
+        return random_model(seed, self.vocab_size, self.end_token, sharpness=self.sharpness, minus_inf=self.minus_inf)
+
+    def encode(self, images):
+        return tuple(images)
+
+    def start(self, context):
+        return tuple((image, None) for image in context)
+
+    def step(self, tokens, state):
+        tokens = self._ids(tokens)
+        assert len(tokens) == len(state) > 0
+        if self.aligned:
+            assert len({-1 if words is None else len(words) for _, words in state}) == 1, "rows of unequal length"
+        images = [image for image, _ in state]
+        assert images == [image for image in dict.fromkeys(images) for _ in range(images.count(image))]
+        read = []
+        for token, (image, words) in zip(tokens, state, strict=True):
+            assert (words is None) == (token == self.start_token)
+            read.append((image, () if words is None else (*words, token)))
+        self.read += read
+        self.tokens_read += len(read)
+        return self._scores(read), tuple(read)
+
+    def select(self, state, rows):
+        return tuple(state[row] for row in self._ids(rows))
+
+    def _join(self, states):
+        assert len(states) > 1
+        return tuple(row for state in states for row in state)
+
+    def _prefill(self, context, items, prefixes):
+        prefixes = [self._ids(prefix) for prefix in prefixes]
+        assert all(prefix[0] == self.start_token for prefix in prefixes)
+        self.tokens_read += sum(len(prefix) for prefix in prefixes)
+        state = tuple(
+            (context[item], tuple(prefix[1:])) for item, prefix in zip(self._ids(items), prefixes, strict=True)
+        )
+        return self._scores(state), state
+
+    def _score(self, context, items, sentences):
+        scored = []
+        for item, words in zip(self._ids(items), sentences, strict=True):
+            model = self.model(context[item])
+            read = (*words, self.end_token)
+            scored.append(np.array([model.log_probs(words[:at])[token] for at, token in enumerate(read)]))
+            self.tokens_read += len(read)
+        return scored
+
+    def check_untouched(self):
+        for array, value in self.handed_out:
+            assert np.array_equal(np.asarray(array), value, equal_nan=True), "scores were changed by the search"
+
+    def _seed(self, image):
+        return self.seed + 7919 * (image or 0)
+
+    def _scores(self, read):
+        rows = []
+        for image, words in read:
+            row = _row(self._seed(image), words, self.vocab_size, self.sharpness, self.minus_inf)
+            rows.append(self.model_row(image, words) if self.normalized else row)
+        scores = np.array(rows, dtype=self.dtype)
+        if self.library == "torch":
+            import torch
+
+            scores = torch.from_numpy(scores)
+            self.handed_out.append((scores, scores.numpy().copy()))
+        else:
+            scores.setflags(write=False)
+        return scores
+
+    def model_row(self, image, words):
+        return self.model(image).log_probs(words)
+
+    def _ids(self, array):
+        """Ids as numbers; arrays must be int64, and of the scores' library once there are scores."""
+        if self.library == "torch" and self.read:
+            import torch
+
+            assert isinstance(array, torch.Tensor)
+            assert array.dtype == torch.int64
+        else:
+            assert isinstance(array, np.ndarray) or self.library == "torch"
+            assert str(array.dtype).endswith("int64")
+        return [int(one) for one in array]
+
+
+def pair(seed, vocab_size, **options):
+    """A forward and a backward scorer."""
+    return (
+        TableScorer(seed, vocab_size, **options),
+        TableScorer(seed + 1_000_003, vocab_size, backward=True, **options),
+    )
+
+
+def reference_template(template: Sequence, words: Sequence[int]):
+    """Positions as given to `Template.from_tokens`, as the reference wants them: (allowed sets, blank positions)."""
+    allowed, blanks = [], set()
+    for position, token in enumerate(template):
+        if token is Template.BLANK:
+            allowed.append(frozenset(words))
+            blanks.add(position)
+        elif isinstance(token, (set, frozenset)):
+            allowed.append(frozenset(token))
+            if len(token) > 1:
+                blanks.add(position)
+        else:
+            allowed.append(frozenset([token]))
+    return allowed, frozenset(blanks)
+
+
+def words_of(vocab_size, ids=(START, END)):
+    return [token for token in range(vocab_size) if token not in ids]
+
+
+@st.composite
+def templates(draw, vocab_size, max_length=5):
+    """Positions for `Template.from_tokens`: known words, blanks, sets of allowed words, in any order and number."""
+    word = st.integers(FIRST_WORD, vocab_size - 1)
+    position = st.one_of(st.just(Template.BLANK), st.just(Template.BLANK), word, st.frozensets(word, min_size=1))
+    return draw(st.lists(position, max_size=max_length))
+
+
+table_options = st.fixed_dictionaries(
+    {"sharpness": st.sampled_from([0.3, 1.0, 3.0]), "minus_inf": st.sampled_from([0.0, 0.0, 0.25])}
+)
+members = st.fixed_dictionaries(
+    {"aligned": st.booleans(), "join": st.booleans(), "prefill": st.booleans(), "score": st.booleans()}
+)
+seeds = st.integers(0, 10**6)

@@ -1,0 +1,166 @@
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.special import log_softmax
+
+from birnn_decode.backend import backend_for
+
+LIBRARIES = ["numpy", *(["torch"] if importlib.util.find_spec("torch") else [])]
+pytestmark = pytest.mark.parametrize("library", LIBRARIES)
+
+entries = st.one_of(st.integers(-3, 3).map(float), st.just(-math.inf))  # few values: ties and dead rows abound
+scores = arrays.arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 9)), elements=entries)
+
+
+def make(library, array):
+    array = np.array(array)
+    if library == "torch":
+        import torch
+
+        array = torch.from_numpy(array)
+    else:
+        array.setflags(write=False)
+    return array, backend_for(array)
+
+
+def stable_top_k(x, k):
+    """Descending, the lower index first among equals."""
+    order = np.argsort(-x, axis=-1, kind="stable")[:, :k]
+    return np.take_along_axis(x, order, -1), order
+
+
+@given(x=scores, k=st.integers(1, 12))
+def test_top_k(library, x, k):
+    array, backend = make(library, x)
+    values, index = (np.asarray(one) for one in backend.top_k(array, k))
+    expected_values, expected_index = stable_top_k(x, k)
+    assert np.array_equal(values, expected_values)
+    alive = expected_values > -np.inf
+    assert np.array_equal(index[alive], expected_index[alive])
+    assert all(len(set(row)) == len(row) for row in index.tolist())
+    assert np.array_equal(np.asarray(array), x)
+
+
+@pytest.mark.parametrize("k", [60, 61, 200])
+def test_top_k_of_many(library, k):
+    rng = np.random.default_rng(k)
+    x = rng.integers(0, 50, size=(5, 300)).astype(np.float64)
+    x[0, 20:] = -np.inf
+    x[1] = -np.inf
+    x[2] = 1
+    array, backend = make(library, x)
+    values, index = (np.asarray(one) for one in backend.top_k(array, k))
+    expected_values, expected_index = stable_top_k(x, k)
+    assert np.array_equal(values, expected_values)
+    alive = expected_values > -np.inf
+    assert np.array_equal(index[alive], expected_index[alive])
+    assert all(len(set(row)) == len(row) for row in index.tolist())
+
+
+@given(x=scores)
+def test_normalise(library, x):
+    array, backend = make(library, x)
+    log_probs, normaliser, faulty = backend.normalise(array, normalized=False)
+    log_probs = np.asarray(log_probs) - (0 if normaliser is None else np.array(normaliser)[:, None])
+    assert faulty == []
+    dead = np.isneginf(x).all(axis=1)
+    assert np.isneginf(log_probs[dead]).all()
+    assert log_probs[~dead] == pytest.approx(log_softmax(x[~dead], axis=-1))
+    same, none, faulty = backend.normalise(array, normalized=True)
+    assert np.array_equal(np.asarray(same), x)
+    assert (none, faulty) == (None, [])
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_faulty_rows(library, normalized):
+    x = np.zeros((5, 4))
+    x[1, 2] = np.nan
+    x[2] = -np.inf
+    x[3, 0] = np.inf
+    array, backend = make(library, x)
+    assert backend.normalise(array, normalized).faulty == [1, 3]
+
+
+@given(
+    data=st.data(),
+    problems=st.integers(1, 3),
+    beams=st.integers(1, 3),
+    vocab=st.integers(1, 5),
+    weight=st.sampled_from([0.0, 0.5, 1.0]),
+    k=st.integers(1, 6),
+)
+def test_best_is_the_top_k_of_the_sum(library, data, problems, beams, vocab, weight, k):
+    x = data.draw(arrays.arrays(np.float64, (problems * beams, vocab), elements=entries))
+    offsets = data.draw(arrays.arrays(np.float64, (problems, beams), elements=entries))
+    steer = data.draw(st.none() | arrays.arrays(np.float64, (problems, vocab), elements=entries))
+    banned = data.draw(st.lists(st.integers(0, vocab - 1), unique=True))
+    array, backend = make(library, x)
+    given_steer = None if steer is None else make(library, steer)[0]
+    values, index = backend.best(array, offsets.tolist(), weight, given_steer, banned, k)
+
+    total = (weight * x if weight else np.zeros_like(x)).reshape(problems, beams, vocab) + offsets[..., None]
+    if steer is not None:
+        total = total + steer[:, None]
+    total[..., banned] = -np.inf
+    expected_values, expected_index = stable_top_k(total.reshape(problems, -1), k)
+    for row in range(problems):
+        alive = [(v, i) for v, i in zip(values[row], index[row], strict=True) if v > -math.inf]
+        wanted = zip(expected_values[row].tolist(), expected_index[row].tolist(), strict=True)
+        assert alive == [(v, i) for v, i in wanted if v > -math.inf]
+    assert np.array_equal(np.asarray(array), x)
+    if steer is not None:
+        assert np.array_equal(np.asarray(given_steer), steer)
+
+
+@given(data=st.data(), problems=st.integers(1, 3), beams=st.integers(1, 3), weight=st.sampled_from([0.5, 1.0]))
+def test_max_over_beams(library, data, problems, beams, weight):
+    x = data.draw(arrays.arrays(np.float64, (problems * beams, 4), elements=entries))
+    offsets = data.draw(arrays.arrays(np.float64, (problems, beams), elements=entries))
+    array, backend = make(library, x)
+    expected = weight * (x.reshape(problems, beams, 4) + offsets[..., None]).max(axis=1)
+    assert np.array_equal(np.asarray(backend.max_over_beams(array, offsets.tolist(), weight)), expected)
+
+
+def test_gather_pick_and_masks(library):
+    first, backend = make(library, np.arange(8.0).reshape(2, 4))
+    second, _ = make(library, -np.arange(12.0).reshape(3, 4))
+    gathered = backend.gather([first, second], [(1, 2), (0, 0), (1, 0), (0, 1), (1, 2)])
+    assert np.asarray(gathered).tolist() == [
+        [-8, -9, -10, -11],
+        [0, 1, 2, 3],
+        [0, -1, -2, -3],
+        [4, 5, 6, 7],
+        [-8, -9, -10, -11],
+    ]
+    assert np.asarray(backend.gather([first], [(0, 1), (0, 1)])).tolist() == [[4, 5, 6, 7]] * 2
+    assert backend.pick(second, [2, 0], [3, 1]) == [-11, -1]
+    inf = math.inf
+    assert np.asarray(backend.masks([None, frozenset({1, 3})], (0, 3), 4)).tolist() == [
+        [-inf, 0, 0, -inf],
+        [-inf, 0, -inf, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_dtype", "dtype"), [("float16", "float32"), ("float32", "float32"), ("float64", "float64")]
+)
+def test_everything_follows_the_scores(library, given_dtype, dtype):
+    array, backend = make(library, np.zeros((2, 3), dtype=given_dtype))
+    assert str(backend.normalise(array, False).scores.dtype).endswith(dtype)
+    assert str(backend.array([[1.0]]).dtype).endswith(dtype)
+    assert str(backend.indices([1]).dtype).endswith("int64")
+
+
+def test_what_is_no_scores(library):
+    array, _ = make(library, np.zeros((2, 3)))
+    integers = array.astype(int) if library == "numpy" else array.int()
+    for wrong in (integers, [[0.0]], None):
+        with pytest.raises(
+            TypeError, match=r"step returned scores of type .*must be a NumPy array or a PyTorch tensor"
+        ):
+            backend_for(wrong)

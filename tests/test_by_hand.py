@@ -1,0 +1,190 @@
+"""Small cases whose answers and row counts are worked out on paper."""
+
+import numpy as np
+import pytest
+
+from birnn_decode import Objective, StepScorer, Template, beam_decode, bscd_decode, compare, rerank_decode
+
+# Words: a 2, b 3, c 4, d 5. START 0, END 1.
+A, B, C, D = 2, 3, 4, 5
+V = 6
+
+
+def bigrams(table, start, end):
+    """A scorer of p(next | last) given as {last: {next: p}}; what is not listed has probability 0."""
+    scores = np.full((V, V), -np.inf)
+    for last, row in table.items():
+        for token, probability in row.items():
+            scores[last, token] = np.log(probability)
+    scores.setflags(write=False)
+    pushed = []
+
+    def step(tokens, state):
+        pushed.extend(tokens.tolist())
+        return scores[tokens], None
+
+    scorer = StepScorer(
+        step=step,
+        start=lambda context: None,
+        select=lambda state, rows: None,
+        join=lambda states: None,
+        vocab_size=V,
+        start_token=start,
+        end_token=end,
+        normalized=True,
+    )
+    scorer.pushed = pushed
+    return scorer
+
+
+def trellis():
+    """``a _ d``, on which each direction alone is led astray.
+
+    Forward, b is the likely word after a, but d hardly ever follows b; backward, c is the likely word before d, but a
+    hardly ever precedes c. The word that joins both ends is a itself, second for both.
+
+        P→(a b d) = 1 · .5 · .01 · 1    P→(a c d) = 1 · .1 · .5 · 1     P→(a a d) = 1 · .3 · .1 · 1
+        P←(a b d) = 1 · .1 · .5 · .5    P←(a c d) = 1 · .5 · .01 · .5   P←(a a d) = 1 · .3 · .5 · .5
+        J         = log .000125         J         = log .000125         J         = log .00225
+    """
+    forward = bigrams(
+        {0: {A: 1.0}, A: {B: 0.5, A: 0.3, C: 0.1, D: 0.1}, B: {D: 0.01, B: 0.99}, C: {D: 0.5, C: 0.5}, D: {1: 1.0}},
+        0,
+        1,
+    )
+    backward = bigrams(
+        {
+            1: {D: 1.0},
+            D: {C: 0.5, A: 0.3, B: 0.1, D: 0.1},
+            C: {A: 0.01, C: 0.99},
+            B: {A: 0.5, B: 0.5},
+            A: {0: 0.5, A: 0.5},
+        },
+        1,
+        0,
+    )
+    return forward, backward
+
+
+def test_each_direction_alone_is_led_astray_and_both_together_are_not():
+    forward, backward = trellis()
+    template = Template.blank([A], 1, [D])
+    results = compare(forward, backward, None, template, beam_size=1)
+    words = {name: result.best.blanks for name, result in results.items()}
+    assert words == {
+        "urnn-f": ((B,),),
+        "urnn-b": ((C,),),
+        "urnn-f+end": ((B,),),
+        "urnn-b+end": ((C,),),
+        "rerank": ((B,),),
+        "bscd": ((A,),),
+    }
+    best = results["bscd"].best
+    assert np.exp(best.token_log_probs_forward) == pytest.approx([1, 0.3, 0.1, 1])
+    assert np.exp(best.token_log_probs_backward) == pytest.approx([0.5, 0.3, 1, 0.5])
+
+
+def test_rows_of_a_beam_search():
+    forward, _ = trellis()
+    result = beam_decode(forward, None, Template.blank([A], 2, [D]), direction="forward", beam_size=2)
+    # The sweep reads START and a once, then its two first words; the second words are chosen and not read by it.
+    assert result.trace[0].rows == 2 + 2
+    # The answers' terms need the two second words and, behind each, the known d.
+    assert result.rows_evaluated == 2 + 2 + 2 + 2
+    assert len(forward.pushed) == result.rows_evaluated
+
+
+def test_rows_of_rerank_and_bscd():
+    forward, backward = trellis()
+    template = Template.blank([A], 1, [D])
+    # Each sweep reads the boundary and its known word: 4 rows. Forward finds b, backward c, and each direction already
+    # knows its term of the other's word, too. What is missing are the terms behind that: the blank's word and the known
+    # word after it must be read, for b and for c, in both directions: 8 rows. (Their J is the same, so neither can be
+    # dropped on the way.)
+    reranked = rerank_decode(forward, backward, None, template, beam_size=1)
+    assert reranked.trace[0].rows == 4
+    assert reranked.rows_evaluated == 4 + 8 == len(forward.pushed) + len(backward.pushed)
+
+    forward, backward = trellis()
+    result = bscd_decode(forward, backward, None, template, beam_size=1)
+    # The sweeps of a single blank read nothing new. They find a, whose terms of the blank promise most (.3 · .3 against
+    # .05 for b and c), so a is read first; its next words leave .3 · .1 · .3 · .5 = .0045. Now b and c are read one
+    # word each way, which leaves .00025 of both; then the rest of a, which is complete with .00225, and that is the end
+    # of b and c, half read: 4 rows for a, 2 for each of them.
+    assert [entry.rows for entry in result.trace] == [4, 0, 0]
+    assert [entry.new_sentences for entry in result.trace] == [2, 1, 0]
+    assert (result.stop, result.rounds) == ("converged", 2)
+    assert result.best.tokens == (A, A, D)
+    assert result.rows_evaluated == 4 + 4 + 2 * 2 == len(forward.pushed) + len(backward.pushed)
+
+
+def test_a_finalist_that_cannot_win_is_not_read():
+    # Two candidates for `a _ d`; b is hopeless in its own first term, c is certain everywhere.
+    sure = bigrams({0: {A: 1.0}, A: {C: 0.99, B: 0.01}, C: {D: 1.0}, B: {D: 1.0}, D: {1: 1.0}}, 0, 1)
+    mirror = bigrams({1: {D: 1.0}, D: {C: 0.99, B: 0.01}, C: {A: 1.0}, B: {A: 1.0}, A: {0: 1.0}}, 1, 0)
+    template = Template.blank([A], 1, [D])
+    result = rerank_decode(sure, mirror, None, template, beam_size=1)
+    assert result.best.tokens == (A, C, D)
+    # 2 rows a direction for the sweeps, and c and the known word behind it for the only finalist.
+    assert result.rows_evaluated == 2 * (2 + 2)
+    wide = rerank_decode(sure, mirror, None, template, beam_size=2)
+    assert [one.tokens for one in wide.hypotheses] == [(A, C, D), (A, B, D)]
+    assert wide.rows_evaluated == 2 * (2 + 4)
+
+
+def test_nothing_blank():
+    forward, backward = trellis()
+    template = Template.from_tokens([A, C, D])
+    result = bscd_decode(forward, backward, None, template)
+    assert [one.tokens for one in result.hypotheses] == [(A, C, D)]
+    assert result.best.blanks == ()
+    assert (result.stop, result.rounds) == ("converged", 1)
+    assert result.rows_evaluated == 2 * 4  # START and three words, once a direction
+    assert result.best.score == pytest.approx(np.log([1, 0.1, 0.5, 1, 1, 0.5, 0.01, 0.5]).sum())
+    assert beam_decode(forward, None, template, direction="forward").best.score == 0  # no term lies before a blank
+
+
+def test_ties_go_to_the_lower_ids():
+    forward = bigrams({last: dict.fromkeys((1, A, B, C, D), 0.2) for last in range(V)}, 0, 1)
+    backward = bigrams({last: dict.fromkeys((0, A, B, C, D), 0.2) for last in range(V)}, 1, 0)
+    template = Template.blank((), 2)
+    result = beam_decode(forward, None, template, direction="forward", beam_size=3)
+    assert [one.tokens for one in result.hypotheses] == [(A, A), (A, B), (A, C)]
+    # Beams of 3: the forward sweep keeps aa, ab, ac; the backward one aa, ba, ca.
+    joint = bscd_decode(forward, backward, None, template, beam_size=3)
+    assert [one.tokens for one in joint.hypotheses] == [(A, A), (A, B), (A, C)]
+    every = bscd_decode(forward, backward, None, template, beam_size=16)
+    assert [one.tokens for one in every.hypotheses] == [(x, y) for x in (A, B, C, D) for y in (A, B, C, D)]
+
+
+def test_dead_ends():
+    # Forward can never write d; backward never a. Together nothing is possible, and nothing raises before `best`.
+    forward = bigrams({0: {A: 1.0}, A: {A: 0.5, 1: 0.5}}, 0, 1)
+    backward = bigrams({1: {D: 1.0}, D: {D: 0.5, 0: 0.5}}, 1, 0)
+    result = bscd_decode(forward, backward, None, Template.blank([A], 1, [D]))
+    assert result.hypotheses == ()
+    assert result.stop == "dead_end"
+    with pytest.raises(ValueError, match=r"no hypothesis: every sentence.*dead_end"):
+        _ = result.best
+    # A direction without weight may call impossible what it likes.
+    result = bscd_decode(forward, backward, None, Template.blank((), 1), objective=Objective(0, 1))
+    assert result.best.tokens == (D,)
+    assert result.best.log_prob_forward == -np.inf
+    assert result.to_dict()["hypotheses"][0]["log_prob_forward"] == "-inf"
+
+
+def test_beam_search_ranks_by_what_it_has_read():
+    forward, backward = trellis()
+    template = Template.blank([A], 1, [D])
+    by_blank = beam_decode(forward, None, template, direction="forward", beam_size=3)
+    assert [one.blanks for one in by_blank.hypotheses] == [((B,),), ((A,),), ((C,),)]
+    assert by_blank.best.score == pytest.approx(np.log(0.5))
+    assert by_blank.best.log_prob_forward == pytest.approx(np.log(0.5 * 0.01))
+    assert by_blank.best.log_prob_backward is None
+    assert by_blank.best.joint is None
+    by_sentence = beam_decode(forward, None, template, direction="forward", rank="sentence", beam_size=3)
+    assert [one.blanks for one in by_sentence.hypotheses] == [((C,),), ((A,),), ((B,),)]
+    assert all(one.score == one.log_prob_forward for one in by_sentence.hypotheses)
+    reverse = beam_decode(backward, None, template, direction="backward", beam_size=1)
+    assert reverse.best.blanks == ((C,),)
+    assert np.exp(reverse.best.token_log_probs_backward) == pytest.approx([0.01, 0.5, 1, 0.5])

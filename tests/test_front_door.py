@@ -1,0 +1,335 @@
+"""What a caller gives and gets: texts, batches, scorers, settings, and the errors for what cannot be right."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from tables import pair, words_of
+
+from birnn_decode import (
+    DecodeResult,
+    Objective,
+    PrefixScorer,
+    Scorer,
+    StepScorer,
+    Template,
+    as_scorer,
+    beam_decode,
+    bscd_decode,
+    compare,
+    rerank_decode,
+    score_sentences,
+)
+
+V = 6
+
+
+class Letters:
+    """Words a, b, c, … are ids 2, 3, 4, …"""
+
+    def encode(self, text):
+        return [ord(word) - ord("a") + 2 for word in text.split()]
+
+    def decode(self, ids):
+        return " ".join(chr(token - 2 + ord("a")) for token in ids)
+
+
+def test_texts():
+    forward, backward = pair(1, V)
+    result = bscd_decode(forward, backward, None, "a _ {0-2} b", vocabulary=Letters())
+    assert isinstance(result, DecodeResult)
+    for hypothesis in result.hypotheses:
+        assert hypothesis.text == Letters().decode(hypothesis.tokens)
+        assert hypothesis.text.startswith("a ")
+        assert hypothesis.text.endswith(" b")
+        assert hypothesis.blanks == (hypothesis.tokens[1:-1],)
+    backward.vocabulary = Letters()
+    assert bscd_decode(forward, backward, None, "a _ {0-2} b") == result
+    assert bscd_decode(forward, backward, None, Template.blank([2], (1, 3), [3])).hypotheses == result.hypotheses
+    scored = score_sentences(forward, backward, None, ["a c b", [2, 4, 3], np.array([2, 4, 3])])
+    assert scored[0] == scored[1] == scored[2]
+
+
+def test_lists_in_lists_out():
+    forward, backward = pair(2, V)
+    one, two = Template.blank([2], 1, [3]), Template.blank([3], 2)
+    single = bscd_decode(forward, backward, 0, one)
+    assert bscd_decode(forward, backward, [0], one) == [single]
+    assert bscd_decode(forward, backward, [0, 1], one) == [single, bscd_decode(forward, backward, 1, one)]
+    assert bscd_decode(forward, backward, 0, [one, two]) == [single, bscd_decode(forward, backward, 0, two)]
+    assert bscd_decode(forward, backward, [], one) == []
+    assert bscd_decode(forward, backward, 0, []) == []
+    assert beam_decode(forward, [], direction="forward") == []
+    assert compare(forward, backward, [], one) == []
+    assert compare(forward, backward, [0, 1], one)[0] == compare(forward, backward, 0, one)
+    assert score_sentences(forward, backward, [], []) == []
+    assert score_sentences(forward, backward, [0, 1], [[], [[2]]])[0] == []
+
+
+def test_compare_is_every_method_on_the_same_input():
+    forward, backward = pair(3, V)
+    template = Template.blank([2], 2, [3])
+    results = compare(forward, backward, None, template, beam_size=3, max_rounds=4)
+    assert list(results) == ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
+    options = {"beam_size": 3}
+    alone = {
+        "urnn-f": beam_decode(forward, None, template, direction="forward", **options),
+        "urnn-b": beam_decode(backward, None, template, direction="backward", **options),
+        "urnn-f+end": beam_decode(forward, None, template, direction="forward", rank="sentence", **options),
+        "urnn-b+end": beam_decode(backward, None, template, direction="backward", rank="sentence", **options),
+        "rerank": rerank_decode(forward, backward, None, template, **options),
+        "bscd": bscd_decode(forward, backward, None, template, max_rounds=4, **options),
+    }
+    for name, result in results.items():
+        assert [one.tokens for one in result.hypotheses] == [one.tokens for one in alone[name].hypotheses]
+        assert [one.score for one in result.hypotheses] == [one.score for one in alone[name].hypotheses]
+        scored = score_sentences(forward, backward, None, [one.tokens for one in result.hypotheses])
+        for hypothesis, own in zip(result.hypotheses, scored, strict=True):
+            assert hypothesis.joint == pytest.approx(own.score)
+            assert hypothesis.log_prob_forward == pytest.approx(own.log_prob_forward)
+            assert hypothesis.log_prob_backward == pytest.approx(own.log_prob_backward)
+    assert results["bscd"] == alone["bscd"]
+    assert results["rerank"] == alone["rerank"]
+    assert compare(forward, backward, None, max_length=3)["urnn-f"].hypotheses
+
+
+def test_results_for_machines():
+    forward, backward = pair(4, V)
+    result = bscd_decode(forward, backward, None, Template.blank([2], 2, [3]), vocabulary=Letters(), beam_size=2)
+    read = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert read["hypotheses"][0]["tokens"] == list(result.best.tokens)
+    assert read["stop"] == result.stop
+    assert read["advice"] == result.stop.advice
+    assert f"{result.stop}" == result.stop.value
+    assert result.signature == (
+        "bscd|rounds:10|weights:1,1|beams:2|scope:sentence|length:none|version:" + result.signature.split(":")[-1]
+    )
+    whole = bscd_decode(forward, backward, None, max_length=4, prior=np.zeros(V), prior_weight=0.5)
+    assert "|prior:0.5|" in whole.signature
+    assert "|length:average|lengths:0-4|" in whole.signature
+
+
+def test_a_known_word_may_be_one_that_is_never_an_answer():
+    unknown = 5
+    forward, backward = pair(6, V, never=frozenset({unknown}))
+    result = bscd_decode(forward, backward, None, Template.from_tokens([unknown, Template.BLANK]), beam_size=40)
+    assert {one.tokens for one in result.hypotheses} == {(unknown, word) for word in words_of(V) if word != unknown}
+    asked = bscd_decode(forward, backward, None, Template.from_tokens([unknown, {2, unknown}]), beam_size=40)
+    assert {one.tokens for one in asked.hypotheses} == {(unknown, 2), (unknown, unknown)}
+    # A blank takes no id that either scorer rules out.
+    backward.never = frozenset({4})
+    both = bscd_decode(forward, backward, None, Template.from_tokens([Template.BLANK]), beam_size=40)
+    assert {one.tokens for one in both.hypotheses} == {(2,), (3,)}
+
+
+def test_a_prior_rules_out_what_never_occurs():
+    forward, backward = pair(7, V)
+    prior = np.zeros(V)
+    prior[[2, 3]] = -np.inf
+    template = Template.blank([2], 2, [3])  # known words stand, whatever the prior says
+    with_prior = bscd_decode(forward, backward, None, template, prior=prior, beam_size=2)
+    plain = bscd_decode(forward, backward, None, template, beam_size=2)
+    assert with_prior.hypotheses
+    assert bscd_decode(forward, backward, None, template, prior=prior, prior_weight=0, beam_size=2) == plain
+    flat = bscd_decode(forward, backward, None, template, prior=np.full((4, V), -1.0), beam_size=2)
+    assert flat.hypotheses == plain.hypotheses
+    assert with_prior.hypotheses[0].joint <= max(plain.best.joint, with_prior.best.joint)
+
+
+def test_scorers():
+    forward, _ = pair(8, V)
+    assert as_scorer(forward) is forward
+    assert isinstance(forward, Scorer)
+    assert not isinstance(object(), Scorer)
+    bigram = np.random.default_rng(0).normal(size=(V, V))
+    by_step = StepScorer(
+        step=lambda tokens, state: (bigram[tokens], None),
+        start=lambda context: None,
+        select=lambda state, rows: None,
+        vocab_size=V,
+        start_token=0,
+        end_token=1,
+    )
+    by_prefix = PrefixScorer(
+        lambda context, prefixes: bigram[prefixes[:, -1]], vocab_size=V, start_token=0, end_token=1
+    )
+    template = Template.blank([2], 2, [3])
+    answers = [beam_decode(scorer, None, template, direction="forward") for scorer in (by_step, by_prefix)]
+    assert answers[0].hypotheses == answers[1].hypotheses
+    assert answers[0].rows_evaluated == answers[1].rows_evaluated
+
+
+def test_prefix_scorers_see_the_context_of_their_rows():
+    tables = np.random.default_rng(0).normal(size=(3, V, V))
+
+    def function(context, prefixes):
+        assert len(context) == len(prefixes)
+        return np.stack([table[prefix[-1]] for table, prefix in zip(context, prefixes, strict=True)])
+
+    template = Template.blank([2], 2, [3])
+    for encode in (None, np.stack):
+        scorer = PrefixScorer(function, encode=encode, vocab_size=V, start_token=0, end_token=1)
+        together = beam_decode(scorer, list(tables), template, direction="forward")
+        alone = [beam_decode(scorer, table, template, direction="forward") for table in tables]
+        assert together == alone
+        assert len({result.best.score for result in alone}) == 3
+    scorer = PrefixScorer(function, encode=lambda images: 5, vocab_size=V, start_token=0, end_token=1)
+    with pytest.raises(TypeError, match="encode returned int; a PrefixScorer needs a list or an array with one entry"):
+        beam_decode(scorer, tables[0], template, direction="forward")
+
+
+MODELS = pair(10, V)
+TEMPLATE = Template.blank([2], 1, [3])
+
+
+class Text:
+    def __init__(self, **members):
+        self.__dict__.update(members)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda f, b: bscd_decode(f, None, None, TEMPLATE),
+            TypeError,
+            "the backward model is None, which is not a Scorer",
+        ),
+        (
+            lambda f, b: bscd_decode(Text(vocab_size=3), b, None),
+            TypeError,
+            "it lacks start_token, end_token, encode, start",
+        ),
+        (
+            lambda f, b: bscd_decode(f, pair(1, 9)[1], None),
+            ValueError,
+            "forward model has 6 ids and the backward model 9",
+        ),
+        (
+            lambda f, b: bscd_decode(f, b, None, "a _"),
+            TypeError,
+            "a template in text needs a vocabulary with encode(text)",
+        ),
+        (lambda f, b: bscd_decode(f, b, None, (2, 3)), TypeError, "the template is (2, 3); give a text, a Template"),
+        (lambda f, b: bscd_decode(f, b, [0, 1], [TEMPLATE]), ValueError, "2 images and 1 templates"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, Template((9,))),
+            ValueError,
+            "id 9, but the scorers' vocabulary has ids 0 to 5",
+        ),
+        (lambda f, b: bscd_decode(f, b, 0, Template((1,))), ValueError, "id 1, which is START or END of a scorer"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, beam_size=0),
+            ValueError,
+            "beam_size=0: it is a whole number, 1 or",
+        ),
+        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, beam_size=2.0), TypeError, "beam_size=2.0: it is a whole number"),
+        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, max_rounds=-1), ValueError, "max_rounds=-1"),
+        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, widths=[2]), ValueError, "are for whole captions (template=None)"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, max_length=9),
+            ValueError,
+            "are for whole captions (template=None)",
+        ),
+        (
+            lambda f, b: bscd_decode(f, b, 0, min_length=5, max_length=4),
+            ValueError,
+            "max_length=4: it is a whole number, 5",
+        ),
+        (lambda f, b: bscd_decode(f, b, 0, widths=[40]), ValueError, "widths=[40]: give at least one length, between"),
+        (lambda f, b: bscd_decode(f, b, 0, widths=[]), ValueError, "widths=[]"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros(5)),
+            ValueError,
+            "the prior has shape (5,); expected",
+        ),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.full(V, np.nan)),
+            ValueError,
+            "the prior has NaN or +inf",
+        ),
+        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros((2, V))), ValueError, "the prior has 2 positions"),
+        (lambda f, b: bscd_decode(f, b, 0, prior=np.zeros((2, V))), ValueError, "the prior has 2 positions"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros(V), prior_weight=np.inf),
+            ValueError,
+            "prior_weight=inf",
+        ),
+        (
+            lambda f, b: beam_decode(f, 0, direction="left"),
+            ValueError,
+            'direction=\'left\': use "forward" or "backward"',
+        ),
+        (lambda f, b: beam_decode(f, 0, direction="forward", rank="end"), ValueError, "rank='end'"),
+        (lambda f, b: score_sentences(None, None, 0, []), TypeError, "needs a forward or a backward model"),
+        (lambda f, b: score_sentences(f, b, 0, "a b"), TypeError, "the sentences of an image are a list"),
+        (lambda f, b: score_sentences(f, b, [0], []), ValueError, "1 images and 0 lists of sentences"),
+        (lambda f, b: score_sentences(f, b, 0, [[2, 1]]), ValueError, "id 1, which is START or END"),
+        (
+            lambda f, b: bscd_decode(
+                f, b, 0, Template.blank([], (0, 2)), objective=Objective(scope="blank", length="none")
+            ),
+            ValueError,
+            "the empty blank would always win",
+        ),
+        (
+            lambda f, b: as_scorer(StepScorer(None, None, None, vocab_size=3, start_token=0, end_token=3)),
+            ValueError,
+            "the given scorer's end_token has id 3, outside of its vocabulary of 3 ids",
+        ),
+    ],
+)
+def test_errors_say_what_is_wrong(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call(*MODELS)
+    assert not any(model.read for model in MODELS), "nothing was pushed through a model before the error"
+
+
+def faulty(value, at, **members):
+    """A pair whose forward model returns ``value`` for one token after the words ``at`` of image 7."""
+    forward, backward = pair(11, V, **members)
+    scores = forward._scores
+
+    def poisoned(read):
+        array = np.array(scores(read))
+        for row, (image, words) in enumerate(read):
+            if image == 7 and words == at:
+                array[row, 3] = value
+        return array
+
+    forward._scores = poisoned
+    return forward, backward
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("normalized", [True, False])
+def test_nan_and_inf_name_direction_item_and_position(value, normalized):
+    models = faulty(value, (2, 4), normalized=normalized)
+    template = Template.from_tokens([2, 4, Template.BLANK])
+    with pytest.raises(
+        ValueError,
+        match=r"the forward scorer returned NaN or \+inf for item 1 at position 2 of its reading order, after the "
+        r"words \(2, 4\)",
+    ):
+        bscd_decode(*models, [0, 7], template)
+    assert bscd_decode(*models, [0, 1], template)[0].hypotheses
+
+
+def test_scores_of_a_wrong_shape():
+    forward, backward = pair(12, V)
+    forward.vocab_size = backward.vocab_size = V + 1
+    step = forward.step
+    forward.step = lambda tokens, state: (lambda out: (out[0][:, :V], out[1]))(step(tokens, state))
+    with pytest.raises(ValueError, match=r"forward scorer returned scores of shape \(1, 6\); expected \(1, 7\)"):
+        bscd_decode(forward, backward, None, TEMPLATE)
+
+
+def test_terms_of_a_wrong_number():
+    forward, backward = pair(13, V, score=True)
+    forward.score = lambda context, items, sentences: [np.zeros(len(words)) for words in sentences]
+    with pytest.raises(ValueError, match="score gave 2 terms for a sentence of 2 words; it must give one per word and"):
+        score_sentences(forward, backward, None, [[2, 3]])
+    forward.score = lambda context, items, sentences: [np.full(len(words) + 1, np.nan) for words in sentences]
+    with pytest.raises(ValueError, match="the forward scorer returned NaN"):
+        score_sentences(forward, backward, None, [[2, 3]])

@@ -1,0 +1,180 @@
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birnn_decode import Objective, Template
+from birnn_decode.template import BLANK, FixedTemplate, Gap, check_against_vocabulary
+
+
+class Words:
+    """A vocabulary of words between spaces, made up as they come."""
+
+    def __init__(self):
+        self.words = []
+
+    def encode(self, text):
+        for word in text.split():
+            if word not in self.words:
+                self.words.append(word)
+        return [self.words.index(word) for word in text.split()]
+
+    def decode(self, ids):
+        return " ".join(self.words[token] for token in ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ()),
+        ("a girl", (0, 1)),
+        ("_", (Gap(1, 1),)),
+        ("a _ _ _ b", (0, Gap(3, 3), 1)),
+        ("a ___ b", (0, Gap(3, 3), 1)),
+        ("a {3} b", (0, Gap(3, 3), 1)),
+        ("{1-6} b", (Gap(1, 6), 0)),
+        ("a {0-2}", (0, Gap(0, 2))),
+        ("a { 0 - 2 }", (0, Gap(0, 2))),
+        ("a {1-2} _ {0}", (0, Gap(2, 3))),
+        ("_ a _", (Gap(1, 1), 0, Gap(1, 1))),
+        (r"a \_ \{b} _", (0, 1, 2, Gap(1, 1))),
+        (r"a\_b _", (0, Gap(1, 1))),
+    ],
+)
+def test_text(text, parts):
+    assert Template.from_text(text, Words()).parts == parts
+
+
+def test_literal_marks_reach_the_vocabulary_as_themselves():
+    words = Words()
+    Template.from_text(r"x\_y \{3} _ }", words)
+    assert words.words == ["x_y", "{3}", "}"]
+
+
+@pytest.mark.parametrize("text", ["a {", "a {x}", "{1,3}", "{-1}", "{1-}", "a {} b"])
+def test_text_that_is_no_template(text):
+    with pytest.raises(ValueError, match=r"cannot read .*a blank is _, \{3\} or \{1-6\}"):
+        Template.from_text(text, Words())
+
+
+def test_ranges_that_are_none():
+    with pytest.raises(ValueError, match="ends before it begins"):
+        Template.from_text("{6-1}", Words())
+    with pytest.raises(ValueError, match="low <= high"):
+        Template.blank([1], (3, 2), [2])
+    with pytest.raises(ValueError, match="100 combinations of widths; at most 64"):
+        Template.from_text("{0-9} a {0-9}", Words())
+    assert len(Template.from_text("{0-7} a {0-7}", Words()).fixed()) == 64
+
+
+parts = st.lists(
+    st.one_of(
+        st.integers(0, 9),
+        st.frozensets(st.integers(0, 9), min_size=1, max_size=3),
+        st.tuples(st.integers(0, 2), st.integers(0, 1)).map(lambda pair: Gap(pair[0], sum(pair))),
+    ),
+    max_size=6,
+).map(tuple)
+
+
+@given(parts)
+def test_neighbouring_blanks_are_one_and_every_width_is_there(given_parts):
+    template = Template(given_parts)
+    assert not any(
+        isinstance(one, Gap) and isinstance(two, Gap)
+        for one, two in zip(template.parts, template.parts[1:], strict=False)
+    )
+    fixed = template.fixed()
+    assert len(set(fixed)) == len(fixed)
+    low = sum(part.low if isinstance(part, Gap) else 1 for part in given_parts)
+    high = sum(part.high if isinstance(part, Gap) else 1 for part in given_parts)
+    assert {len(one) for one in fixed} >= {low, high}
+    for one in fixed:
+        known = [token for token in one.positions if isinstance(token, int)]
+        singles = [next(iter(p)) if isinstance(p, frozenset) else p for p in given_parts if not isinstance(p, Gap)]
+        assert known == [
+            single
+            for single, part in zip(singles, [p for p in given_parts if not isinstance(p, Gap)], strict=True)
+            if isinstance(part, int) or len(part) == 1
+        ]
+        covered = {at for begin, end in one.runs for at in range(begin, end)}
+        assert covered == {at for at in range(len(one)) if one.undecided(at)}
+        assert len(one.runs) == len(fixed[0].runs)
+
+
+@given(parts)
+def test_text_and_back(given_parts):
+    words = Words()
+    words.encode("a girl and_ _ {3} \\_ wind } board x")
+    template = Template(given_parts)
+    if any(isinstance(part, frozenset) for part in template.parts):
+        with pytest.raises(ValueError, match="no notation in text"):
+            template.to_text(words)
+    else:
+        text = template.to_text(words)
+        if "\\" not in text.replace(r"\_", "").replace(r"\{", ""):
+            assert Template.from_text(text, words) == template
+
+
+def test_from_ids():
+    template = Template.from_tokens([5, Template.BLANK, Template.BLANK, {7, 9}, {3}, 0])
+    assert template.parts == (5, Gap(2, 2), frozenset({7, 9}), 3, 0)
+    assert template.fixed() == (FixedTemplate((5, BLANK, BLANK, frozenset({7, 9}), 3, 0), ((1, 4),)),)
+    assert Template.blank([1], 2, [3]) == Template.from_tokens([1, Template.BLANK, Template.BLANK, 3])
+    assert Template.blank([1], (0, 2)).fixed()[0].runs == ((1, 1),)
+    assert repr(Template.BLANK) == "BLANK"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "message"),
+    [
+        ([5, "word"], TypeError, "part 1 of the template is 'word'; it must be an id, Template.BLANK"),
+        ([set()], ValueError, "part 0 of the template allows no token"),
+        ([-1], ValueError, "part 0 of the template has id -1"),
+        ([{3, -2}], ValueError, "has id -2"),
+        ([1.5], TypeError, "is 1.5"),
+    ],
+)
+def test_ids_that_are_none(tokens, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        Template.from_tokens(tokens)
+
+
+def test_at_the_door():
+    def check(*parts):
+        check_against_vocabulary(Template(parts), 5, boundaries={0, 1}, never={0, 1, 2})
+
+    check(3, Gap(1, 1), frozenset({2, 3}), 2)  # an id that is never an answer may be known, or asked for
+    with pytest.raises(ValueError, match="has id 5, but the scorers' vocabulary has ids 0 to 4"):
+        check(3, 5)
+    with pytest.raises(ValueError, match="id 1, which is START or END"):
+        check(frozenset({1, 3}))
+    with pytest.raises(ValueError, match="allows no word"):
+        check_against_vocabulary(Template((Gap(1, 1),)), 2, {0, 1}, {0, 1})
+    check_against_vocabulary(Template((Gap(0, 0),)), 2, {0, 1}, {0, 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weight_forward": -1}, "weight_forward=-1"),
+        ({"weight_backward": float("nan")}, "weight_backward=nan"),
+        ({"weight_forward": 0, "weight_backward": 0}, "nothing is left to rank by"),
+        ({"length": "mean"}, "length='mean'"),
+        ({"length": float("inf")}, "length=inf"),
+        ({"scope": "blanks"}, "scope='blanks'"),
+    ],
+)
+def test_objectives_that_are_none(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Objective(**arguments)
+
+
+def test_length_rules():
+    assert Objective().length_rule(width_known=True) == "none"
+    assert Objective().length_rule(width_known=False) == "average"
+    assert Objective(length=2.0).length_rule(width_known=False) == 2.0
+    assert Objective(scope="blank", length="none").length_rule(width_known=True) == "none"
+    with pytest.raises(ValueError, match="the empty blank would always win"):
+        Objective(scope="blank", length="none").length_rule(width_known=False)

@@ -1,0 +1,159 @@
+"""Widths that the search has to find: ranges in a template, and whole captions."""
+
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+from tables import END, START, members, pair, reference_template, seeds, table_options, words_of
+from test_bscd import assert_same, hypotheses
+
+from birnn_decode import Objective, Template, beam_decode, bscd_decode, rerank_decode
+from birnn_decode.template import Gap
+
+V = 5
+WORDS = words_of(V)
+rules = st.sampled_from(["auto", "average", "none", 1.5, -0.5])
+ranges = st.tuples(st.integers(0, 2), st.integers(0, 2)).map(lambda pair: Gap(pair[0], pair[0] + pair[1]))
+
+
+def in_force(rule, known=False):
+    return rule if rule != "auto" else "none" if known else "average"
+
+
+@given(
+    seed=seeds,
+    parts=st.lists(st.one_of(ranges, st.integers(2, V - 1), st.just(frozenset([2, 3]))), max_size=4),
+    beam_size=st.sampled_from([1, 2, 3, 40]),
+    rule=rules,
+    table=table_options,
+    members=members,
+)
+def test_ranges_of_widths(seed, parts, beam_size, rule, table, members):
+    forward, backward = pair(seed, V, **table, **members)
+    template = Template(tuple(parts))
+    expected = reference.unknown_width(
+        forward.model(),
+        backward.model(),
+        [
+            reference_template(
+                [p if isinstance(p, (int, frozenset)) else Template.BLANK for p in fixed.positions], WORDS
+            )
+            for fixed in template.fixed()
+        ],
+        beam_size,
+        10,
+        length=in_force(rule, known=len(template.fixed()) == 1),
+    )
+    result = bscd_decode(forward, backward, None, template, beam_size=beam_size, objective=Objective(length=rule))
+    assert_same(hypotheses(result), expected.hypotheses)
+    for model in (forward, backward):
+        assert len(model.read) == len(set(model.read)), "widths of one template share their prefixes"
+
+
+@given(
+    seed=seeds,
+    beam_size=st.sampled_from([1, 2, 3, 40]),
+    lengths=st.sampled_from([(0, 3), (1, 3), (2, 2), (0, 0), (0, 5)]),
+    rule=rules,
+    ids=st.sampled_from([(START, END), (0, 0)]),
+    table=table_options,
+    members=members,
+)
+def test_whole_captions(seed, beam_size, lengths, rule, ids, table, members):
+    forward, backward = pair(seed, V, ids=ids, **table, **members)
+    shortest, longest = lengths
+    expected = reference.whole_caption(
+        forward.model(),
+        backward.model(),
+        words_of(V, ids),
+        beam_size,
+        10,
+        longest,
+        shortest,
+        length=in_force(rule),
+    )
+    options = {"beam_size": beam_size, "min_length": shortest, "max_length": longest}
+    result = bscd_decode(forward, backward, None, objective=Objective(length=rule), **options)
+    assert_same(hypotheses(result), expected.hypotheses)
+    assert all(shortest <= len(hypothesis.tokens) <= longest for hypothesis in result.hypotheses)
+    for model in (forward, backward):
+        assert len(model.read) == len(set(model.read)), "free searches and widths share their prefixes"
+    assert result.rows_evaluated == forward.tokens_read + backward.tokens_read
+
+
+@given(
+    seed=seeds,
+    beam_size=st.sampled_from([1, 2, 3]),
+    lengths=st.sampled_from([(0, 3), (1, 2), (0, 6)]),
+    direction=st.sampled_from(["forward", "backward"]),
+    rank=st.sampled_from(["blank", "sentence"]),
+    table=table_options,
+)
+def test_captions_written_by_one_model(seed, beam_size, lengths, direction, rank, table):
+    reverse = direction == "backward"
+    model = pair(seed, V, **table)[reverse]
+    expected = reference.free_search(model.model(), WORDS, beam_size, lengths[1], lengths[0])
+    result = beam_decode(
+        model,
+        None,
+        direction=direction,
+        rank=rank,
+        beam_size=beam_size,
+        objective=Objective(length="none"),
+        min_length=lengths[0],
+        max_length=lengths[1],
+    )
+    assert [(one.score, one.tokens, one.finished) for one in result.hypotheses] == [
+        (pytest.approx(total, abs=1e-9), words[::-1] if reverse else words, finished)
+        for total, words, finished in expected
+    ]
+    for hypothesis in result.hypotheses:
+        own = hypothesis.token_log_probs_backward if reverse else hypothesis.token_log_probs_forward
+        assert len(own) == len(hypothesis.tokens) + hypothesis.finished
+        assert hypothesis.score == pytest.approx(sum(own), abs=1e-9)
+
+
+def test_widths_instead_of_those_written_freely():
+    forward, backward = pair(5, V)
+    result = bscd_decode(forward, backward, None, widths=[2, 4], beam_size=3)
+    assert {len(hypothesis.tokens) for hypothesis in result.hypotheses} <= {2, 4}
+    fixed = [
+        bscd_decode(
+            forward, backward, None, Template.blank((), width), beam_size=3, objective=Objective(length="average")
+        )
+        for width in (2, 4)
+    ]
+    assert result.best.score >= max(one.best.score for one in fixed)
+    only = beam_decode(forward, None, direction="forward", widths=[3], beam_size=2)
+    assert (
+        only.hypotheses
+        == beam_decode(forward, None, Template.blank((), 3), direction="forward", beam_size=2).hypotheses
+    )
+
+
+def test_whole_captions_and_templates_in_one_batch():
+    forward, backward = pair(11, V)
+    template = Template.from_tokens([2, Template.BLANK, 3])
+    together = bscd_decode(forward, backward, [0, 1, 2], [None, template, None], max_length=4)
+    assert together[0] == bscd_decode(forward, backward, 0, max_length=4)
+    assert together[1].hypotheses == bscd_decode(forward, backward, 1, template).hypotheses
+    assert together[2] == bscd_decode(forward, backward, 2, max_length=4)
+
+
+def test_the_same_sentence_from_two_choices_of_widths_is_one_hypothesis():
+    forward, backward = pair(3, V)
+    template = Template((Gap(0, 1), 2, Gap(0, 1)))
+    result = bscd_decode(forward, backward, None, template, beam_size=40)
+    tokens = [hypothesis.tokens for hypothesis in result.hypotheses]
+    assert tokens.count((2, 2)) == 1
+    assert len(tokens) == len(set(tokens)) == 1 + 3 + 3 - 1 + 9
+
+
+def test_rerank_is_bscd_without_rounds():
+    forward, backward = pair(9, V)
+    for template in (None, Template((2, Gap(1, 3), 4))):
+        lengths = {} if template else {"max_length": 5}
+        rerank = rerank_decode(forward, backward, None, template, **lengths)
+        without = bscd_decode(forward, backward, None, template, max_rounds=0, **lengths)
+        assert rerank.hypotheses == without.hypotheses
+        assert (rerank.stop, without.stop, without.rounds) == ("single_sweep", "max_rounds", 0)
