@@ -5,7 +5,7 @@ NUMPY_VENV := .venv-numpy
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: test test-numpy lint types format faults check clean
+.PHONY: test test-numpy lint types bench bench-smoke format faults check clean
 
 test: $(VENV)/.installed          ## the whole test suite
 	$(BIN)/python -m pytest
@@ -24,7 +24,13 @@ types: $(VENV)/.installed         ## static types
 faults: $(VENV)/.installed        ## plant faults in a copy of the library and see the tests catch each of them
 	$(BIN)/python tests/plant_faults.py
 
-check: test lint types test-numpy ## everything that a commit must pass
+bench: $(VENV)/.installed         ## the benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=benchmark.json
+
+bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
+	$(BIN)/python -m pytest benchmarks --benchmark-disable
+
+check: test lint types test-numpy bench-smoke ## everything that a commit must pass
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -6,7 +6,8 @@ import itertools
 import math
 import operator
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -141,6 +142,7 @@ def beam_decode(
     if rank not in ("blank", "sentence"):
         raise ValueError(f'rank={rank!r}: use "blank" or "sentence"')
     lengths = _Lengths(widths, min_length, max_length)
+    objective = replace(_checked_objective(objective), scope="sentence")  # what counts is said by `rank`
     call = _Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths)
     return call.answer(call.search_one(direction, rank))
 
@@ -193,7 +195,7 @@ def score_sentences(
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
 ) -> Any:
-    """J and its terms for sentences from anywhere, every one scored in full.
+    """J and its terms for sentences from anywhere, every one read to its end.
 
     Args:
         model_f: the forward model, or None.
@@ -212,6 +214,9 @@ def score_sentences(
     models = {name: model for name, model in ((FORWARD, model_f), (BACKWARD, model_b)) if model is not None}
     if not models:
         raise TypeError("score_sentences needs a forward or a backward model; both are None")
+    weights = {FORWARD: objective.weight_forward, BACKWARD: objective.weight_backward}
+    if not any(weights[name] for name in models):
+        raise ValueError(f"{objective} gives weight 0 to the only model there is: nothing is left to score by")
     call = _Call(models, image, None, 1, objective, vocabulary, _Lengths())
     return call.answer(call.score(list(sentences) if call.batch else [sentences]))
 
@@ -226,10 +231,15 @@ class _Lengths:
 
     def __post_init__(self) -> None:
         _check_count("min_length", self.min_length, least=0)
-        _check_count("max_length", self.max_length, least=self.min_length)
+        _check_count("max_length", self.max_length, least=0)
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length={self.min_length} is more than max_length={self.max_length}")
         if self.widths is None:
             return
-        widths = sorted({operator.index(width) for width in self.widths})
+        try:
+            widths = sorted({operator.index(width) for width in self.widths})
+        except TypeError:
+            raise TypeError(f"widths={self.widths!r}: give a list of whole numbers") from None
         if not widths or widths[0] < self.min_length or widths[-1] > self.max_length:
             raise ValueError(
                 f"widths={list(self.widths)}: give at least one length, between min_length={self.min_length} and "
@@ -277,15 +287,16 @@ class _Call:
         }
         self.never = frozenset[int]().union(*(never_of(scorer) for scorer in self.scorers.values()))
         self.beam_size = beam_size
-        self.objective = objective
+        self.objective = _checked_objective(objective)
         self.lengths = lengths
         self.vocabulary = vocabulary
         for model in models.values():
-            self.vocabulary = self.vocabulary or getattr(model, "vocabulary", None)
+            if self.vocabulary is None:
+                self.vocabulary = getattr(model, "vocabulary", None)
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
-        templates = [self._template(one) for one in templates]
+        templates = [self._template(one, item) for item, one in enumerate(templates)]
         if lengths != _Lengths() and templates and None not in templates:
             raise ValueError(
                 "widths, min_length and max_length are for whole captions (template=None); a template says its own "
@@ -294,7 +305,7 @@ class _Call:
         self.fixed = [None if one is None else one.fixed() for one in templates]
         known = [len(fixed if fixed is not None else lengths.widths or ()) == 1 for fixed in self.fixed]
         self.rules = [objective.length_rule(width_known) for width_known in known]
-        with backend.inference():
+        with backend.no_graph():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
 
     def answer(self, results: Sequence[Any]) -> Any:
@@ -305,7 +316,7 @@ class _Call:
         """BSCD; without rounds, the rerank."""
         if not self.items:
             return []
-        with backend.inference():
+        with backend.no_graph():
             directions = self._directions()
             forward, backward = directions
             written = [self._write_freely(direction, directions) for direction in directions]
@@ -321,30 +332,29 @@ class _Call:
                 for one in itertools.chain(*written)
                 if one.finished and len(one.words) in (self.lengths.widths or (len(one.words),))
             ]
-            ranking = self._joint(directions)
+            ranking = self._joint(directions, self.rules)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+        searches_of: list[list[Search]] = [[] for _ in range(self.items)]
+        for search in searches:
+            searches_of[search.problem.item].append(search)
+        settings = [method if method == "rerank" else f"{method}|rounds:{max_rounds}"]
+        settings += [] if prior is None else [f"prior:{prior.weight:g}"]
+        settings += [f"weights:{self.objective.weight_forward:g},{self.objective.weight_backward:g}"]
+        settings += [f"scope:{self.objective.scope}"]
         results = []
-        for item, answer in enumerate(answers):
-            own = [search for search in searches if search.problem.item == item]
-            rounds = max((search.rounds for search in own), default=0)
-            pushed = [0, *(by_item[item] for by_item in rows[: rounds + 1])]
-            trace = [
-                Round(after - before, sum(len(search.met[number]) for search in own if number < len(search.met)))
-                for number, (before, after) in enumerate(itertools.pairwise(pushed))
-            ]
-            stop = StopReason.SINGLE_SWEEP if method == "rerank" else _least_settled(own)
-            settings = method if method == "rerank" else f"{method}|rounds:{max_rounds}"
-            if prior is not None:
-                settings += f"|prior:{prior.weight:g}"
-            settings += f"|weights:{self.objective.weight_forward:g},{self.objective.weight_backward:g}"
-            results.append(self._result(item, answer, directions, ranking, stop, trace, settings))
+        for item, (answer, own) in enumerate(zip(answers, searches_of, strict=True)):
+            stop = _least_settled(own)
+            if method == "rerank" and stop != StopReason.DEAD_END:
+                stop = StopReason.SINGLE_SWEEP
+            trace = _trace(own, [by_item[item] for by_item in rows])
+            results.append(self._result(item, answer, directions, stop, trace, settings))
         return results
 
     def search_one(self, name: str, rank: str) -> list[DecodeResult]:
         """Classical beam search with one model; the other, if there is one, scores the answers and no more."""
         if not self.items:
             return []
-        with backend.inference():
+        with backend.no_graph():
             directions = self._directions()
             (direction,) = (one for one in directions if one.tree.name == name)
             written = self._write_freely(direction, directions) if self.lengths.widths is None else []
@@ -365,12 +375,8 @@ class _Call:
         for item, answer in enumerate(answers):
             met = len({finalist.words for finalist in finalists if finalist.item == item})
             stop = StopReason.SINGLE_SWEEP if met else StopReason.DEAD_END
-            settings = f"beam-{name}|rank:{rank}"
-            results.append(
-                self._result(
-                    item, answer, directions, self._joint(directions), stop, [Round(swept[item], met)], settings
-                )
-            )
+            trace = [Round(swept[item], met)]
+            results.append(self._result(item, answer, directions, stop, trace, [f"beam-{name}", f"rank:{rank}"]))
         return results
 
     def score(self, sentences: Sequence[Any]) -> list[list[Hypothesis]]:
@@ -381,12 +387,12 @@ class _Call:
             )
         if not self.items:
             return []
-        with backend.inference():
+        with backend.no_graph():
             directions = self._directions()
             finalists = []
             for item, given in enumerate(sentences):
-                if isinstance(given, str):
-                    raise TypeError(f"the sentences of an image are a list, even a single one; got the text {given!r}")
+                if isinstance(given, str) or not isinstance(given, Sequence):
+                    raise TypeError(f"the sentences of an image are a list, even a single one; got {given!r}")
                 for sentence in given:
                     words = self._words(sentence)
                     finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words, directions))
@@ -400,32 +406,34 @@ class _Call:
                 )
                 for finalist, own in zip(finalists, terms, strict=True):
                     finalist.terms[direction] = own
-        weights = {direction: direction.weight for direction in directions if direction.weight}
-        ranking = Ranking(weights, [self.objective.scope] * self.items, [self.objective.length_rule(True)] * self.items)
+        ranking = self._joint(directions, [self.objective.length_rule(width_known=True)] * self.items)
         scored: list[list[Hypothesis]] = [[] for _ in range(self.items)]
         for finalist in finalists:
             finalist.rank(ranking)
             scored[finalist.item].append(self._hypothesis(finalist, directions, ranking))
         return scored
 
-    def _template(self, given: Any) -> Template | None:
+    def _template(self, given: Any, item: int) -> Template | None:
+        name = f"template of item {item}" if self.batch else "template"
         if given is None:
             return None
         if isinstance(given, str):
             given = Template.from_text(given, self._needed_vocabulary("a template in text"))
         if not isinstance(given, Template):
             raise TypeError(
-                f"the template is {given!r}; give a text, a Template (from ids: Template.from_tokens), or None for a "
-                "whole caption"
+                f"the {name} is {given!r}; give a text, a Template (from ids: Template.from_tokens), or None for a "
+                "whole caption; a list is one template for each image"
             )
-        check_against_vocabulary(given, self.vocab_size, self.boundaries, self.never)
+        check_against_vocabulary(given, self.vocab_size, self.boundaries, self.never, name)
         return given
 
-    def _words(self, sentence: Any) -> tuple[int, ...]:
-        if isinstance(sentence, str):
-            sentence = self._needed_vocabulary("a sentence in text").encode(sentence)
-        words = tuple(operator.index(word) for word in sentence)
-        check_against_vocabulary(Template(words), self.vocab_size, self.boundaries, self.never)
+    def _words(self, given: Any) -> tuple[int, ...]:
+        ids = self._needed_vocabulary("a sentence in text").encode(given) if isinstance(given, str) else given
+        try:
+            words = tuple(operator.index(word) for word in ids)
+        except TypeError:
+            raise TypeError(f"the sentence is {given!r}; give a text or a sequence of ids") from None
+        check_against_vocabulary(Template(words), self.vocab_size, self.boundaries, self.never, "sentence")
         return words
 
     def _needed_vocabulary(self, what: str) -> Vocabulary:
@@ -475,32 +483,30 @@ class _Call:
             for template in (map(FixedTemplate.all_blank, sorted(widths[item])) if fixed is None else fixed)
         ]
 
-    def _joint(self, directions: Sequence[Direction]) -> Ranking:
+    def _joint(self, directions: Sequence[Direction], rules: Sequence[str | float]) -> Ranking:
         """The objective."""
         weights = {direction: direction.weight for direction in directions if direction.weight}
-        return Ranking(weights, [self.objective.scope] * self.items, self.rules)
+        return Ranking(weights, [self.objective.scope] * self.items, rules)
 
     def _result(
         self,
         item: int,
         answer: Sequence[Finalist],
         directions: Sequence[Direction],
-        joint: Ranking,
         stop: StopReason,
         trace: Sequence[Round],
-        settings: str,
+        settings: Sequence[str],
     ) -> DecodeResult:
-        lengths = f"|lengths:{self.lengths}" if self.fixed[item] is None else ""
-        signature = (
-            f"{settings}|beams:{self.beam_size}|scope:{self.objective.scope}|length:{self.rules[item]}{lengths}"
-            f"|version:{__version__}"
-        )
+        settings = [*settings, f"beams:{self.beam_size}", f"length:{self.rules[item]}"]
+        if self.fixed[item] is None:
+            settings.append(f"lengths:{self.lengths}")
+        joint = self._joint(directions, self.rules)
         return DecodeResult(
             hypotheses=tuple(self._hypothesis(finalist, directions, joint) for finalist in answer),
             stop=stop,
-            rounds=max(len(trace) - 1, 0),
+            rounds=len(trace) - 1,
             rows_evaluated=sum(direction.tree.rows[item] for direction in directions),
-            signature=signature,
+            signature="|".join([*settings, f"version:{__version__}"]),
             trace=tuple(trace),
         )
 
@@ -513,7 +519,7 @@ class _Call:
         log_probs = {name: None if own is None else math.fsum(own) for name, own in terms.items()}
         return Hypothesis(
             tokens=finalist.words,
-            text=None if self.vocabulary is None else self.vocabulary.decode(finalist.words),
+            text=None if self.vocabulary is None else self.vocabulary.decode(list(finalist.words)),
             blanks=finalist.template.blanks(finalist.words),
             score=finalist.score,
             joint=finalist.value(joint) if len(directions) > 1 and finalist.finished else None,
@@ -539,6 +545,15 @@ def _items(image: Any, template: Any) -> tuple[bool, list[Any], list[int], list[
     return False, [image], [0], [template]
 
 
+def _trace(searches: Sequence[Search], rows: Sequence[int]) -> list[Round]:
+    """The rounds of an item: of all its widths together; ``rows`` are those pushed up to the end of each round."""
+    rounds = max((search.rounds for search in searches), default=0)
+    return [
+        Round(after - before, sum(len(search.met[number]) for search in searches if number <= search.rounds))
+        for number, (before, after) in enumerate(itertools.pairwise([0, *rows[: rounds + 1]]))
+    ]
+
+
 def _least_settled(searches: Sequence[Search]) -> StopReason:
     """Why the search of an item ended, of all its widths: it has converged only where all of them have."""
     reasons = {search.stop for search in searches}
@@ -557,12 +572,20 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name}={value!r}: it is a whole number, {least} or larger")
 
 
+def _checked_objective(objective: Any) -> Objective:
+    if not isinstance(objective, Objective):
+        raise TypeError(f"objective={objective!r}: give an Objective, such as Objective(length='average')")
+    return objective
+
+
 def _checked_prior(prior: Any, weight: float, call: _Call) -> Prior | None:
-    if not math.isfinite(weight):
+    if not (isinstance(weight, Real) and math.isfinite(weight)):
         raise ValueError(f"prior_weight={weight!r}: it is a finite number")
     if prior is None or weight == 0:
         return None
-    log_probs = np.asarray(prior.cpu() if hasattr(prior, "cpu") else prior, dtype=np.float64)
+    if hasattr(prior, "detach"):
+        prior = prior.detach().cpu().double()
+    log_probs = np.asarray(prior, dtype=np.float64)
     if log_probs.ndim not in (1, 2) or log_probs.shape[-1] != call.vocab_size:
         raise ValueError(
             f"the prior has shape {log_probs.shape}; expected [vocab] = ({call.vocab_size},) or [positions, vocab]"

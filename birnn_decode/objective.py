@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 DEFAULT_LENGTH_FOR_UNKNOWN_WIDTH = "average"
 
@@ -39,14 +40,14 @@ class Objective:
     def __post_init__(self) -> None:
         for name in ("weight_forward", "weight_backward"):
             weight = getattr(self, name)
-            if not (math.isfinite(weight) and weight >= 0):
+            if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) >= 0):
                 raise ValueError(f"{name}={weight!r}: a weight is a finite number, 0 or larger")
         if self.weight_forward == self.weight_backward == 0:
             raise ValueError("weight_forward and weight_backward are both 0: nothing is left to rank by")
         if isinstance(self.length, str):
             if self.length not in ("auto", "none", "average"):
                 raise ValueError(f'length={self.length!r}: use "auto", "none", "average", or a reward per word in nats')
-        elif not math.isfinite(self.length):
+        elif not (isinstance(self.length, Real) and math.isfinite(self.length)):
             raise ValueError(f"length={self.length!r}: a reward per word is a finite number of nats")
         if self.scope not in ("sentence", "blank"):
             raise ValueError(f'scope={self.scope!r}: use "sentence" or "blank"')
@@ -63,7 +64,7 @@ class Objective:
         if rule == "none" and self.scope == "blank" and not width_known:
             raise ValueError(
                 'scope="blank" with length="none" and a width to be found: the empty blank would always win. '
-                'Use length="average" or a reward per word'
+                "Use a reward per word, such as length=2.0"
             )
         return rule
 

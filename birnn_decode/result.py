@@ -30,8 +30,8 @@ _ADVICE = {
     StopReason.CONVERGED: "A round changed nothing: more rounds would not either. A larger beam may still find more.",
     StopReason.CYCLE: "The beams came back to an earlier round's and would go round for ever; the best sentence of all "
     "rounds is returned. A larger beam often settles.",
-    StopReason.MAX_ROUNDS: "The beams were still changing after the last round allowed; the best sentence so far is "
-    "returned. Raise max_rounds to go on.",
+    StopReason.MAX_ROUNDS: "The last round allowed was over before a round changed nothing; the best sentence so far "
+    "is returned. Raise max_rounds to go on.",
     StopReason.DEAD_END: "A sweep had no continuation with a probability above 0 left; the best sentence met before is "
     "returned, if any. A larger beam, or a template that the models find less impossible, helps.",
     StopReason.SINGLE_SWEEP: "Each direction was searched once, without looking at the other.",
@@ -48,7 +48,8 @@ class Hypothesis:
         blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
         score: what the hypothesis is ranked by: J after weights, scope and length rule; for `beam_decode` the one
             model's own log-probability after the length rule.
-        joint: J, the value of the objective before the length rule; None unless both models were given.
+        joint: J, the value of the objective before the length rule; None unless both models were given and the
+            sentence is finished.
         log_prob_forward: log P of the whole sentence, END included, under the forward model; None where that model
             was not given. It is the sum of ``token_log_probs_forward``.
         log_prob_backward: the same of the backward model, its START included.
@@ -96,8 +97,8 @@ class DecodeResult:
         stop: why the search ended. With several widths: the reason of the width that was furthest from settled.
         rounds: rounds of sweeps that were begun, the confirming one included; with several widths, the most.
         rows_evaluated: rows that went through the models for this item; a row is one token read by one hypothesis.
-        signature: the method and every setting that decides the answer, for a paper's footnote or a log.
-        trace: one entry per round, round 0 first.
+        signature: the method and its settings, for a paper's footnote or a log.
+        trace: one entry per round, round 0 first; the rows that are missing to ``rows_evaluated`` scored the finalists.
     """
 
     hypotheses: tuple[Hypothesis, ...]

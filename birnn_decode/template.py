@@ -49,6 +49,9 @@ class Gap:
     high: int
 
     def __post_init__(self) -> None:
+        for width in (self.low, self.high):
+            if not hasattr(width, "__index__"):
+                raise TypeError(f"a blank of {width!r} words: a width is a whole number, or a pair (low, high) of them")
         if not 0 <= self.low <= self.high:
             raise ValueError(f"a blank of {self.low} to {self.high} words: widths must satisfy 0 <= low <= high")
 
@@ -237,7 +240,11 @@ class Template:
 
 
 def check_against_vocabulary(
-    template: Template, vocab_size: int, boundaries: Collection[int], never: Collection[int]
+    template: Template,
+    vocab_size: int,
+    boundaries: Collection[int],
+    never: Collection[int],
+    name: str = "template",
 ) -> None:
     """Check at the door that a template can be satisfied by some sentence of the vocabulary.
 
@@ -246,6 +253,7 @@ def check_against_vocabulary(
         vocab_size: ids must be below it.
         boundaries: the START and END ids of the scorers, which cannot be words of a sentence.
         never: ids that a blank never takes.
+        name: what it is called in messages.
 
     Raises:
         ValueError: an id out of range or a START or END id among the words, or a blank that allows no word at all.
@@ -253,18 +261,18 @@ def check_against_vocabulary(
     for number, part in enumerate(template.parts):
         if isinstance(part, Gap):
             if part.high and len(set(never)) >= vocab_size:
-                raise ValueError(f"the blank (part {number} of the template) allows no word: every id is a `never` id")
+                raise ValueError(f"the blank (part {number} of the {name}) allows no word: every id is a `never` id")
             continue
         for token in [part] if isinstance(part, int) else sorted(part):
             if token >= vocab_size:
                 raise ValueError(
-                    f"part {number} of the template has id {token}, but the scorers' vocabulary has ids 0 to "
+                    f"part {number} of the {name} has id {token}, but the scorers' vocabulary has ids 0 to "
                     f"{vocab_size - 1}"
                 )
             if token in boundaries:
                 raise ValueError(
-                    f"part {number} of the template has id {token}, which is START or END of a scorer: both are "
-                    "implied, and a template lists the words between them only"
+                    f"part {number} of the {name} has id {token}, which is START or END of a scorer: both are "
+                    f"implied, and a {name} lists the words between them only"
                 )
 
 

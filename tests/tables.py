@@ -107,7 +107,13 @@ class TableScorer:
         state = tuple(
             (context[item], tuple(prefix[1:])) for item, prefix in zip(self._ids(items), prefixes, strict=True)
         )
-        return self._scores(state), state
+        rows = [[self._scores([(image, words[:at])])[0] for at in range(len(words) + 1)] for image, words in state]
+        stack = np.stack
+        if self.library == "torch":
+            import torch
+
+            stack = torch.stack
+        return stack([stack(row) for row in rows]), state
 
     def _score(self, context, items, sentences):
         scored = []

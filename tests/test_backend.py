@@ -71,8 +71,8 @@ def test_normalise(library, x):
     dead = np.isneginf(x).all(axis=1)
     assert np.isneginf(log_probs[dead]).all()
     assert log_probs[~dead] == pytest.approx(log_softmax(x[~dead], axis=-1))
-    same, none, faulty = backend.normalise(array, normalized=True)
-    assert np.array_equal(np.asarray(same), x)
+    same, none, faulty = backend.normalise(make(library, x - 3)[0], normalized=True)
+    assert np.array_equal(np.asarray(same), x - 3)
     assert (none, faulty) == (None, [])
 
 
@@ -82,8 +82,32 @@ def test_faulty_rows(library, normalized):
     x[1, 2] = np.nan
     x[2] = -np.inf
     x[3, 0] = np.inf
+    x[4] = 0.01
     array, backend = make(library, x)
-    assert backend.normalise(array, normalized).faulty == [1, 3]
+    assert backend.normalise(array, normalized).faulty == ([1, 3, 4] if normalized else [1, 3])
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_what_is_kept_is_no_view_of_something_larger(library, normalized):
+    """A model that gives the last of many positions would else keep all of them in memory."""
+    every, backend = make(library, np.full((1, 20, 4), -1.0))
+    kept = np.asarray(backend.normalise(every[:, -1], normalized).scores)
+    assert not np.shares_memory(kept, np.asarray(every))
+
+
+def test_models_that_mask_with_the_lowest_number(library):
+    lowest = np.finfo(np.float32).min
+    x = np.array([[0, lowest, 1, lowest]], dtype=np.float32)
+    array, backend = make(library, x)
+    scores, normaliser, faulty = backend.normalise(array, normalized=False)
+    assert faulty == []
+    steer, _ = make(library, np.array([[lowest, lowest, 0, 0]], dtype=np.float32))
+    offset = -normaliser[0] if normaliser else 0.0
+    values, index = backend.best(scores, [[offset]], 2.0, steer, (), 4)
+    alive = [place for value, place in zip(values[0], index[0], strict=True) if value > -math.inf]
+    assert alive[0] == 2
+    assert 1 not in alive
+    assert np.isneginf(np.asarray(backend.array([[2.0 * float(lowest)]])))
 
 
 @given(

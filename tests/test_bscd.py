@@ -4,7 +4,7 @@ import math
 
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import (
     END,
@@ -19,15 +19,16 @@ from tables import (
     words_of,
 )
 
-from birnn_decode import Objective, Template, bscd_decode, rerank_decode, score_sentences
+from birnn_decode import Objective, Template, beam_decode, bscd_decode, rerank_decode, score_sentences
 from birnn_decode.search.bscd import bscd
 from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.tree import PrefixTree
+from birnn_decode.template import Gap
 
 V = 6
 WORDS = words_of(V)
 beam_sizes = st.sampled_from([1, 2, 3, 5, 40])
-weights = st.sampled_from([(1.0, 1.0), (1.0, 1.0), (0.5, 2.0), (0.0, 1.0), (1.0, 0.0)])
+weights = st.sampled_from([(1.0, 1.0), (1.0, 1.0), (0.3, 3.0), (2.0, 0.5), (0.0, 1.0), (1.0, 0.0)])
 
 
 def hypotheses(result):
@@ -44,9 +45,10 @@ def blank_positions(scope, blanks):
     return None if scope == "sentence" else blanks
 
 
+@settings(max_examples=250)
 @given(
     seed=seeds,
-    template=templates(V),
+    template=templates(V, max_length=7),
     beam_size=beam_sizes,
     max_rounds=st.sampled_from([0, 1, 2, 10]),
     weights=weights,
@@ -83,6 +85,30 @@ def test_equals_the_slow_reference(
     assert_same(hypotheses(result), expected.hypotheses)
     assert (result.stop, result.rounds) == (expected.stop, expected.rounds)
     assert sum(entry.new_sentences for entry in result.trace) == len(expected.pool)
+
+
+@pytest.mark.parametrize("beam_size", [2, 4])
+def test_flat_models_go_round_in_cycles(beam_size):
+    """Long blanks of models that say little: the runs that do not settle, as in the slow reference."""
+    template = [Template.BLANK] * 8
+    stops = set()
+    for seed in range(12):
+        forward, backward = pair(seed, V, sharpness=0.3)
+        allowed, blanks = reference_template(template, WORDS)
+        expected = reference.bscd(forward.model(), backward.model(), allowed, blanks, beam_size, 12, (0.4, 2.0))
+        result = bscd_decode(
+            forward,
+            backward,
+            None,
+            Template.from_tokens(template),
+            beam_size=beam_size,
+            max_rounds=12,
+            objective=Objective(0.4, 2.0),
+        )
+        assert_same(hypotheses(result), expected.hypotheses)
+        assert (result.stop, result.rounds) == (expected.stop, expected.rounds)
+        stops.add(str(result.stop))
+    assert stops >= {"converged", "cycle"}
 
 
 @given(seed=seeds, template=templates(V, max_length=4), beam_size=beam_sizes, weights=weights, table=table_options)
@@ -241,6 +267,40 @@ def mirrored_table(scorer, backward):
 
 
 @given(seed=seeds, template=templates(V), beam_size=st.sampled_from([1, 2, 3]), table=table_options)
+def test_mirrored_problem_gives_mirrored_answers(seed, template, beam_size, table):
+    """Models swapped and template mirrored: beam search and rerank read the same thing from the other side."""
+    forward, backward = pair(seed, V, **table)
+    swapped = mirrored_table(backward, False), mirrored_table(forward, True)
+    straight, mirrored = Template.from_tokens(template), Template.from_tokens(template[::-1])
+    options = {"beam_size": beam_size}
+    answers = [
+        (
+            rerank_decode(forward, backward, None, straight, **options),
+            rerank_decode(*swapped, None, mirrored, **options),
+        ),
+        (
+            beam_decode(forward, None, straight, direction="forward", **options),
+            beam_decode(swapped[1], None, mirrored, direction="backward", **options),
+        ),
+        (
+            beam_decode(backward, None, straight, direction="backward", rank="sentence", **options),
+            beam_decode(swapped[0], None, mirrored, direction="forward", rank="sentence", **options),
+        ),
+    ]
+    for one, other in answers:
+        assert [hypothesis.tokens[::-1] for hypothesis in other.hypotheses] == [
+            hypothesis.tokens for hypothesis in one.hypotheses
+        ]
+        assert [hypothesis.score for hypothesis in other.hypotheses] == pytest.approx(
+            [hypothesis.score for hypothesis in one.hypotheses], abs=1e-9
+        )
+        for hypothesis, mirror in zip(one.hypotheses, other.hypotheses, strict=True):
+            if hypothesis.token_log_probs_forward is not None:
+                *words, end = hypothesis.token_log_probs_forward
+                assert mirror.token_log_probs_backward == (*reversed(words), end)
+
+
+@given(seed=seeds, template=templates(V), beam_size=st.sampled_from([1, 2, 3]), table=table_options)
 def test_mirrored_problem_with_sweeps_swapped(seed, template, beam_size, table):
     forward, backward = pair(seed, V, **table)
     (first, second), problems = directions(forward, backward, Template.from_tokens(template))
@@ -288,6 +348,36 @@ def test_sweeps_push_every_distinct_prefix_once(seed, template, beam_size, sharp
         assert len(read) == len(set(read)), "a prefix was pushed twice"
         assert set(read[: len(distinct)]) == distinct
     assert result.rows_evaluated == forward.tokens_read + backward.tokens_read
+
+
+@given(seed=seeds, template=templates(V), beam_size=beam_sizes, table=table_options, width=st.integers(0, 2))
+def test_reading_the_known_words_in_one_call_reads_them_once(seed, template, beam_size, table, width):
+    """With `prefill` or without: the same answers, the same rows."""
+    template = Template((2, 3, Gap(0, width), *Template.from_tokens(template).parts, 4, 5, 2))
+    answers = []
+    for prefill in (False, True):
+        models = pair(seed, V, prefill=prefill, **table)
+        answers.append(bscd_decode(*models, 1, template, beam_size=beam_size))
+        assert answers[-1].rows_evaluated == sum(model.tokens_read for model in models)
+    assert answers[0] == answers[1]
+
+
+@given(seed=seeds, template=templates(V), beam_size=beam_sizes, aligned=st.booleans())
+def test_nothing_is_kept_where_nobody_asks_again(seed, template, beam_size, aligned):
+    """Scores stay for blank positions only, and states where more than one word may follow."""
+    template = Template.from_tokens([2, 3, *template, 4, Template.BLANK, 2])
+    (first, second), problems = directions(*pair(seed, V, aligned=aligned), template)
+    bscd(first, second, problems, beam_size, 4)
+    for direction in (first, second):
+        _, end = direction.span(problems[0].template)
+        reading = direction.reading_order(problems[0].template.positions)
+        nodes = [node for node, _ in direction.tree.children]
+        assert nodes
+        for node in nodes:
+            blank = not isinstance(reading[node.depth], int)
+            assert (node.scores is not None) == blank
+            if not blank and node.depth + 1 < end:  # its only child was read
+                assert node.state is None
 
 
 @given(

@@ -157,6 +157,28 @@ def test_ties_go_to_the_lower_ids():
     assert [one.tokens for one in every.hypotheses] == [(x, y) for x in (A, B, C, D) for y in (A, B, C, D)]
 
 
+def test_beams_are_put_in_order_at_known_words():
+    # After `b` or `c` comes the known d, then a blank of a or b. Sums as powers of 1/2, one unit each:
+    #     b 1, b d 1 + 3 = 4;   c 2, c d 2 + 1 = 3;   then a 1 or b 2, whatever came before.
+    # c d leads now, so c d a (4) is first, and of the tie c d b = b d a = 5 the one of the better beam survives.
+    log_probs = np.full((V, V), -np.inf)
+    log_probs[0, [B, C]] = [-1, -2]
+    log_probs[B, D], log_probs[C, D] = -3, -1
+    log_probs[D, [A, B]] = [-1, -2]
+    scorer = StepScorer(
+        step=lambda tokens, state: (log_probs[tokens], None),
+        start=lambda context: None,
+        select=lambda state, rows: None,
+        vocab_size=V,
+        start_token=0,
+        end_token=1,
+        normalized=True,
+    )
+    template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
+    result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
+    assert [(one.tokens, one.score) for one in result.hypotheses] == [((C, D, A), -4), ((C, D, B), -5)]
+
+
 def test_dead_ends():
     # Forward can never write d; backward never a. Together nothing is possible, and nothing raises before `best`.
     forward = bigrams({0: {A: 1.0}, A: {A: 0.5, 1: 0.5}}, 0, 1)

@@ -103,7 +103,7 @@ def test_results_for_machines():
     assert read["advice"] == result.stop.advice
     assert f"{result.stop}" == result.stop.value
     assert result.signature == (
-        "bscd|rounds:10|weights:1,1|beams:2|scope:sentence|length:none|version:" + result.signature.split(":")[-1]
+        "bscd|rounds:10|weights:1,1|scope:sentence|beams:2|length:none|version:" + result.signature.split(":")[-1]
     )
     whole = bscd_decode(forward, backward, None, max_length=4, prior=np.zeros(V), prior_weight=0.5)
     assert "|prior:0.5|" in whole.signature
@@ -175,7 +175,9 @@ def test_prefix_scorers_see_the_context_of_their_rows():
         assert together == alone
         assert len({result.best.score for result in alone}) == 3
     scorer = PrefixScorer(function, encode=lambda images: 5, vocab_size=V, start_token=0, end_token=1)
-    with pytest.raises(TypeError, match="encode returned int; a PrefixScorer needs a list or an array with one entry"):
+    with pytest.raises(
+        TypeError, match="encode returned a int; a PrefixScorer needs a list or an array with one entry per"
+    ):
         beam_decode(scorer, tables[0], template, direction="forward")
 
 
@@ -235,7 +237,7 @@ class Text:
         (
             lambda f, b: bscd_decode(f, b, 0, min_length=5, max_length=4),
             ValueError,
-            "max_length=4: it is a whole number, 5",
+            "min_length=5 is more than max_length=4",
         ),
         (lambda f, b: bscd_decode(f, b, 0, widths=[40]), ValueError, "widths=[40]: give at least one length, between"),
         (lambda f, b: bscd_decode(f, b, 0, widths=[]), ValueError, "widths=[]"),
@@ -264,6 +266,39 @@ class Text:
         (lambda f, b: beam_decode(f, 0, direction="forward", rank="end"), ValueError, "rank='end'"),
         (lambda f, b: score_sentences(None, None, 0, []), TypeError, "needs a forward or a backward model"),
         (lambda f, b: score_sentences(f, b, 0, "a b"), TypeError, "the sentences of an image are a list"),
+        (
+            lambda f, b: score_sentences(f, b, 0, [2, 3]),
+            TypeError,
+            "the sentence is 2; give a text or a sequence of ids",
+        ),
+        (lambda f, b: score_sentences(f, b, 0, [[2.5]]), TypeError, "the sentence is [2.5]; give a text or a sequence"),
+        (
+            lambda f, b: score_sentences(f, b, [0], [2]),
+            TypeError,
+            "the sentences of an image are a list, even a single",
+        ),
+        (lambda f, b: score_sentences(f, b, 0, [[2, 9]]), ValueError, "part 1 of the sentence has id 9"),
+        (
+            lambda f, b: score_sentences(f, None, 0, [[2]], objective=Objective(0, 1)),
+            ValueError,
+            "weight 0 to the only model there is",
+        ),
+        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, objective="average"), TypeError, "objective='average': give an"),
+        (lambda f, b: beam_decode(f, 0, direction="forward", objective=2), TypeError, "objective=2: give an Objective"),
+        (lambda f, b: bscd_decode(f, b, 0, widths=3), TypeError, "widths=3: give a list of whole numbers"),
+        (lambda f, b: bscd_decode(f, b, [0, 1], [TEMPLATE, Template((9,))]), ValueError, "template of item 1 has id 9"),
+        (lambda f, b: bscd_decode(f, b, 0, [2, 3]), TypeError, "a list is one template for each image"),
+        (
+            lambda f, b: Template.blank([2], 1.5),
+            TypeError,
+            "a blank of 1.5 words: a width is a whole number, or a pair",
+        ),
+        (lambda f, b: Template.blank([2], [1, 3]), TypeError, "a blank of [1, 3] words"),
+        (
+            lambda f, b: as_scorer(StepScorer(None, None, None, vocab_size=3, start_token=None, end_token=0)),
+            TypeError,
+            "the given scorer's start_token has None, which is no id",
+        ),
         (lambda f, b: score_sentences(f, b, [0], []), ValueError, "1 images and 0 lists of sentences"),
         (lambda f, b: score_sentences(f, b, 0, [[2, 1]]), ValueError, "id 1, which is START or END"),
         (
@@ -309,11 +344,19 @@ def test_nan_and_inf_name_direction_item_and_position(value, normalized):
     template = Template.from_tokens([2, 4, Template.BLANK])
     with pytest.raises(
         ValueError,
-        match=r"the forward scorer returned NaN or \+inf for item 1 at position 2 of its reading order, after the "
+        match=r"the forward scorer returned NaN.*\+inf.* for item 1 at position 2 of its reading order, after the "
         r"words \(2, 4\)",
     ):
         bscd_decode(*models, [0, 7], template)
     assert bscd_decode(*models, [0, 1], template)[0].hypotheses
+
+
+def test_logits_declared_as_log_probabilities():
+    models = faulty(13.0, (2, 4), normalized=True)
+    with pytest.raises(
+        ValueError, match=r"a log-probability above 0 for item 0.*says normalized=True: are they logits"
+    ):
+        bscd_decode(*models, 7, Template.from_tokens([2, 4, Template.BLANK]))
 
 
 def test_scores_of_a_wrong_shape():
@@ -325,8 +368,32 @@ def test_scores_of_a_wrong_shape():
         bscd_decode(forward, backward, None, TEMPLATE)
 
 
+def test_what_is_no_pair_of_scores_and_state():
+    forward, backward = pair(12, V)
+    step = forward.step
+    forward.step = lambda tokens, state: step(tokens, state)[0]
+    with pytest.raises(TypeError, match=r"the forward scorer's step must return a pair \(scores, state\); .* ndarray"):
+        bscd_decode(forward, backward, None, TEMPLATE)
+    forward, backward = pair(12, V, prefill=True)
+    prefill = forward.prefill
+    forward.prefill = lambda *given: (lambda out: (out[0][:, -1], out[1]))(prefill(*given))
+    with pytest.raises(
+        ValueError, match=r"scores of shape \(1, 6\); expected \(1, 2, 6\), \[items, tokens, vocab_size\]"
+    ):
+        bscd_decode(forward, backward, None, TEMPLATE)
+
+
+def test_scoring_nothing():
+    models = pair(13, V, score=True)
+    assert score_sentences(*models, None, []) == []
+    assert score_sentences(*models, [0, 1], [[], []]) == [[], []]
+
+
 def test_terms_of_a_wrong_number():
     forward, backward = pair(13, V, score=True)
+    forward.score = lambda context, items, sentences: []
+    with pytest.raises(ValueError, match="score gave 0 arrays for 1 sentences"):
+        score_sentences(forward, backward, None, [[2, 3]])
     forward.score = lambda context, items, sentences: [np.zeros(len(words)) for words in sentences]
     with pytest.raises(ValueError, match="score gave 2 terms for a sentence of 2 words; it must give one per word and"):
         score_sentences(forward, backward, None, [[2, 3]])

@@ -141,6 +141,23 @@ def test_states_and_graphs():
     assert model.project.weight.grad is not None
 
 
+def test_a_model_that_builds_a_buffer_while_decoding_can_be_trained_afterwards():
+    class Lazy(LSTM):
+        scale = None
+
+        def step(self, tokens, state):
+            if self.scale is None:
+                self.scale = torch.linspace(0.5, 1, V, dtype=torch.float64)
+            scores, state = super().step(tokens, state)
+            return scores * self.scale, state
+
+    model = Lazy(6)
+    bscd_decode(flat_scorer(model, False), flat_scorer(LSTM(7), True), features()[0], TEMPLATES[0])
+    scores, _ = model.step(torch.tensor([START]), model.start(features()[0][None]))
+    scores.sum().backward()
+    assert model.project.weight.grad is not None
+
+
 def test_select_and_join():
     scorer = TorchScorer(None, None, batch_axis={"a": 0, "b": 1, "c": None}, **ids(False))
     state = {"a": torch.arange(3), "b": torch.arange(6).reshape(2, 3), "c": 7}
@@ -160,6 +177,7 @@ def test_select_and_join():
     ("batch_axis", "error", "message"),
     [
         (0, ValueError, r"state\[0\] has shape \(2, 1, 8\), and batch_axis says that its axis 0 counts the rows"),
+        (-1, ValueError, r"its axis -1 counts the rows, of which there are 1"),
         (3, ValueError, r"state\[0\] has shape"),
         ((1,), TypeError, r"state has 2 entries, and batch_axis has 1 there"),
         ({"h": 1, "c": 1}, TypeError, r"batch_axis has no entry for state\[0\]"),

@@ -17,13 +17,16 @@ import numpy as np
 Array: TypeAlias = Any
 """An array of the backend's library."""
 
+HIGHEST_LOG_PROB = 1e-3
+"""Log-probabilities are never above 0, but for rounding in half precision."""
+
 
 class Normalised(NamedTuple):
     """Scores as a backend likes to keep them: the log-probability of a token is ``scores - normaliser``."""
 
     scores: Array  # [rows, vocab]
     normaliser: list[float] | None  # [rows]; None: the scores are log-probabilities already
-    faulty: list[int]  # rows with NaN or +inf
+    faulty: list[int]  # rows with NaN or +inf, or with what is no log-probability and should be
 
 
 class Backend(Protocol):
@@ -38,7 +41,10 @@ class Backend(Protocol):
         ...
 
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
-        """Prepare a scorer's scores [rows, vocab]; a row that is all -inf stays so and is not faulty."""
+        """Prepare a scorer's scores [rows, vocab]; a row that is all -inf stays so and is not faulty.
+
+        What is returned holds no more memory than its own: no view of a larger array.
+        """
         ...
 
     def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
@@ -112,7 +118,11 @@ def backend_for(scores: Array) -> Backend:
     )
 
 
-def inference() -> contextlib.AbstractContextManager[Any]:
-    """No autograd graph inside, where PyTorch is in use at all."""
+def no_graph() -> contextlib.AbstractContextManager[Any]:
+    """No autograd graph inside, where PyTorch is in use at all.
+
+    This is `torch.no_grad` and not `torch.inference_mode`: a model that builds a buffer in its first call (a mask, a
+    table of positions) would keep an inference tensor, and could not be trained on afterwards.
+    """
     torch = sys.modules.get("torch")
-    return contextlib.nullcontext() if torch is None else torch.inference_mode()
+    return contextlib.nullcontext() if torch is None else torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birnn_decode.backend import Array, Normalised
+from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
 
 PASSES_UP_TO = 60  # k passes of argmax beat a partial sort up to here
 
@@ -29,17 +29,20 @@ class NumpyBackend:
     def array(self, values: Any) -> Array:
         if hasattr(values, "cpu"):  # a PyTorch tensor, from the other direction's scorer
             values = values.cpu().numpy()
-        return np.asarray(values, dtype=self.dtype)
+        with _overflow_to_inf():
+            return np.asarray(values, dtype=self.dtype)
 
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
-        scores = scores.astype(self.dtype, copy=False)
+        alone = scores.base is None and scores.flags.c_contiguous
+        scores = scores.astype(self.dtype, order="C", copy=not alone)
         peak = scores.max(axis=-1)  # NaN wins a max, and so does +inf
-        faulty = np.flatnonzero(~(peak < np.inf)).tolist()
+        faulty = np.flatnonzero(~(peak < (HIGHEST_LOG_PROB if normalized else np.inf))).tolist()
         if normalized or faulty:
             return Normalised(scores, None, faulty)
         dead = np.isneginf(peak)
         peak[dead] = 0
-        total = np.exp(scores - peak[:, None]).sum(axis=-1)
+        with _overflow_to_inf():
+            total = np.exp(scores - peak[:, None]).sum(axis=-1)
         total[dead] = 1  # a row of -inf alone is left as it is
         return Normalised(scores, (peak + np.log(total)).tolist(), faulty)
 
@@ -59,8 +62,9 @@ class NumpyBackend:
 
     def max_over_beams(self, scores: Array, offsets: Sequence[Sequence[float]], weight: float) -> Array:
         shift = self.array(offsets)
-        reach = (scores.reshape(*shift.shape, -1) + shift[..., None]).max(axis=1)
-        return reach if weight == 1 else reach * weight
+        with _overflow_to_inf():
+            reach = (scores.reshape(*shift.shape, -1) + shift[..., None]).max(axis=1)
+            return reach if weight == 1 else reach * weight
 
     def masks(self, allowed: Sequence[frozenset[int] | None], banned: Sequence[int], vocab_size: int) -> Array:
         masks = np.zeros((len(allowed), vocab_size), dtype=self.dtype)
@@ -84,15 +88,14 @@ class NumpyBackend:
         shift = self.array(offsets)
         problems, beams = shift.shape
         vocab = scores.shape[-1]
-        if weight == 0:
-            total = np.zeros((problems, beams, vocab), dtype=self.dtype)
-        else:
-            total = np.multiply(scores, weight).reshape(problems, beams, vocab)
-        if steer is not None:
-            total += steer[:, None]
-        total[..., list(banned)] = -np.inf
-        values, tokens = _take_top_k(total.reshape(problems * beams, vocab), k)
-        values = (values.reshape(problems, beams, -1) + shift[..., None]).reshape(problems, -1)
+        with _overflow_to_inf():
+            total = np.multiply(scores, weight) if weight else np.zeros_like(scores)
+            total = total.reshape(problems, beams, vocab)
+            if steer is not None:
+                total += steer[:, None]
+            total[..., list(banned)] = -np.inf
+            values, tokens = _take_top_k(total.reshape(problems * beams, vocab), k)
+            values = (values.reshape(problems, beams, -1) + shift[..., None]).reshape(problems, -1)
         flat = (tokens.reshape(problems, beams, -1) + np.arange(beams)[:, None] * vocab).reshape(problems, -1)
         # Candidates stand in the order of their flat index where their values are equal, and the sort is stable.
         order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
@@ -100,6 +103,11 @@ class NumpyBackend:
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         return _take_top_k(x.copy(), k)
+
+
+def _overflow_to_inf() -> np.errstate:
+    """A sum below the lowest number is -inf, and meant so: models mask with the lowest number of their dtype."""
+    return np.errstate(over="ignore")
 
 
 def _take_top_k(x: Array, k: int) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from birnn_decode.backend import Array, Normalised
+from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
 
 INF = float("inf")
 
@@ -28,7 +28,9 @@ class TorchBackend:
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
         scores = scores.to(dtype=self.dtype, device=self.device)
         if normalized:
-            return Normalised(scores, None, _rows_where(~(scores.amax(dim=-1) < INF)))
+            if scores.untyped_storage().nbytes() > scores.nbytes or not scores.is_contiguous():
+                scores = scores.clone(memory_format=torch.contiguous_format)
+            return Normalised(scores, None, _rows_where(~(scores.amax(dim=-1) < HIGHEST_LOG_PROB)))
         log_probs = torch.log_softmax(scores, dim=-1)
         # A NaN or +inf anywhere makes the whole row NaN, so one column shows it; so does a row of -inf alone.
         suspects = _rows_where(log_probs[:, 0].isnan())

@@ -18,7 +18,7 @@ class Scorer(Protocol):
     A scorer knows nothing of directions: a backward model is a scorer that reads sentences right to left, whose
     ``start_token`` is the sentence's END and whose ``end_token`` is the sentence's START. There are N images and R
     rows (hypotheses); rows of one image stand together. Tokens and row numbers are int64 arrays: NumPy in the first
-    call, of the scores' library and device from then on.
+    call of a search, of the scores' library and device from then on.
 
     Scores and states, once returned, must not change: `step` and `select` leave the state they are given as it is, and
     later calls leave what was returned earlier as it is.
@@ -35,8 +35,8 @@ class Scorer(Protocol):
     Methods that may be left out, and are used where present:
         join(states) -> state: the rows of several states, one state after another. With it, rows whose prefixes were
             read at different times ride in one step.
-        prefill(context, items [R], prefixes [R, t]) -> (scores [R, vocab], state): read ``prefixes``, START in front,
-            for the images numbered ``items``, in one call. Used together with ``score``.
+        prefill(context, items [R], prefixes [R, t]) -> (scores [R, t, vocab_size], state): read ``prefixes``, START in
+            front, for the images numbered ``items``, in one call; the scores of the token after each one read.
         score(context, items [K], sentences) -> K arrays [words + 1]: the log-probability in nats of each word of K
             sentences (tuples of ids in this scorer's reading order, START left out) and, last, of the end.
     """
@@ -84,6 +84,8 @@ def as_scorer(model: Any, direction: str = "given") -> Scorer:
     named = {"start_token": {model.start_token}, "end_token": {model.end_token}, "never": never_of(model)}
     for name, ids in named.items():
         for token in ids:
+            if not hasattr(token, "__index__"):
+                raise TypeError(f"the {direction} scorer's {name} has {token!r}, which is no id; ids are whole numbers")
             if not 0 <= operator.index(token) < vocab_size:
                 raise ValueError(
                     f"the {direction} scorer's {name} has id {token}, outside of its vocabulary of {vocab_size} ids"

@@ -57,29 +57,39 @@ class TorchScorer:
         never: Collection[int] = (),
         vocabulary: Vocabulary | None = None,
     ):
-        self.start = start
         self.batch_axis = batch_axis
         self.vocab_size = vocab_size
         self.start_token = start_token
         self.end_token = end_token
-        self.encode = encode or list
         self.normalized = normalized
         self.aligned = aligned
         self.never = frozenset(never)
         self.vocabulary = vocabulary
+        self._encode = encode or list
+        self._start = start
         self._step = step
 
-    def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read tokens.
+    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
+        """How many images there are, and whatever the model needs of them."""
+        return len(images), self._encode(images)
+
+    def start(self, context: tuple[int, Any]) -> Any:
+        """The state of one row per image.
 
         Raises:
-            ValueError: a tensor of the state has another number of rows on its declared axis than there are tokens.
+            ValueError: a tensor of the state has another number of rows on its declared axis than there are images.
+            TypeError: ``batch_axis`` does not fit the state.
         """
-        rows = len(tokens)
-        self._check(state, rows)
+        images, encoded = context
+        state = self._start(encoded)
+        self._check(state, images)
+        return state
+
+    def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
+        """Read tokens; checks the new state as `start` does."""
         device = next((tensor.device for _, tensor, _ in _leaves(state, self.batch_axis)), torch.device("cpu"))
         scores, state = self._step(torch.as_tensor(tokens, device=device), state)
-        self._check(state, rows)
+        self._check(state, len(tokens))
         return scores, state
 
     def select(self, state: Any, rows: Array) -> Any:

@@ -120,18 +120,28 @@ class PrefixScorer:
         self.vocab_size = vocab_size
         self.start_token = start_token
         self.end_token = end_token
-        self.encode = encode or list
         self.normalized = normalized
         self.never = frozenset(never)
         self.vocabulary = vocabulary
+        self._encode = encode or list
+
+    def encode(self, images: Sequence[Any]) -> Any:
+        """Whatever the function needs of the images.
+
+        Raises:
+            TypeError: it does not have one entry per image.
+        """
+        context = self._encode(images)
+        if not (isinstance(context, list) or hasattr(context, "shape")) or len(context) != len(images):
+            size = f" of {len(context)}" if hasattr(context, "__len__") else ""
+            raise TypeError(
+                f"encode returned a {type(context).__name__}{size}; a PrefixScorer needs a list or an array with one "
+                f"entry per image, of which there are {len(images)}"
+            )
+        return context
 
     def start(self, context: Any) -> _Prefixes:
         """One empty prefix per image."""
-        if not hasattr(context, "__len__"):
-            raise TypeError(
-                f"encode returned {type(context).__name__}; a PrefixScorer needs a list or an array with one entry per "
-                "image"
-            )
         return _Prefixes(context, np.arange(len(context)), np.empty((len(context), 0), dtype=np.int64))
 
     def step(self, tokens: Array, state: _Prefixes) -> tuple[Array, _Prefixes]:
@@ -160,12 +170,10 @@ def _host(array: Array) -> np.ndarray:
 
 
 def _like(array: np.ndarray, *models: Any) -> Array:
-    """The array on the device of the first tensor among some arrays or lists of them, if there is one."""
+    """A copy of the array on the device of the first tensor among some arrays or lists of them, if there is one."""
     torch = sys.modules.get("torch")
-    if torch is None:
-        return array
     for model in models:
         first = model[0] if isinstance(model, list) and model else model
-        if isinstance(first, torch.Tensor):
-            return torch.as_tensor(array, device=first.device)
-    return array
+        if torch is not None and isinstance(first, torch.Tensor):
+            return torch.tensor(array, device=first.device)
+    return array.copy()

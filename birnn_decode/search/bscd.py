@@ -43,7 +43,7 @@ class Search:
     _replies: dict[tuple[Direction, Frontier], Frontier | None] = field(default_factory=dict)
     _history: list[tuple[Frontier, ...]] = field(default_factory=list)
 
-    def take(self, direction: Direction, frontier: Frontier | None) -> None:
+    def move_to(self, direction: Direction, frontier: Frontier | None) -> None:
         """Move on to what a sweep has left; a dead end leaves the old frontier standing and ends the search."""
         if frontier is None:
             self.stop = StopReason.DEAD_END
@@ -90,7 +90,7 @@ def bscd(
     for direction in (first, second):
         open_templates(direction, problems)
         for search, frontier in zip(searches, sweep(direction, problems, beam_size), strict=True):
-            search.take(direction, frontier)
+            search.move_to(direction, frontier)
     rows = [_rows(first, second)]
     for search in searches:
         if search.stop is None:
@@ -119,14 +119,15 @@ def _sweep_all(
     searches: Sequence[Search], direction: Direction, opposite: Direction, beam_size: int, prior: Prior | None
 ) -> None:
     """One half of a round: every search's beams in ``direction`` are renewed against those in ``opposite``."""
-    # A sweep depends on the opposite beams alone: what it has replied to them before, it would reply again.
+    # A sweep depends on the opposite beams alone. What it has replied to them before, it would reply again, so that the
+    # round that confirms the beams costs next to nothing.
     new = [search for search in searches if (direction, search.beams[opposite]) not in search._replies]
     ahead = [search.beams[opposite] for search in new]
     swept = sweep(direction, [search.problem for search in new], beam_size, opposite, ahead, prior)
     for search, frontier in zip(new, swept, strict=True):
         search._replies[direction, search.beams[opposite]] = frontier
     for search in searches:
-        search.take(direction, search._replies[direction, search.beams[opposite]])
+        search.move_to(direction, search._replies[direction, search.beams[opposite]])
 
 
 def _rows(first: Direction, second: Direction) -> list[int]:

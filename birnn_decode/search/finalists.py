@@ -78,13 +78,12 @@ class Finalist:
             self._at[direction] = direction.tree.roots[item]
             self._walk(direction)
 
-    def next(self, direction: Direction) -> tuple[Node, int]:
-        """The prefix whose scores it waits for, and the token that follows."""
-        return self._at[direction], self._tokens[direction][len(self.terms[direction])]
-
-    def is_complete(self, direction: Direction) -> bool:
-        """Whether all of its terms are known."""
-        return len(self.terms[direction]) == len(self._tokens[direction])
+    def lacks(self, direction: Direction, places: Sequence[int] | None = None) -> bool:
+        """Whether terms are missing: of all places, or of those given."""
+        needed = len(self._tokens[direction])
+        if places is not None:
+            needed = min(needed, max(places, default=-1) + 1)
+        return len(self.terms[direction]) < needed
 
     def value(self, ranking: Ranking) -> float:
         """The weighted sum of the terms that count, as far as they are known."""
@@ -95,14 +94,29 @@ class Finalist:
             value += weight * math.fsum(terms[place] for place in places if place < len(terms))
         return value
 
-    def rank(self, ranking: Ranking) -> bool:
-        """Renew the score; whether all terms that count are known."""
+    def rank(self, ranking: Ranking) -> None:
+        """Renew the score."""
         self.score = apply_length_rule(self.value(ranking), len(self.words), ranking.rules[self.item])
-        return all(
-            len(self.terms[direction]) > max(ranking.counted(direction, self.item, self.template), default=-1)
-            or self.is_complete(direction)
-            for direction in ranking.weights
-        )
+
+    @staticmethod
+    def advance(reading: Sequence[Finalist], waiting: Sequence[Finalist], direction: Direction) -> list[Finalist]:
+        """Read one more word of some, and of all that wait for the same prefix; returns those that moved."""
+        prefixes = {finalist._at[direction] for finalist in reading}
+        moved = [one for one in waiting if one._at[direction] in prefixes and one.lacks(direction)]
+        direction.tree.extend([one._next(direction) for one in moved])
+        for one in moved:
+            one._walk(direction)
+        return moved
+
+    @staticmethod
+    def advance_unread(finalists: Sequence[Finalist], direction: Direction) -> None:
+        """Collect the terms whose scores the sweeps have left in the tree."""
+        known = [one for one in finalists if one.lacks(direction) and one._at[direction].scores is not None]
+        Finalist.advance(known, known, direction)
+
+    def _next(self, direction: Direction) -> tuple[Node, int]:
+        """The prefix whose scores it waits for, and the token that follows."""
+        return self._at[direction], self._tokens[direction][len(self.terms[direction])]
 
     def _walk(self, direction: Direction) -> None:
         """Collect the terms that the tree knows."""
@@ -114,19 +128,6 @@ class Finalist:
             terms.append(child.term)
             node = child
         self._at[direction] = node
-
-    @staticmethod
-    def advance(reading: Sequence[Finalist], waiting: Sequence[Finalist], direction: Direction) -> None:
-        """Read one more word of some, and of all that wait for the same prefix."""
-        prefixes = {finalist._at[direction] for finalist in reading if not finalist.is_complete(direction)}
-        followers = [
-            finalist
-            for finalist in waiting
-            if finalist._at[direction] in prefixes and not finalist.is_complete(direction)
-        ]
-        direction.tree.read((), follow=[finalist.next(direction) for finalist in followers])
-        for finalist in followers:
-            finalist._walk(direction)
 
 
 def rank_finalists(
@@ -145,40 +146,50 @@ def rank_finalists(
         for each item finalists of finite score, best first; equal scores: the lower sequence of ids first.
     """
     pools: list[list[Finalist]] = [[] for _ in range(items)]
-    for finalist in finalists:
-        pools[finalist.item].append(finalist)
+    met: dict[tuple[int, FixedTemplate, tuple[int, ...]], Finalist] = {}
+    for one in finalists:
+        if met.setdefault((one.item, one.template, one.words), one) is one:
+            pools[one.item].append(one)
     for direction in directions:
         direction.tree.sweeping = False
-        known = [f for f in finalists if not f.is_complete(direction) and f.next(direction)[0].scores is not None]
-        Finalist.advance(known, known, direction)
+        Finalist.advance_unread(finalists, direction)
 
     answers: list[list[Finalist]] = [[] for _ in range(items)]
-    while True:
-        reading = []
-        for item, pool in enumerate(pools):
-            ranked = {finalist: finalist.rank(ranking) for finalist in pool}
-            pool.sort(key=lambda finalist: (-finalist.score, finalist.words))
-            answers[item] = _distinct([f for f in pool if ranked[f] and f.score > -math.inf], keep)
+    moved = {one for pool in pools for one in pool}
+    while moved:
+        for one in moved:
+            one.rank(ranking)
+        reading: dict[Direction, list[Finalist]] = {direction: [] for direction in ranking.weights}
+        for item in sorted({one.item for one in moved}):
+            pool = sorted(pools[item], key=lambda one: (-one.score, one.words))
+            lacking = {one: _lacking(one, ranking) for one in pool}
+            answers[item] = _distinct([one for one in pool if not lacking[one] and one.score > -math.inf], keep)
             worst = answers[item][-1].score if len(answers[item]) == keep else -math.inf
-            pools[item] = [f for f in pool if f.score > -math.inf and f.score >= worst]
-            reading += [finalist for finalist in pools[item] if not ranked[finalist]][:keep]
-        if not reading:
-            break
-        waiting = [finalist for pool in pools for finalist in pool]
-        for direction in directions:
-            if direction in ranking.weights:
-                Finalist.advance(reading, waiting, direction)
+            pools[item] = [one for one in pool if one.score > -math.inf and one.score >= worst]
+            for one in [one for one in pools[item] if lacking[one]][:keep]:
+                for direction in lacking[one]:
+                    reading[direction].append(one)
+        waiting = [one for pool in pools for one in pool]
+        moved = {one for direction, some in reading.items() for one in Finalist.advance(some, waiting, direction)}
 
-    winners = [finalist for answer in answers for finalist in answer]
-    read_to_the_end(winners, directions)
+    read_to_the_end([one for answer in answers for one in answer], directions)
     return answers
 
 
 def read_to_the_end(finalists: Sequence[Finalist], directions: Sequence[Direction]) -> None:
     """Find all terms of some finalists."""
     for direction in directions:
-        while reading := [finalist for finalist in finalists if not finalist.is_complete(direction)]:
+        while reading := [one for one in finalists if one.lacks(direction)]:
             Finalist.advance(reading, reading, direction)
+
+
+def _lacking(finalist: Finalist, ranking: Ranking) -> list[Direction]:
+    """The directions in which terms that count are missing."""
+    return [
+        direction
+        for direction in ranking.weights
+        if finalist.lacks(direction, ranking.counted(direction, finalist.item, finalist.template))
+    ]
 
 
 def _distinct(finalists: Sequence[Finalist], keep: int) -> list[Finalist]:

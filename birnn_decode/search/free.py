@@ -45,7 +45,7 @@ def free_search(
         for each item its finished hypotheses, best first; the open ones of ``max_length`` words if nothing finished.
     """
     tree, end = direction.tree, direction.tree.scorer.end_token
-    beams: dict[int, list[Node]] = {item: [tree.roots[item]] for item in items}
+    beams: dict[int, Sequence[Node]] = {item: [tree.roots[item]] for item in items}
     finished: dict[int, list[FreeHypothesis]] = {item: [] for item in items}
     for length in range(max_length + 1):
         if not beams:
@@ -54,18 +54,16 @@ def free_search(
         banned = [token for token in direction.banned if token != end or length < min_length]
         chosen = choose(direction, list(beams.values()), 1.0, None, banned, beam_size)
         before, beams = beams, {}
-        for item, pairs in zip(before, chosen, strict=True):
+        for item, children in zip(before, chosen, strict=True):
             done = finished[item]
-            done += [
-                FreeHypothesis(node.words(), tree.children[node, token].log_prob, True)
-                for node, token in pairs
-                if token == end
-            ]
+            for child in children:
+                if child.token == end:
+                    done.append(FreeHypothesis(child.words()[:-1], child.log_prob, True))
             done.sort(key=lambda hypothesis: (-hypothesis.log_prob, hypothesis.words))
             del done[beam_size:]
-            still_open = [tree.children[node, token] for node, token in pairs if token != end]
             if length == max_length and not done:
                 done += [FreeHypothesis(node.words(), node.log_prob, False) for node in before[item]]
+            still_open = [child for child in children if child.token != end]
             if still_open and (len(done) < beam_size or still_open[0].log_prob > done[-1].log_prob):
                 beams[item] = still_open
     return [finished[item] for item in items]

@@ -24,7 +24,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One model's way through a sentence. Positions and words are counted in its own reading order.
+    """One model's way through a sentence. A *place* is a position counted in its reading order.
 
     Attributes:
         tree: the prefixes that it has read.
@@ -51,8 +51,12 @@ class Direction:
         rest = self.reading_order(template.positions)[node.depth :]
         return self.words_in_reading_order(node.words() + tuple(token for token in rest if isinstance(token, int)))
 
+    def position(self, place: int, template: FixedTemplate) -> int:
+        """The position in the sentence of a place in reading order."""
+        return len(template) - 1 - place if self.reverse else place
+
     def span(self, template: FixedTemplate) -> tuple[int, int]:
-        """Where the sweep begins and ends: from the first blank position to behind the last; (0, 0): nothing blank."""
+        """The places where a sweep begins and ends: the first blank one, and one past the last; (0, 0): none."""
         undecided = [at for at in range(len(template)) if template.undecided(at)]
         if not undecided:
             return (0, 0)

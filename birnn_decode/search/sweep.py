@@ -61,6 +61,32 @@ def open_templates(direction: Direction, problems: Sequence[Problem]) -> None:
     direction.tree.open(beginnings)
 
 
+@dataclass(eq=False)
+class _Lane:
+    """One problem's way through a sweep.
+
+    Attributes:
+        problem: what is searched.
+        reading: its positions in reading order.
+        begin: the place, in reading order, of its first blank position.
+        end: one past that of its last.
+        beams: the frontier so far.
+        ahead: the opposite direction's frontier, if there is a look-ahead.
+    """
+
+    problem: Problem
+    reading: tuple[Position, ...]
+    begin: int
+    end: int
+    beams: list[tuple[Node, ...]]
+    ahead: Frontier | None
+
+    def behind(self, place: int) -> tuple[Node, ...]:
+        """The opposite beams that have read everything behind a place, and nothing else."""
+        assert self.ahead is not None
+        return self.ahead[self.end - 1 - place]
+
+
 def sweep(
     direction: Direction,
     problems: Sequence[Problem],
@@ -85,38 +111,38 @@ def sweep(
     """
     tree = direction.tree
     weight = 1.0 if opposite is None else direction.weight
-    spans = [direction.span(problem.template) for problem in problems]
-    readings = [direction.reading_order(problem.template.positions) for problem in problems]
-    beams: list[list[tuple[Node, ...]]] = []
-    for problem, reading, (begin, _) in zip(problems, readings, spans, strict=True):
-        beams.append([(tree.find(problem.item, _known(reading[:begin])),)])
+    lanes = []
+    for number, problem in enumerate(problems):
+        begin, end = direction.span(problem.template)
+        reading = direction.reading_order(problem.template.positions)
+        start = tree.find(problem.item, _known(reading[:begin]))
+        lanes.append(_Lane(problem, reading, begin, end, [(start,)], ahead[number] if opposite else None))
 
-    for tick in _lockstep(spans, tree.aligned):
-        alive = [(number, position) for number, position in tick if beams[number][-1]]
-        given, blank = {}, {}
-        for number, position in alive:
-            token = readings[number][position]
-            if isinstance(token, int):
-                given[number] = [(node, token) for node in beams[number][-1]]
-            else:
-                blank[number] = position
+    for tick in _lockstep(lanes, tree.aligned):
+        alive = [(lane, place) for lane, place in tick if lane.beams[-1]]
+        blank = [(lane, place) for lane, place in alive if not isinstance(lane.reading[place], int)]
+        known = [
+            (lane, [(node, token) for node in lane.beams[-1]])
+            for lane, place in alive
+            if isinstance(token := lane.reading[place], int)
+        ]
         tree.read(
-            [node for number in blank for node in beams[number][-1]],
-            follow=[pair for pairs in given.values() for pair in pairs],
+            [node for lane, _ in blank for node in lane.beams[-1]],
+            follow=[pair for _, pairs in known for pair in pairs],
         )
-        for number, pairs in given.items():
+        for lane, pairs in known:
             # The look-ahead is the same for all beams here, so every beam that is not impossible passes.
-            children = [tree.children[pair] for pair in pairs]
+            passed = [tree.children[pair] for pair in pairs]
             if weight:
-                children = [child for child in children if child.log_prob > NEVER]
-                children.sort(key=lambda child: -child.log_prob)
-            beams[number].append(tuple(children))
+                passed = [child for child in passed if child.log_prob > NEVER]
+                passed.sort(key=lambda child: -child.log_prob)
+            lane.beams.append(tuple(passed))
         if blank:
-            steer, banned = _steer(direction, problems, readings, spans, blank, opposite, ahead, prior)
-            chosen = choose(direction, [beams[number][-1] for number in blank], weight, steer, banned, beam_size)
-            for number, pairs in zip(blank, chosen, strict=True):
-                beams[number].append(tuple(tree.children[pair] for pair in pairs))
-    return [tuple(beam) if beam[-1] else None for beam in beams]
+            steer, banned = _steer(direction, opposite, blank, prior)
+            chosen = choose(direction, [lane.beams[-1] for lane, _ in blank], weight, steer, banned, beam_size)
+            for (lane, _), children in zip(blank, chosen, strict=True):
+                lane.beams.append(children)
+    return [tuple(lane.beams) if lane.beams[-1] else None for lane in lanes]
 
 
 def choose(
@@ -126,12 +152,12 @@ def choose(
     steer: Array | None,
     banned: Sequence[int],
     beam_size: int,
-) -> list[list[tuple[Node, int]]]:
-    """The B best continuations of each beam of read nodes, best first; their children are in the tree afterwards.
+) -> list[tuple[Node, ...]]:
+    """The B best continuations of each beam, best first.
 
     Args:
         direction: whose tree the nodes are in.
-        beams: for each problem at least one node, with scores.
+        beams: for each problem at least one node, read.
         weight: of the prefix's log-probability.
         steer: [problems, vocab], added for every beam; None: nothing.
         banned: ids that are no candidates.
@@ -143,17 +169,18 @@ def choose(
         [weight * node.offset if weight else 0.0 for node in beam] + [NEVER] * (widest - len(beam)) for beam in beams
     ]
     scores = tree.gather(_padded(beams, widest))  # [problems * beams, vocab]
-    values, places = tree.backend.best(scores, offsets, weight, steer, banned, beam_size)
-    chosen = []
-    for beam, row_values, row_places in zip(beams, values, places, strict=True):
-        found = [
-            divmod(place, scores.shape[-1])
-            for value, place in zip(row_values, row_places, strict=True)
+    values, flats = tree.backend.best(scores, offsets, weight, steer, banned, beam_size)
+    vocab_size = tree.scorer.vocab_size
+    chosen = [
+        [
+            (beam[flat // vocab_size], flat % vocab_size)
+            for value, flat in zip(row_values, row_flats, strict=True)
             if value > NEVER
         ]
-        chosen.append([(beam[number], token) for number, token in found])
-    tree.read((), follow=[pair for pairs in chosen for pair in pairs])
-    return chosen
+        for beam, row_values, row_flats in zip(beams, values, flats, strict=True)
+    ]
+    tree.extend([pair for pairs in chosen for pair in pairs])
+    return [tuple(tree.children[pair] for pair in pairs) for pairs in chosen]
 
 
 def look_ahead(opposite: Direction, beams: Sequence[Sequence[Node]]) -> Array:
@@ -166,34 +193,22 @@ def look_ahead(opposite: Direction, beams: Sequence[Sequence[Node]]) -> Array:
 
 
 def _steer(
-    direction: Direction,
-    problems: Sequence[Problem],
-    readings: Sequence[tuple[Position, ...]],
-    spans: Sequence[tuple[int, int]],
-    blank: dict[int, int],
-    opposite: Direction | None,
-    ahead: Sequence[Frontier],
-    prior: Prior | None,
+    direction: Direction, opposite: Direction | None, blank: Sequence[tuple[_Lane, int]], prior: Prior | None
 ) -> tuple[Array | None, Sequence[int]]:
     """What is added to the candidates of each problem for every beam alike, [problems, vocab]; and the banned ids."""
     backend = direction.tree.backend
     steer = None
     if opposite is not None and opposite.weight:
-        # The opposite beams that have everything behind this position, and nothing else.
-        behind = [ahead[number][spans[number][1] - 1 - position] for number, position in blank.items()]
-        steer = backend.array(look_ahead(opposite, behind))
+        steer = backend.array(look_ahead(opposite, [lane.behind(place) for lane, place in blank]))
     banned: Sequence[int] = direction.banned
-    allowed = [token if isinstance(token, frozenset) else None for token in (readings[n][p] for n, p in blank.items())]
+    allowed = [tokens if isinstance(tokens := lane.reading[place], frozenset) else None for lane, place in blank]
     if any(tokens is not None for tokens in allowed):
         # A set of allowed ids may name one that a blank never takes, so the ban goes into the masks.
         masks = backend.masks(allowed, banned, direction.tree.scorer.vocab_size)
         steer, banned = masks if steer is None else steer + masks, ()
     if opposite is not None and prior is not None:
-        positions = [
-            len(problems[number].template) - 1 - position if direction.reverse else position
-            for number, position in blank.items()
-        ]
-        subtracted = backend.array(np.stack([prior.at(position) for position in positions]))
+        rows = [prior.at(direction.position(place, lane.problem.template)) for lane, place in blank]
+        subtracted = backend.array(np.stack(rows))
         steer = -subtracted if steer is None else steer - subtracted
     return steer, banned
 
@@ -206,18 +221,15 @@ def _padded(beams: Sequence[Sequence[Node]], width: int) -> list[Node]:
     return [node for beam in beams for node in (*beam, *[beam[0]] * (width - len(beam)))]
 
 
-def _lockstep(spans: Sequence[tuple[int, int]], aligned: bool) -> Iterator[list[tuple[int, int]]]:
-    """Tick by tick, the (problem, position) pairs that move together.
+def _lockstep(lanes: Sequence[_Lane], aligned: bool) -> Iterator[list[tuple[_Lane, int]]]:
+    """Tick by tick, the (lane, place) pairs that move together.
 
-    Where every row of a call must have read equally many tokens, they move position by position; else all begin
+    Where every row of a call must have read equally many tokens, they move place by place; else all begin
     together.
     """
-    starts = [0 if aligned else begin for begin, _ in spans]
-    first = min((begin - start for (begin, _), start in zip(spans, starts, strict=True)), default=0)
-    last = max((end - start for (_, end), start in zip(spans, starts, strict=True)), default=0)
+    starts = [0 if aligned else lane.begin for lane in lanes]
+    first = min((lane.begin - start for lane, start in zip(lanes, starts, strict=True)), default=0)
+    last = max((lane.end - start for lane, start in zip(lanes, starts, strict=True)), default=0)
     for tick in range(first, last):
-        yield [
-            (number, start + tick)
-            for number, ((begin, end), start) in enumerate(zip(spans, starts, strict=True))
-            if begin <= start + tick < end
-        ]
+        moving = [(lane, start + tick) for lane, start in zip(lanes, starts, strict=True)]
+        yield [(lane, place) for lane, place in moving if lane.begin <= place < lane.end]

@@ -143,7 +143,7 @@ class PrefixTree:
             beginnings: (item, words) pairs; those of one item continue each other.
         """
         beginnings = sorted(set(beginnings), key=lambda beginning: (beginning[0], len(beginning[1])))
-        if getattr(self.scorer, "prefill", None) is not None and getattr(self.scorer, "score", None) is not None:
+        if getattr(self.scorer, "prefill", None) is not None:
             shortest = dict(reversed(beginnings))
             self._prefill({item: words for item, words in shortest.items() if words})
         at = [self.roots[item] for item, _ in beginnings]
@@ -153,7 +153,7 @@ class PrefixTree:
                 for number, (_, words) in enumerate(beginnings)
                 if position < len(words)
             ]
-            self.read((), follow=[pair for _, pair in here])
+            self.extend([pair for _, pair in here])
             for number, pair in here:
                 at[number] = self.children[pair]
 
@@ -176,6 +176,10 @@ class PrefixTree:
             self.add(node, token, term)
         self._drop_scores(unread)
 
+    def extend(self, pairs: Iterable[tuple[Node, int]]) -> None:
+        """Make the children of (node, token) pairs; reads nodes whose scores are not there."""
+        self.read((), follow=pairs)
+
     def gather(self, nodes: Sequence[Node]) -> Array:
         """The scores of nodes, [nodes, vocab]; with `Node.offset` added they are sums of the prefix and one token."""
         blocks: dict[_Scores, int] = {}
@@ -190,9 +194,13 @@ class PrefixTree:
 
     def score(self, items: Sequence[int], sentences: Sequence[tuple[int, ...]]) -> list[list[float]]:
         """The terms of whole sentences (in reading order), the end's last, by the scorer's own ``score``."""
+        if not sentences:
+            return []
         images = self._indices([self.images[item] for item in items])
         arrays = self.scorer.score(self.context, images, list(sentences))  # type: ignore[attr-defined]
-        every = [[float(term) for term in array] for array in arrays]
+        if len(arrays) != len(sentences):
+            raise ValueError(f"the {self.name} scorer's score gave {len(arrays)} arrays for {len(sentences)} sentences")
+        every: list[list[float]] = [array.tolist() for array in arrays]
         for item, words, terms in zip(items, sentences, every, strict=True):
             self.rows[item] += len(words) + 1
             if len(terms) != len(words) + 1:
@@ -237,51 +245,61 @@ class PrefixTree:
             if order != sorted(order):  # rows of one image stand together
                 back = sorted(range(len(order)), key=order.__getitem__)
                 state = self.scorer.select(state, self._indices(back))
-        scores, state = self.scorer.step(self._indices([node.token for node in nodes]), state)
-        self._record(nodes, scores, state)
+        tokens = self._indices([node.token for node in nodes])
+        scores, state = _two(self.scorer.step(tokens, state), f"{self.name} scorer's step")
+        self._check_shape(scores, (len(nodes), self.scorer.vocab_size), "rows, vocab_size")
+        self._record(nodes, scores, _States(state, len(nodes)))
         for node in nodes:
             self.rows[node.item] += 1
             if node.parent is not None and not self._branches(node.parent):
                 node.parent.state = None
 
     def _prefill(self, beginnings: dict[int, tuple[int, ...]]) -> None:
-        items = list(beginnings)
-        terms = self.score(items, [beginnings[item] for item in items]) if items else []
-        by_length: dict[int, list[Node]] = {}
-        for item, item_terms in zip(items, terms, strict=True):
-            node = self.roots[item]
-            for word, term in zip(beginnings[item], item_terms, strict=False):  # the end's term is not needed
-                node = self.add(node, word, term)
-            by_length.setdefault(node.depth, []).append(node)
-        for length, nodes in by_length.items():
-            images = self._indices([self.images[node.item] for node in nodes])
-            prefixes = self._indices([[self.scorer.start_token, *beginnings[node.item]] for node in nodes])
-            scores, state = self.scorer.prefill(self.context, images, prefixes)  # type: ignore[attr-defined]
-            self._record(nodes, scores, state)
-            for node in nodes:
-                self.rows[node.item] += length + 1
-
-    def _record(self, nodes: Sequence[Node], scores: Array, state: Any) -> None:
-        """Give nodes what a call returned for them, row by row."""
-        if self._backend is None:
-            self._backend = backend_for(scores)
-        shape, expected = tuple(scores.shape), (len(nodes), self.scorer.vocab_size)
-        if shape != expected:
-            raise ValueError(
-                f"the {self.name} scorer returned scores of shape {shape}; expected {expected}, [rows, vocab_size]"
+        by_length: dict[int, list[int]] = {}
+        for item, words in sorted(beginnings.items()):
+            by_length.setdefault(len(words), []).append(item)
+        for length, items in by_length.items():
+            images = self._indices([self.images[item] for item in items])
+            prefixes = self._indices([[self.scorer.start_token, *beginnings[item]] for item in items])
+            scores, state = _two(
+                self.scorer.prefill(self.context, images, prefixes),  # type: ignore[attr-defined]
+                f"{self.name} scorer's prefill",
             )
-        normalised = self._backend.normalise(scores, self.normalized)
+            self._check_shape(scores, (len(items), length + 1, self.scorer.vocab_size), "items, tokens, vocab_size")
+            states = _States(state, len(items))
+            for depth in range(length + 1):
+                nodes = [self.find(item, beginnings[item][:depth]) for item in items]
+                self._record(nodes, scores[:, depth], states if depth == length else None)
+                if depth < length:
+                    self.extend([(node, beginnings[node.item][depth]) for node in nodes])
+                    self._drop_scores(nodes)
+            for item in items:
+                self.rows[item] += length + 1
+
+    def _record(self, nodes: Sequence[Node], scores: Array, states: _States | None) -> None:
+        """Give nodes what a call returned for them, row by row."""
+        normalised = self.backend.normalise(scores, self.normalized)
         for row in normalised.faulty:
             raise self._fault(nodes[row].item, nodes[row].words())
-        states = _States(state, len(nodes))
         kept = _Scores(normalised.scores, normalised.normaliser)
         for row, node in enumerate(nodes):
-            node.state, node.scores = (states, row), (kept, row)
+            node.scores = (kept, row)
+            node.state = None if states is None else (states, row)
+
+    def _check_shape(self, scores: Array, expected: tuple[int, ...], names: str) -> None:
+        if self._backend is None:
+            self._backend = backend_for(scores)
+        if tuple(scores.shape) != expected:
+            raise ValueError(
+                f"the {self.name} scorer returned scores of shape {tuple(scores.shape)}; expected {expected}, [{names}]"
+            )
 
     def _fault(self, item: int, words: tuple[int, ...]) -> ValueError:
+        what = "NaN, +inf or a log-probability above 0" if self.normalized else "NaN or +inf"
         return ValueError(
-            f"the {self.name} scorer returned NaN or +inf for item {item} at position {len(words)} of its reading "
-            f"order, after the words {words}: scores must be finite, or -inf for the impossible"
+            f"the {self.name} scorer returned {what} for item {item} at position {len(words)} of its reading order, "
+            f"after the words {words}: scores must be finite, or -inf for the impossible"
+            + (" (it says normalized=True: are they logits?)" if self.normalized else "")
         )
 
     def _terms(self, pairs: Sequence[tuple[Node, int]]) -> list[float]:
@@ -315,6 +333,12 @@ class PrefixTree:
                 smaller = _Scores(values, normaliser)
                 for row, node in enumerate(kept):
                     node.scores = (smaller, row)
+
+
+def _two(returned: Any, name: str) -> tuple[Array, Any]:
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"the {name} must return a pair (scores, state); it returned {type(returned).__name__}")
+    return returned
 
 
 def _scores_of(node: Node) -> tuple[_Scores, int]:

@@ -1,0 +1,175 @@
+"""Plant faults in a copy of the library, one at a time, and see the tests go red: `make faults`.
+
+Prints a line per fault with the tests that caught it; exits with 1 if one survives.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SWEEP, TREE, BSCD = "search/sweep.py", "search/tree.py", "search/bscd.py"
+FINALISTS, FREE, DECODE = "search/finalists.py", "search/free.py", "decode.py"
+
+# name: [(file, right, wrong), …]
+FAULTS = {
+    "look-ahead reversed": [(SWEEP, "self.ahead[self.end - 1 - place]", "self.ahead[place - self.begin]")],
+    "look-ahead zero": [(SWEEP, "if opposite is not None and opposite.weight:", "if False:")],
+    "look-ahead of the place before": [(SWEEP, "[self.end - 1 - place]", "[self.end - 2 - place]")],
+    "g added into s": [
+        (
+            SWEEP,
+            "    tree.extend([pair for pairs in chosen for pair in pairs])\n",
+            "    for pairs, row in zip(chosen, values, strict=True):\n"
+            "        for (node, token), value in zip(pairs, row, strict=False):\n"
+            "            tree.add(node, token, value - weight * node.log_prob)\n",
+        )
+    ],
+    "only the first opposite beam used": [
+        (
+            SWEEP,
+            "    widest = max(len(beam) for beam in beams)\n    offsets = [[node.offset for",
+            "    beams = [beam[:1] for beam in beams]\n    widest = 1\n    offsets = [[node.offset for",
+        )
+    ],
+    "s' left out of g": [(SWEEP, "[[node.offset for node in beam]", "[[node.offset - node.log_prob for node in beam]")],
+    "weight left out of g": [(SWEEP, "offsets, opposite.weight\n", "offsets, 1.0\n")],
+    "prior added instead of subtracted": [(SWEEP, "steer - subtracted", "steer + subtracted")],
+    "prior of the mirrored position": [
+        ("search/problem.py", "- 1 - place if self.reverse else place", "- 1 - place if not self.reverse else place")
+    ],
+    "beams not put in order at known words": [(SWEEP, "passed.sort(key=lambda child: -child.log_prob)", "pass")],
+    "sets of allowed ids ignored": [(SWEEP, "if any(tokens is not None for tokens in allowed):", "if False:")],
+    "aligned scorers not kept in step": [
+        (SWEEP, "[0 if aligned else lane.begin for", "[lane.begin for"),
+        (TREE, "node.depth if self.aligned else 0", "0"),
+    ],
+    "duplicated hypotheses": [
+        (BSCD, "if sentence not in self._seen:", "if True:"),
+        (FINALISTS, "if met.setdefault((one.item, one.template, one.words), one) is one:", "if True:"),
+        (FINALISTS, "first.setdefault(finalist.words, finalist)", "first[id(finalist)] = finalist"),
+    ],
+    "END not scored": [(FINALISTS, "end = (direction.tree.scorer.end_token,) if finished else ()", "end = ()")],
+    "END scored by the id of START": [
+        (FINALISTS, "(direction.tree.scorer.end_token,)", "(direction.tree.scorer.start_token,)")
+    ],
+    "finalists dropped too early": [(FINALISTS, "one.score >= worst", "one.score > worst + 1e-3 * abs(worst)")],
+    "finalists never dropped": [(FINALISTS, " and one.score >= worst]", "]")],
+    "ties to the higher ids": [(FINALISTS, "(-one.score, one.words)", "(-one.score, [-word for word in one.words])")],
+    "length rule by words instead of words + 1": [("objective.py", "value / (words + 1)", "value / max(words, 1)")],
+    "blank scope counts known words": [(FINALISTS, "if not isinstance(reading[place], int)]", "]")],
+    "state rows mixed up in select": [
+        (
+            TREE,
+            "rows = [_state_of(nodes[place])[1] for place in places]",
+            "rows = [_state_of(nodes[place])[1] for place in places][::-1]",
+        )
+    ],
+    "state rows mixed up in the torch select": [
+        ("scorers/torch.py", "torch.as_tensor(rows, device=tensor.device))", "torch.as_tensor(rows).flip(0))")
+    ],
+    "joined states not put back in order": [(TREE, "if order != sorted(order):", "if False:")],
+    "prefixes pushed again in every round": [
+        (TREE, "for node in wanted if node.scores is None)", "for node in wanted)")
+    ],
+    "scores of known words kept": [(TREE, "if self.sweeping and self._branches(node)]", "]")],
+    "states of known words kept": [(TREE, "node.parent.state = None", "pass")],
+    "views of larger arrays kept": [
+        ("backend/numpy.py", "alone = scores.base is None and scores.flags.c_contiguous", "alone = True")
+    ],
+    "rows not counted": [(TREE, "            self.rows[node.item] += 1\n", "")],
+    "rows of prefill not counted": [(TREE, "self.rows[item] += length + 1", "pass")],
+    "first round never called converged": [
+        (BSCD, "        if search.stop is None:\n            search.end_round()\n\n", "        pass\n\n")
+    ],
+    "cycles not seen": [(BSCD, "elif beams in self._history:", "elif False:")],
+    "sentences of later rounds not collected": [
+        (BSCD, "self.met[-1].append(sentence)", "(self.met[-1] if self.rounds == 0 else []).append(sentence)")
+    ],
+    "the right-to-left sweep comes first": [
+        (BSCD, "in ((first, second), (second, first)):", "in ((second, first), (first, second)):")
+    ],
+    "free search stops at the first finished": [(FREE, "len(done) < beam_size or", "not done or")],
+    "END allowed before the shortest length": [(FREE, "or length < min_length]", "]")],
+    "one word more than the longest length": [(FREE, "range(max_length + 1)", "range(max_length + 2)")],
+    "terms of the backward model in reading order": [
+        (DECODE, "own[:words][::-1] + own[words:] if direction.reverse else own", "own")
+    ],
+    "banned ids of one scorer only": [
+        (
+            DECODE,
+            "never_of(scorer) for scorer in self.scorers.values()",
+            "never_of(scorer) for scorer in list(self.scorers.values())[:1]",
+        )
+    ],
+    "all -inf rows become NaN": [("backend/numpy.py", "peak[dead] = 0\n", "pass\n")],
+    "minus infinity times zero": [
+        (
+            "backend/numpy.py",
+            "np.multiply(scores, weight) if weight else np.zeros_like(scores)",
+            "np.multiply(scores, weight)",
+        )
+    ],
+    "torch ties as they come": [("backend/torch.py", "        if tied:", "        if False:")],
+}
+
+
+def run(folder: Path) -> list[str]:
+    """The tests that fail in a folder."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--hypothesis-profile=faults",
+            "--tb=no",
+            "-p",
+            "no:cacheprovider",
+            "-rfE",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [line.split(" - ")[0] for line in done.stdout.splitlines()]
+    failed = [line.split("::")[-1].split("[")[0] for line in lines if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode not in (0, 1) or bool(failed) != bool(done.returncode):
+        raise RuntimeError(done.stdout + done.stderr)
+    return list(dict.fromkeys(failed))
+
+
+def plant(name: str) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("birnn_decode", "tests", "examples"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "setup.cfg", copy)
+        for file, right, wrong in FAULTS.get(name, ()):
+            path = copy / "birnn_decode" / file
+            source = path.read_text(encoding="utf-8")
+            if source.count(right) != 1:
+                raise RuntimeError(f"{name}: {file} must have {right!r} once; the fault must be written anew")
+            path.write_text(source.replace(right, wrong), encoding="utf-8")
+        return run(copy)
+
+
+def main() -> int:
+    chosen = [name for name in FAULTS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    if failed := plant("none"):
+        raise SystemExit(f"tests fail without any fault: {', '.join(failed)}")
+    survived = 0
+    with ThreadPoolExecutor(2) as pool:
+        for name, failed in zip(chosen, pool.map(plant, chosen), strict=True):
+            survived += not failed
+            print(f"{name}: {', '.join(failed) if failed else 'SURVIVED'}", flush=True)
+    print(f"{len(chosen) - survived} caught, {survived} survived")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
