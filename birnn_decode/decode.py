@@ -17,7 +17,7 @@ from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import as_scorer, never_of
 from birnn_decode.search.bscd import Search, bscd
-from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists, read_to_the_end
+from birnn_decode.search.finalists import Finalist, Ranking, Readers, rank_finalists
 from birnn_decode.search.free import free_search
 from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.sweep import Prior, open_templates, sweep
@@ -397,9 +397,8 @@ class _Call:
                     words = self._words(sentence)
                     finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words, directions))
             for direction in directions:
-                direction.tree.sweeping = False
                 if getattr(direction.tree.scorer, "score", None) is None:
-                    read_to_the_end(finalists, [direction])
+                    Readers(finalists, direction).finish()
                     continue
                 terms = direction.tree.score(
                     [one.item for one in finalists], [direction.words_in_reading_order(one.words) for one in finalists]

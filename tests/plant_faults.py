@@ -50,22 +50,30 @@ FAULTS = {
     "duplicated hypotheses": [
         (BSCD, "if sentence not in self._seen:", "if True:"),
         (FINALISTS, "if met.setdefault((one.item, one.template, one.words), one) is one:", "if True:"),
-        (FINALISTS, "first.setdefault(finalist.words, finalist)", "first[id(finalist)] = finalist"),
+        (FINALISTS, "complete.setdefault(one.words, one)", "complete[(id(one),)] = one"),
     ],
     "END not scored": [(FINALISTS, "end = (direction.tree.scorer.end_token,) if finished else ()", "end = ()")],
     "END scored by the id of START": [
         (FINALISTS, "(direction.tree.scorer.end_token,)", "(direction.tree.scorer.start_token,)")
     ],
-    "finalists dropped too early": [(FINALISTS, "one.score >= worst", "one.score > worst + 1e-3 * abs(worst)")],
-    "finalists never dropped": [(FINALISTS, " and one.score >= worst]", "]")],
+    "finalists dropped too early": [
+        (FINALISTS, "or len(complete) == keep or", "or len(complete) == (keep + 1) // 2 or")
+    ],
+    "finalists never dropped": [
+        (FINALISTS, "or len(complete) == keep or", "or"),
+        (FINALISTS, "return list(complete.values()), reading", "return list(complete.values())[:keep], reading"),
+    ],
+    "answers taken before those above are read": [
+        (FINALISTS, "        going = sorted({one.item for one in reading})\n", "        going = []\n")
+    ],
     "ties to the higher ids": [(FINALISTS, "(-one.score, one.words)", "(-one.score, [-word for word in one.words])")],
     "length rule by words instead of words + 1": [("objective.py", "value / (words + 1)", "value / max(words, 1)")],
     "blank scope counts known words": [(FINALISTS, "if not isinstance(reading[place], int)]", "]")],
     "state rows mixed up in select": [
         (
             TREE,
-            "rows = [_state_of(nodes[place])[1] for place in places]",
-            "rows = [_state_of(nodes[place])[1] for place in places][::-1]",
+            "rows = [_state_of(nodes[number])[1] for number in numbers]",
+            "rows = [_state_of(nodes[number])[1] for number in numbers][::-1]",
         )
     ],
     "state rows mixed up in the torch select": [

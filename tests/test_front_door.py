@@ -1,7 +1,9 @@
 """What a caller gives and gets: texts, batches, scorers, settings, and the errors for what cannot be right."""
 
+import gc
 import json
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -158,6 +160,32 @@ def test_scorers():
     answers = [beam_decode(scorer, None, template, direction="forward") for scorer in (by_step, by_prefix)]
     assert answers[0].hypotheses == answers[1].hypotheses
     assert answers[0].rows_evaluated == answers[1].rows_evaluated
+
+
+@pytest.mark.parametrize(
+    "template", [None, Template.from_tokens([2, Template.BLANK, 3, Template.BLANK, Template.BLANK])]
+)
+def test_nothing_is_left_in_memory(template):
+    """Without the help of the cycle collector, which may run long after."""
+    alive = []
+    forward, backward = pair(9, V)
+    for model in (forward, backward):
+
+        def step(tokens, state, step=model.step):
+            scores, state = step(tokens, state)
+            alive.append(weakref.ref(scores))
+            return scores, state
+
+        model.step = step
+    gc.disable()
+    try:
+        result = bscd_decode(forward, backward, None, template)
+        compare(forward, backward, None, template)
+        assert result.hypotheses
+        assert alive
+        assert not any(reference() is not None for reference in alive)
+    finally:
+        gc.enable()
 
 
 def test_prefix_scorers_see_the_context_of_their_rows():

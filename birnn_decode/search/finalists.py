@@ -2,14 +2,14 @@
 
 Most of the terms of a finalist are known from the sweeps; the rest is read now, word by word, in both directions. Since
 log-probabilities are never above 0, a finalist's score can only fall while it is read: its score so far is an upper
-bound. So the most promising finalists are read first, and one whose bound has fallen below the score of the worst
-answer is dropped unread. Finalists that share a prefix share its reading.
+bound. So this is a best-first search: the finalists of the highest bounds are read on, and those that stand complete
+above all other bounds are the answers; the rest is dropped as it is. Finalists that share a prefix share its reading.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from birnn_decode.objective import apply_length_rule
@@ -53,7 +53,9 @@ class Finalist:
         words: in sentence order.
         finished: whether END belongs to it.
         terms: for each direction the terms known so far, in reading order.
+        at: for each direction the prefix whose scores it waits for.
         score: what it is ranked by, with the terms known so far: an upper bound until all that count are known.
+        lacking: the directions in which terms that count are missing.
     """
 
     def __init__(
@@ -69,21 +71,19 @@ class Finalist:
         self.words = words
         self.finished = finished
         self.terms: dict[Direction, list[float]] = {direction: [] for direction in directions}
+        self.at: dict[Direction, Node] = {}
         self.score = 0.0
+        self.lacking: list[Direction] = []
         self._tokens: dict[Direction, tuple[int, ...]] = {}
-        self._at: dict[Direction, Node] = {}
         for direction in directions:
             end = (direction.tree.scorer.end_token,) if finished else ()
             self._tokens[direction] = direction.words_in_reading_order(words) + end
-            self._at[direction] = direction.tree.roots[item]
-            self._walk(direction)
+            self.at[direction] = direction.tree.roots[item]
+            self.walk(direction)
 
-    def lacks(self, direction: Direction, places: Sequence[int] | None = None) -> bool:
-        """Whether terms are missing: of all places, or of those given."""
-        needed = len(self._tokens[direction])
-        if places is not None:
-            needed = min(needed, max(places, default=-1) + 1)
-        return len(self.terms[direction]) < needed
+    def lacks(self, direction: Direction) -> bool:
+        """Whether any term is missing."""
+        return len(self.terms[direction]) < len(self._tokens[direction])
 
     def value(self, ranking: Ranking) -> float:
         """The weighted sum of the terms that count, as far as they are known."""
@@ -95,39 +95,59 @@ class Finalist:
         return value
 
     def rank(self, ranking: Ranking) -> None:
-        """Renew the score."""
+        """Renew the score, and what it lacks."""
         self.score = apply_length_rule(self.value(ranking), len(self.words), ranking.rules[self.item])
+        self.lacking = []
+        for direction in ranking.weights:
+            places = ranking.counted(direction, self.item, self.template)
+            if self.lacks(direction) and places and places[-1] >= len(self.terms[direction]):
+                self.lacking.append(direction)
 
-    @staticmethod
-    def advance(reading: Sequence[Finalist], waiting: Sequence[Finalist], direction: Direction) -> list[Finalist]:
-        """Read one more word of some, and of all that wait for the same prefix; returns those that moved."""
-        prefixes = {finalist._at[direction] for finalist in reading}
-        moved = [one for one in waiting if one._at[direction] in prefixes and one.lacks(direction)]
-        direction.tree.extend([one._next(direction) for one in moved])
-        for one in moved:
-            one._walk(direction)
-        return moved
-
-    @staticmethod
-    def advance_unread(finalists: Sequence[Finalist], direction: Direction) -> None:
-        """Collect the terms whose scores the sweeps have left in the tree."""
-        known = [one for one in finalists if one.lacks(direction) and one._at[direction].scores is not None]
-        Finalist.advance(known, known, direction)
-
-    def _next(self, direction: Direction) -> tuple[Node, int]:
+    def next(self, direction: Direction) -> tuple[Node, int]:
         """The prefix whose scores it waits for, and the token that follows."""
-        return self._at[direction], self._tokens[direction][len(self.terms[direction])]
+        return self.at[direction], self._tokens[direction][len(self.terms[direction])]
 
-    def _walk(self, direction: Direction) -> None:
+    def walk(self, direction: Direction) -> None:
         """Collect the terms that the tree knows."""
-        tokens, terms, node = self._tokens[direction], self.terms[direction], self._at[direction]
+        tokens, terms, node = self._tokens[direction], self.terms[direction], self.at[direction]
         while len(terms) < len(tokens):
             child = direction.tree.children.get((node, tokens[len(terms)]))
             if child is None:
                 break
             terms.append(child.term)
             node = child
-        self._at[direction] = node
+        self.at[direction] = node
+
+
+class Readers:
+    """The finalists that lack terms of one direction, by the prefix whose scores they wait for."""
+
+    def __init__(self, finalists: Sequence[Finalist], direction: Direction):
+        self.direction = direction
+        self.waiting: dict[Node, list[Finalist]] = {}
+        self._wait(finalists)
+        direction.tree.sweeping = False
+        # The scores that the sweeps have left in the tree need no reading.
+        self.advance([node for node in self.waiting if node.scores is not None])
+
+    def advance(self, prefixes: Iterable[Node]) -> list[Finalist]:
+        """Read the next word of all finalists that wait for some prefixes; returns those finalists."""
+        moved = [one for prefix in dict.fromkeys(prefixes) for one in self.waiting.pop(prefix, ())]
+        self.direction.tree.extend([one.next(self.direction) for one in moved])
+        for one in moved:
+            one.walk(self.direction)
+        self._wait(moved)
+        return moved
+
+    def finish(self) -> None:
+        """Read all of them to the end."""
+        while self.waiting:
+            self.advance(list(self.waiting))
+
+    def _wait(self, finalists: Iterable[Finalist]) -> None:
+        for one in finalists:
+            if one.lacks(self.direction):
+                self.waiting.setdefault(one.at[self.direction], []).append(one)
 
 
 def rank_finalists(
@@ -150,51 +170,37 @@ def rank_finalists(
     for one in finalists:
         if met.setdefault((one.item, one.template, one.words), one) is one:
             pools[one.item].append(one)
-    for direction in directions:
-        direction.tree.sweeping = False
-        Finalist.advance_unread(finalists, direction)
+    readers = {direction: Readers(list(met.values()), direction) for direction in ranking.weights}
+    for one in met.values():
+        one.rank(ranking)
 
     answers: list[list[Finalist]] = [[] for _ in range(items)]
-    moved = {one for pool in pools for one in pool}
-    while moved:
-        for one in moved:
-            one.rank(ranking)
-        reading: dict[Direction, list[Finalist]] = {direction: [] for direction in ranking.weights}
-        for item in sorted({one.item for one in moved}):
-            pool = sorted(pools[item], key=lambda one: (-one.score, one.words))
-            lacking = {one: _lacking(one, ranking) for one in pool}
-            answers[item] = _distinct([one for one in pool if not lacking[one] and one.score > -math.inf], keep)
-            worst = answers[item][-1].score if len(answers[item]) == keep else -math.inf
-            pools[item] = [one for one in pool if one.score > -math.inf and one.score >= worst]
-            for one in [one for one in pools[item] if lacking[one]][:keep]:
-                for direction in lacking[one]:
-                    reading[direction].append(one)
-        waiting = [one for pool in pools for one in pool]
-        moved = {one for direction, some in reading.items() for one in Finalist.advance(some, waiting, direction)}
+    going = list(range(items))
+    while going:
+        reading = []
+        for item in going:
+            answers[item], most_promising = _top(pools[item], keep)
+            reading += most_promising
+        going = sorted({one.item for one in reading})
+        for direction, reader in readers.items():
+            for moved in reader.advance([one.at[direction] for one in reading if direction in one.lacking]):
+                moved.rank(ranking)
 
-    read_to_the_end([one for answer in answers for one in answer], directions)
+    for direction in directions:
+        Readers([one for answer in answers for one in answer], direction).finish()
     return answers
 
 
-def read_to_the_end(finalists: Sequence[Finalist], directions: Sequence[Direction]) -> None:
-    """Find all terms of some finalists."""
-    for direction in directions:
-        while reading := [one for one in finalists if one.lacks(direction)]:
-            Finalist.advance(reading, reading, direction)
-
-
-def _lacking(finalist: Finalist, ranking: Ranking) -> list[Direction]:
-    """The directions in which terms that count are missing."""
-    return [
-        direction
-        for direction in ranking.weights
-        if finalist.lacks(direction, ranking.counted(direction, finalist.item, finalist.template))
-    ]
-
-
-def _distinct(finalists: Sequence[Finalist], keep: int) -> list[Finalist]:
-    """The first of each sentence."""
-    first: dict[tuple[int, ...], Finalist] = {}
-    for finalist in finalists:
-        first.setdefault(finalist.words, finalist)
-    return list(first.values())[:keep]
+def _top(pool: list[Finalist], keep: int) -> tuple[list[Finalist], list[Finalist]]:
+    """The answers, and the most promising of those that must be read on before the answers are known."""
+    pool.sort(key=lambda one: (-one.score, one.words))
+    complete: dict[tuple[int, ...], Finalist] = {}
+    reading: list[Finalist] = []
+    for one in pool:
+        if one.score == -math.inf or len(complete) == keep or len(reading) == keep:
+            break
+        if one.lacking:
+            reading.append(one)
+        else:
+            complete.setdefault(one.words, one)
+    return list(complete.values()), reading

@@ -231,17 +231,17 @@ class PrefixTree:
 
     def _push(self, nodes: list[Node]) -> None:
         blocks: dict[_States, list[int]] = {}
-        for place, node in enumerate(nodes):
-            blocks.setdefault(_state_of(node)[0], []).append(place)
+        for number, node in enumerate(nodes):
+            blocks.setdefault(_state_of(node)[0], []).append(number)
         parts = []
-        for block, places in blocks.items():
-            rows = [_state_of(nodes[place])[1] for place in places]
+        for block, numbers in blocks.items():
+            rows = [_state_of(nodes[number])[1] for number in numbers]
             moved = rows != list(range(block.rows))  # a state whose rows all stay where they are needs no copy
             parts.append(self.scorer.select(block.state, self._indices(rows)) if moved else block.state)
         state = parts[0]
         if len(parts) > 1:
             state = self.scorer.join(parts)  # type: ignore[attr-defined]
-            order = [place for places in blocks.values() for place in places]
+            order = [number for numbers in blocks.values() for number in numbers]
             if order != sorted(order):  # rows of one image stand together
                 back = sorted(range(len(order)), key=order.__getitem__)
                 state = self.scorer.select(state, self._indices(back))
@@ -305,14 +305,14 @@ class PrefixTree:
     def _terms(self, pairs: Sequence[tuple[Node, int]]) -> list[float]:
         """The log p(token | node) of nodes with scores."""
         blocks: dict[_Scores, list[int]] = {}
-        for place, (node, _) in enumerate(pairs):
-            blocks.setdefault(_scores_of(node)[0], []).append(place)
+        for number, (node, _) in enumerate(pairs):
+            blocks.setdefault(_scores_of(node)[0], []).append(number)
         terms = [0.0] * len(pairs)
-        for block, places in blocks.items():
-            rows = [_scores_of(pairs[place][0])[1] for place in places]
-            picked = self.backend.pick(block.values, rows, [pairs[place][1] for place in places])
-            for place, row, value in zip(places, rows, picked, strict=True):
-                terms[place] = value if block.normaliser is None else value - block.normaliser[row]
+        for block, numbers in blocks.items():
+            rows = [_scores_of(pairs[number][0])[1] for number in numbers]
+            picked = self.backend.pick(block.values, rows, [pairs[number][1] for number in numbers])
+            for number, row, value in zip(numbers, rows, picked, strict=True):
+                terms[number] = value if block.normaliser is None else value - block.normaliser[row]
         return terms
 
     def _drop_scores(self, nodes: Iterable[Node]) -> None:
