@@ -37,7 +37,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NUMPY_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(NUMPY_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks benchmark.json
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)

@@ -2,7 +2,7 @@
 
 from birnn_decode.decode import beam_decode, bscd_decode, compare, rerank_decode, score_sentences
 from birnn_decode.objective import Objective
-from birnn_decode.result import DecodeResult, Hypothesis, StopReason
+from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer
 from birnn_decode.template import Template
 from birnn_decode.version import __version__
@@ -12,6 +12,7 @@ __all__ = [
     "Hypothesis",
     "Objective",
     "PrefixScorer",
+    "Round",
     "Scorer",
     "StepScorer",
     "StopReason",

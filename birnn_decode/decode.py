@@ -50,9 +50,10 @@ def bscd_decode(
     """Search with both models: Beam-Search Coordinate Descent (Sun, Lee and Batra, CVPR 2017, Algorithm 1).
 
     Args:
-        model_f: the forward model: a `Scorer`, or what `as_scorer` can wrap.
+        model_f: the forward model, a `Scorer`.
         model_b: the backward model: a scorer that reads sentences right to left.
-        image: whatever the models' ``encode`` takes for one image; None for models without. A list is a batch.
+        image: one of the images that the models' ``encode`` takes a list of; None for models without. Only a list is a
+            batch: a tensor or a tuple is one image.
         template: text such as ``"a girl and _ _ _ a wind board"`` (see `Template`), a `Template`, or None for a whole
             caption whose length the search finds. A list is a batch; a single one serves all images, and a single image
             serves a list of templates.
@@ -214,6 +215,7 @@ def score_sentences(
     models = {name: model for name, model in ((FORWARD, model_f), (BACKWARD, model_b)) if model is not None}
     if not models:
         raise TypeError("score_sentences needs a forward or a backward model; both are None")
+    objective = _checked_objective(objective)
     weights = {FORWARD: objective.weight_forward, BACKWARD: objective.weight_backward}
     if not any(weights[name] for name in models):
         raise ValueError(f"{objective} gives weight 0 to the only model there is: nothing is left to score by")
@@ -293,6 +295,12 @@ class _Call:
         for model in models.values():
             if self.vocabulary is None:
                 self.vocabulary = getattr(model, "vocabulary", None)
+        for member in ("encode", "decode"):
+            if self.vocabulary is not None and not hasattr(self.vocabulary, member):
+                raise TypeError(
+                    f"the vocabulary is a {type(self.vocabulary).__name__} without {member}; it needs "
+                    "encode(text) -> ids and decode(ids) -> text"
+                )
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
@@ -347,7 +355,7 @@ class _Call:
             if method == "rerank" and stop != StopReason.DEAD_END:
                 stop = StopReason.SINGLE_SWEEP
             trace = _trace(own, [by_item[item] for by_item in rows])
-            results.append(self._result(item, answer, directions, stop, trace, settings))
+            results.append(self._result(item, answer, directions, ranking, stop, trace, settings))
         return results
 
     def search_one(self, name: str, rank: str) -> list[DecodeResult]:
@@ -357,7 +365,8 @@ class _Call:
         with backend.no_graph():
             directions = self._directions()
             (direction,) = (one for one in directions if one.tree.name == name)
-            written = self._write_freely(direction, directions) if self.lengths.widths is None else []
+            freely = self.lengths.widths is None
+            written = self._write_freely(direction, directions) if freely else []
             problems = self._problems([])
             open_templates(direction, problems)
             finalists = [
@@ -367,16 +376,16 @@ class _Call:
             ]
             finalists += written
             swept = list(direction.tree.rows)
-            freely = self.lengths.widths is None
             scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
             ranking = Ranking({direction: 1.0}, scopes, self.rules)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+        joint = self._joint(directions, self.rules)
         results = []
         for item, answer in enumerate(answers):
             met = len({finalist.words for finalist in finalists if finalist.item == item})
             stop = StopReason.SINGLE_SWEEP if met else StopReason.DEAD_END
             trace = [Round(swept[item], met)]
-            results.append(self._result(item, answer, directions, stop, trace, [f"beam-{name}", f"rank:{rank}"]))
+            results.append(self._result(item, answer, directions, joint, stop, trace, [f"beam-{name}", f"rank:{rank}"]))
         return results
 
     def score(self, sentences: Sequence[Any]) -> list[list[Hypothesis]]:
@@ -492,6 +501,7 @@ class _Call:
         item: int,
         answer: Sequence[Finalist],
         directions: Sequence[Direction],
+        joint: Ranking,
         stop: StopReason,
         trace: Sequence[Round],
         settings: Sequence[str],
@@ -499,7 +509,6 @@ class _Call:
         settings = [*settings, f"beams:{self.beam_size}", f"length:{self.rules[item]}"]
         if self.fixed[item] is None:
             settings.append(f"lengths:{self.lengths}")
-        joint = self._joint(directions, self.rules)
         return DecodeResult(
             hypotheses=tuple(self._hypothesis(finalist, directions, joint) for finalist in answer),
             stop=stop,

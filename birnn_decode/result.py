@@ -34,7 +34,7 @@ _ADVICE = {
     "is returned. Raise max_rounds to go on.",
     StopReason.DEAD_END: "A sweep had no continuation with a probability above 0 left; the best sentence met before is "
     "returned, if any. A larger beam, or a template that the models find less impossible, helps.",
-    StopReason.SINGLE_SWEEP: "Each direction was searched once, without looking at the other.",
+    StopReason.SINGLE_SWEEP: "Searched without look-ahead, each direction by itself.",
 }
 
 
@@ -44,7 +44,7 @@ class Hypothesis:
 
     Attributes:
         tokens: the ids of the sentence's words, known ones included; START and END left out.
-        text: the same as text, or None without a vocabulary.
+        text: the sentence, decoded by the vocabulary; None without one.
         blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
         score: what the hypothesis is ranked by: J after weights, scope and length rule; for `beam_decode` the one
             model's own log-probability after the length rule.

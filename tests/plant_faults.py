@@ -52,6 +52,13 @@ FAULTS = {
         (FINALISTS, "if met.setdefault((one.item, one.template, one.words), one) is one:", "if True:"),
         (FINALISTS, "complete.setdefault(one.words, one)", "complete[(id(one),)] = one"),
     ],
+    "one sentence for two choices of widths taken for one finalist": [
+        (
+            FINALISTS,
+            "met.setdefault((one.item, one.template, one.words), one)",
+            "met.setdefault((one.item, None, one.words), one)",
+        )
+    ],
     "END not scored": [(FINALISTS, "end = (direction.tree.scorer.end_token,) if finished else ()", "end = ()")],
     "END scored by the id of START": [
         (FINALISTS, "(direction.tree.scorer.end_token,)", "(direction.tree.scorer.start_token,)")
@@ -59,6 +66,7 @@ FAULTS = {
     "finalists dropped too early": [
         (FINALISTS, "or len(complete) == keep or", "or len(complete) == (keep + 1) // 2 or")
     ],
+    "finalists read one after another": [(FINALISTS, "keep if tick < longest[item] else len(pools[item])", "keep")],
     "finalists never dropped": [
         (FINALISTS, "or len(complete) == keep or", "or"),
         (FINALISTS, "return list(complete.values()), reading", "return list(complete.values())[:keep], reading"),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import reference
 from hypothesis import given, settings
@@ -45,6 +46,16 @@ def blank_positions(scope, blanks):
     return None if scope == "sentence" else blanks
 
 
+def priors(seed, positions, kind):
+    """A table of log-probabilities, of one kind or another; some words never occur."""
+    if kind == "none":
+        return None
+    rng = np.random.default_rng(seed)
+    prior = 2 * rng.normal(size=(V,) if kind == "vocab" else (positions, V))
+    prior[rng.random(size=prior.shape) < 0.1] = -np.inf
+    return prior
+
+
 @settings(max_examples=250)
 @given(
     seed=seeds,
@@ -57,12 +68,15 @@ def blank_positions(scope, blanks):
     table=table_options,
     members=members,
     normalized=st.booleans(),
+    prior=st.sampled_from(["none", "none", "vocab", "positions, vocab"]),
+    prior_weight=st.sampled_from([1.0, 0.5]),
 )
 def test_equals_the_slow_reference(
-    seed, template, beam_size, max_rounds, weights, scope, ids, table, members, normalized
+    seed, template, beam_size, max_rounds, weights, scope, ids, table, members, normalized, prior, prior_weight
 ):
     forward, backward = pair(seed, V, ids=ids, normalized=normalized, **table, **members)
     allowed, blanks = reference_template(template, words_of(V, ids))
+    prior = priors(seed, len(template), prior)
     expected = reference.bscd(
         forward.model(),
         backward.model(),
@@ -71,6 +85,8 @@ def test_equals_the_slow_reference(
         beam_size,
         max_rounds,
         weights,
+        prior=None if prior is None else np.broadcast_to(prior, (len(template), V)).tolist(),
+        prior_weight=prior_weight,
         counted=blank_positions(scope, blanks),
     )
     result = bscd_decode(
@@ -81,6 +97,8 @@ def test_equals_the_slow_reference(
         beam_size=beam_size,
         max_rounds=max_rounds,
         objective=Objective(*weights, scope=scope),
+        prior=prior,
+        prior_weight=prior_weight,
     )
     assert_same(hypotheses(result), expected.hypotheses)
     assert (result.stop, result.rounds) == (expected.stop, expected.rounds)
@@ -395,3 +413,22 @@ def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members):
     assert sum(result.rows_evaluated for result in results) == sum(model.tokens_read for model in models)
     for model in models:
         assert len(model.read) == len(set(model.read)), "a prefix was pushed twice"
+
+
+def test_scoring_many_finalists_takes_few_calls():
+    """Flat models and long known ends: bounds decide little, and finalists are not read one after another."""
+    forward, backward = pair(1, V, sharpness=0.3, aligned=False)
+    template = Template.from_tokens([2] * 12 + [Template.BLANK] * 6 + [3] * 12)
+    calls = []
+    for model in (forward, backward):
+
+        def step(tokens, state, step=model.step):
+            calls.append(len(tokens))
+            return step(tokens, state)
+
+        model.step = step
+    result = bscd_decode(forward, backward, None, template, beam_size=1, max_rounds=20)
+    assert sum(entry.new_sentences for entry in result.trace) > 10
+    sweeps = 2 * 18 + result.rounds * 2 * 6
+    # Each direction: one finalist at a time for 31 words, and after that all of the rest together.
+    assert len(calls) <= sweeps + 2 * 31 + 2 * 31

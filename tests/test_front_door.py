@@ -125,18 +125,26 @@ def test_a_known_word_may_be_one_that_is_never_an_answer():
     assert {one.tokens for one in both.hypotheses} == {(2,), (3,)}
 
 
-def test_a_prior_rules_out_what_never_occurs():
+def test_a_prior_steers_the_search_and_is_no_part_of_the_score():
     forward, backward = pair(7, V)
     prior = np.zeros(V)
-    prior[[2, 3]] = -np.inf
-    template = Template.blank([2], 2, [3])  # known words stand, whatever the prior says
-    with_prior = bscd_decode(forward, backward, None, template, prior=prior, beam_size=2)
-    plain = bscd_decode(forward, backward, None, template, beam_size=2)
-    assert with_prior.hypotheses
-    assert bscd_decode(forward, backward, None, template, prior=prior, prior_weight=0, beam_size=2) == plain
-    flat = bscd_decode(forward, backward, None, template, prior=np.full((4, V), -1.0), beam_size=2)
+    prior[2] = -np.inf
+    template = Template.blank([2], 3, [3])  # known words stand, whatever the prior says
+    plain = bscd_decode(forward, backward, None, template, beam_size=1)
+    assert bscd_decode(forward, backward, None, template, prior=prior, prior_weight=0, beam_size=1) == plain
+    flat = bscd_decode(forward, backward, None, template, prior=np.full((5, V), -1.0), beam_size=1)
     assert flat.hypotheses == plain.hypotheses
-    assert with_prior.hypotheses[0].joint <= max(plain.best.joint, with_prior.best.joint)
+    # The initial beams are classical; what the rounds add has no word that the prior rules out.
+    without = bscd_decode(forward, backward, None, template, prior=prior, max_rounds=0, beam_size=40)
+    met = {one.tokens for one in without.hypotheses}
+    for beam_size in (1, 2, 3):
+        result = bscd_decode(forward, backward, None, template, prior=prior, beam_size=beam_size)
+        initial = rerank_decode(forward, backward, None, template, beam_size=beam_size)
+        new = {one.tokens for one in result.hypotheses} - {one.tokens for one in initial.hypotheses}
+        assert all(2 not in tokens[1:-1] for tokens in new)
+        assert new <= met
+        (scored,) = score_sentences(forward, backward, None, [result.best.tokens])
+        assert result.best.score == pytest.approx(scored.score)
 
 
 def test_scorers():
@@ -311,6 +319,17 @@ class Text:
             ValueError,
             "weight 0 to the only model there is",
         ),
+        (lambda f, b: score_sentences(f, b, 0, [[2]], objective="average"), TypeError, "objective='average': give an"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, "_", vocabulary={"a": 1}),
+            TypeError,
+            "the vocabulary is a dict without encode",
+        ),
+        (
+            lambda f, b: as_scorer(StepScorer(None, None, None, vocab_size=None, start_token=0, end_token=0)),
+            TypeError,
+            "the given scorer's vocab_size is None; it is a whole number",
+        ),
         (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, objective="average"), TypeError, "objective='average': give an"),
         (lambda f, b: beam_decode(f, 0, direction="forward", objective=2), TypeError, "objective=2: give an Objective"),
         (lambda f, b: bscd_decode(f, b, 0, widths=3), TypeError, "widths=3: give a list of whole numbers"),
@@ -411,6 +430,13 @@ def test_what_is_no_pair_of_scores_and_state():
         bscd_decode(forward, backward, None, TEMPLATE)
 
 
+def test_a_score_of_the_wrong_sign():
+    forward, backward = pair(13, V, score=True)
+    forward.score = lambda context, items, sentences: [np.full(len(words) + 1, 3.0) for words in sentences]
+    with pytest.raises(ValueError, match=r"score gave 3.0 for item 0 .*log-probabilities are 0 or less"):
+        score_sentences(forward, backward, None, [[2, 3]])
+
+
 def test_scoring_nothing():
     models = pair(13, V, score=True)
     assert score_sentences(*models, None, []) == []
@@ -426,5 +452,7 @@ def test_terms_of_a_wrong_number():
     with pytest.raises(ValueError, match="score gave 2 terms for a sentence of 2 words; it must give one per word and"):
         score_sentences(forward, backward, None, [[2, 3]])
     forward.score = lambda context, items, sentences: [np.full(len(words) + 1, np.nan) for words in sentences]
-    with pytest.raises(ValueError, match="the forward scorer returned NaN"):
+    with pytest.raises(
+        ValueError, match="score gave nan for item 0 at position 0 of its reading order: log-probabilities"
+    ):
         score_sentences(forward, backward, None, [[2, 3]])

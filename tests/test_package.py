@@ -1,6 +1,7 @@
 """The package as a whole: what importing it costs, and what it does without PyTorch."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,47 @@ def test_examples_run(example):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 def test_decoding_with_numpy_does_not_import_torch():
     assert run(NUMPY_ONLY.replace('sys.modules["torch"] = None', "") + "assert 'torch' not in sys.modules")
+
+
+def test_readme_examples_run():
+    """The Python blocks of the README, over a captioner with random weights."""
+    torch = pytest.importorskip("torch")
+    vocabulary = ["<pad>", "<start>", "<end>", "<unk>", "a", "girl", "and", "boy", "on", "wind", "board"]
+
+    class Words:
+        def encode(self, text):
+            return [vocabulary.index(word) for word in text.split()]
+
+        def decode(self, ids):
+            return " ".join(vocabulary[token] for token in ids)
+
+        def __len__(self):
+            return len(vocabulary)
+
+    class Captioner(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cnn = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 5), torch.nn.Flatten(), torch.nn.Linear(4 * 12**2, 6))
+            self.h0, self.c0 = torch.nn.Linear(6, 8), torch.nn.Linear(6, 8)
+            self.embedding = torch.nn.Embedding(len(vocabulary), 8)
+            self.lstm = torch.nn.LSTM(8, 8, batch_first=True)
+            self.project = torch.nn.Linear(8, len(vocabulary))
+
+    torch.manual_seed(0)
+    images = [torch.rand(3, 16, 16) for _ in range(2)]
+    given = {
+        "captioner_f": Captioner(),
+        "captioner_b": Captioner(),
+        "words": Words(),
+        **{"PAD": 0, "START": 1, "END": 2, "UNK": 3},
+        "image": images[0],
+        "images": images,
+        "templates": ["a _ on a board", "a girl {0-2} board"],
+    }
+    use, wrap = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(wrap, given)
+    exec(use, given)
+    assert len(given["results"]) == 2
+    assert given["result"].best.tokens[0] == 5
+    assert given["results"][0].best.text.startswith("a ")
+    assert not {0, 3} & set(given["results"][0].best.tokens)

@@ -24,30 +24,67 @@ def in_force(rule, known=False):
     seed=seeds,
     parts=st.lists(st.one_of(ranges, st.integers(2, V - 1), st.just(frozenset([2, 3]))), max_size=4),
     beam_size=st.sampled_from([1, 2, 3, 40]),
+    scope=st.sampled_from(["sentence", "blank"]),
     rule=rules,
     table=table_options,
     members=members,
 )
-def test_ranges_of_widths(seed, parts, beam_size, rule, table, members):
+def test_ranges_of_widths(seed, parts, beam_size, scope, rule, table, members):
     forward, backward = pair(seed, V, **table, **members)
     template = Template(tuple(parts))
-    expected = reference.unknown_width(
-        forward.model(),
-        backward.model(),
-        [
-            reference_template(
-                [p if isinstance(p, (int, frozenset)) else Template.BLANK for p in fixed.positions], WORDS
-            )
-            for fixed in template.fixed()
-        ],
-        beam_size,
-        10,
-        length=in_force(rule, known=len(template.fixed()) == 1),
-    )
-    result = bscd_decode(forward, backward, None, template, beam_size=beam_size, objective=Objective(length=rule))
-    assert_same(hypotheses(result), expected.hypotheses)
+    rule = 1.5 if (scope, rule) == ("blank", "none") else rule
+    rule_in_force = in_force(rule, known=len(template.fixed()) == 1)
+    scored = []
+    for fixed in template.fixed():
+        allowed, blanks = reference_template(fixed.positions, WORDS)
+        models = forward.model(), backward.model()
+        for words in reference.bscd(*models, allowed, blanks, beam_size, 10).pool:
+            joint = reference.joint(*models, words, counted=None if scope == "sentence" else blanks)
+            scored.append((reference.length_rule(joint, len(words), rule_in_force), words))
+    objective = Objective(length=rule, scope=scope)
+    result = bscd_decode(forward, backward, None, template, beam_size=beam_size, objective=objective)
+    assert_same(hypotheses(result), reference.top(scored, beam_size))
     for model in (forward, backward):
         assert len(model.read) == len(set(model.read)), "widths of one template share their prefixes"
+
+
+@given(
+    seed=seeds,
+    parts=st.lists(st.one_of(ranges, st.integers(2, V - 1), st.just(frozenset([2, 3]))), max_size=4),
+    beam_size=st.sampled_from([1, 2, 3, 40]),
+    direction=st.sampled_from(["forward", "backward"]),
+    rank=st.sampled_from(["blank", "sentence"]),
+    rule=rules,
+    table=table_options,
+    members=members,
+)
+def test_templates_filled_by_one_model(seed, parts, beam_size, direction, rank, rule, table, members):
+    reverse = direction == "backward"
+    scorer = pair(seed, V, **table, **members)[reverse]
+    template = Template(tuple(parts))
+    scored = []
+    for fixed in template.fixed():
+        allowed, blanks = reference_template(fixed.positions, WORDS)
+        frontiers = reference.classical(scorer.model(), allowed, beam_size, reverse, blanks)
+        for words in reference.finished_sentences(allowed, frontiers, reverse) if frontiers else ():
+            terms = reference.token_terms(scorer.model(), words, reverse)
+            if rank == "blank" and not blanks:
+                terms = []
+            elif rank == "blank":
+                terms = terms[min(blanks) : len(words)] if reverse else terms[: max(blanks) + 1]
+            rule_in_force = in_force(rule, known=len(template.fixed()) == 1)
+            scored.append((reference.length_rule(sum(terms), len(words), rule_in_force), words))
+    result = beam_decode(
+        scorer,
+        None,
+        template,
+        direction=direction,
+        rank=rank,
+        beam_size=beam_size,
+        objective=Objective(length=rule),
+    )
+    assert_same(hypotheses(result), reference.top(scored, beam_size))
+    assert result.stop == ("single_sweep" if scored else "dead_end")
 
 
 @given(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from birnn_decode.backend import Array
@@ -80,6 +80,10 @@ def as_scorer(model: Any, direction: str = "given") -> Scorer:
             "Wrap its step function with StepScorer (or birnn_decode.scorers.torch.TorchScorer), or a function of "
             "(image, prefix) with PrefixScorer"
         )
+    if not hasattr(model.vocab_size, "__index__"):
+        raise TypeError(f"the {direction} scorer's vocab_size is {model.vocab_size!r}; it is a whole number")
+    if not isinstance(getattr(model, "never", None) or (), Collection):
+        raise TypeError(f"the {direction} scorer's never is {model.never!r}; it is a set of ids")
     vocab_size = operator.index(model.vocab_size)
     named = {"start_token": {model.start_token}, "end_token": {model.end_token}, "never": never_of(model)}
     for name, ids in named.items():

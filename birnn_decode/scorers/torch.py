@@ -16,7 +16,8 @@ class TorchScorer:
 
     The state is any nesting of tuples, named tuples, lists and dicts of tensors. Which axis of a tensor counts the rows
     is declared, never guessed: ``batch_axis`` is one number for all of them, or the same nesting with a number for each
-    tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow from it.
+    tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow from it. Put the
+    model in eval mode; dropout left on gives another answer every time.
 
     Example, an `torch.nn.LSTM`, whose (h, c) have the rows on axis 1::
 
@@ -24,8 +25,9 @@ class TorchScorer:
             output, state = lstm(embedding(tokens)[:, None], state)
             return project(output[:, 0]), state
 
-        scorer = TorchScorer(step, start=lambda features: (h(features)[None], c(features)[None]),
-                             batch_axis=1, encode=cnn, vocab_size=10_000, start_token=1, end_token=2, aligned=False)
+        scorer = TorchScorer(step, start=lambda features: (h0(features)[None], c0(features)[None]), batch_axis=1,
+                             encode=lambda images: cnn(torch.stack(images)), vocab_size=10_000,
+                             start_token=1, end_token=2, aligned=False)
 
     Args:
         step: ``(tokens [R], state) -> (scores [R, vocab_size], state)``; tokens are on the device of the state. It must
@@ -35,7 +37,7 @@ class TorchScorer:
         vocab_size: number of ids.
         start_token: begins a sentence in this model's reading direction.
         end_token: ends it.
-        encode: ``images -> context``; the list of images itself if not given.
+        encode: ``list of images -> context``; the list itself if not given.
         normalized: whether ``step`` returns log-probabilities rather than logits.
         aligned: whether all rows of a call must have read equally many tokens (caches); plain RNN states need not.
         never: ids that are no words; START and END always are.

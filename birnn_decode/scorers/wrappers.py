@@ -15,7 +15,7 @@ from birnn_decode.template import Vocabulary
 class StepScorer:
     """A `Scorer` from its functions; every argument is the member of `Scorer` of the same name.
 
-    Example, a bigram model whose state is the number of rows alone::
+    Example, a bigram model, which needs no state::
 
         scorer = StepScorer(
             step=lambda tokens, state: (table[tokens], state),
@@ -34,7 +34,7 @@ class StepScorer:
         vocab_size: number of ids.
         start_token: begins a sentence in this model's reading direction.
         end_token: ends it.
-        encode: ``images -> context``; the list of images itself if not given.
+        encode: ``list of images -> context``; the list itself if not given.
         join: ``states -> state``, optional.
         prefill: ``(context, items, prefixes) -> (scores, state)``, optional.
         score: ``(context, items, sentences) -> arrays of log-probabilities``, optional.
@@ -95,8 +95,8 @@ class PrefixScorer:
         vocab_size: number of ids.
         start_token: begins a sentence in this model's reading direction.
         end_token: ends it.
-        encode: ``images -> context``: a list or an array with one entry per image along its first axis; the list of
-            images itself if not given.
+        encode: ``list of images -> context``: a list or an array with one entry per image along its first axis; the
+            list itself if not given.
         normalized: whether the function returns log-probabilities rather than logits.
         never: ids that are no words; START and END always are.
         vocabulary: text to ids and back.

@@ -1,1 +1,1 @@
-"""The algorithms. They see scorers, fixed templates and a backend, and know no array library and no model."""
+"""The algorithms. They see scorers, fixed templates and a backend; no model, no adapter, and not PyTorch."""

@@ -8,6 +8,7 @@ above all other bounds are the answers; the rest is dropped as it is. Finalists 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class Finalist:
         self.at: dict[Direction, Node] = {}
         self.score = 0.0
         self.lacking: list[Direction] = []
+        self._counted: dict[tuple[Ranking, Direction], Sequence[int]] = {}
         self._tokens: dict[Direction, tuple[int, ...]] = {}
         for direction in directions:
             end = (direction.tree.scorer.end_token,) if finished else ()
@@ -90,8 +92,9 @@ class Finalist:
         value = 0.0
         for direction, weight in ranking.weights.items():
             terms = self.terms[direction]
-            places = ranking.counted(direction, self.item, self.template)
-            value += weight * math.fsum(terms[place] for place in places if place < len(terms))
+            value += weight * math.fsum(
+                terms[place] for place in self._places(ranking, direction) if place < len(terms)
+            )
         return value
 
     def rank(self, ranking: Ranking) -> None:
@@ -99,9 +102,15 @@ class Finalist:
         self.score = apply_length_rule(self.value(ranking), len(self.words), ranking.rules[self.item])
         self.lacking = []
         for direction in ranking.weights:
-            places = ranking.counted(direction, self.item, self.template)
+            places = self._places(ranking, direction)
             if self.lacks(direction) and places and places[-1] >= len(self.terms[direction]):
                 self.lacking.append(direction)
+
+    def _places(self, ranking: Ranking, direction: Direction) -> Sequence[int]:
+        places = self._counted.get((ranking, direction))
+        if places is None:
+            places = self._counted[ranking, direction] = ranking.counted(direction, self.item, self.template)
+        return places
 
     def next(self, direction: Direction) -> tuple[Node, int]:
         """The prefix whose scores it waits for, and the token that follows."""
@@ -176,11 +185,17 @@ def rank_finalists(
 
     answers: list[list[Finalist]] = [[] for _ in range(items)]
     going = list(range(items))
-    while going:
+    longest = [1 + max((len(one.words) for one in pool), default=0) for pool in pools]
+    for tick in itertools.count():
         reading = []
         for item in going:
-            answers[item], most_promising = _top(pools[item], keep)
+            # A few at a time waste no rows, but where bounds decide little they take many calls. Once there was time to
+            # read a sentence from end to end, all that can still win are read together.
+            at_a_time = keep if tick < longest[item] else len(pools[item])
+            answers[item], most_promising = _top(pools[item], keep, at_a_time)
             reading += most_promising
+        if not reading:
+            break
         going = sorted({one.item for one in reading})
         for direction, reader in readers.items():
             for moved in reader.advance([one.at[direction] for one in reading if direction in one.lacking]):
@@ -191,13 +206,13 @@ def rank_finalists(
     return answers
 
 
-def _top(pool: list[Finalist], keep: int) -> tuple[list[Finalist], list[Finalist]]:
+def _top(pool: list[Finalist], keep: int, at_a_time: int) -> tuple[list[Finalist], list[Finalist]]:
     """The answers, and the most promising of those that must be read on before the answers are known."""
     pool.sort(key=lambda one: (-one.score, one.words))
     complete: dict[tuple[int, ...], Finalist] = {}
     reading: list[Finalist] = []
     for one in pool:
-        if one.score == -math.inf or len(complete) == keep or len(reading) == keep:
+        if one.score == -math.inf or len(complete) == keep or len(reading) == at_a_time:
             break
         if one.lacking:
             reading.append(one)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from birnn_decode.backend import Array, Backend, backend_for
+from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Backend, backend_for
 from birnn_decode.scorers import Scorer
 
 
@@ -209,8 +209,11 @@ class PrefixTree:
                     "it must give one per word and one for the end"
                 )
             for position, term in enumerate(terms):
-                if not term < float("inf"):
-                    raise self._fault(item, words[:position])
+                if not term < HIGHEST_LOG_PROB:
+                    raise ValueError(
+                        f"the {self.name} scorer's score gave {term} for item {item} at position {position} of its "
+                        f"reading order: log-probabilities are 0 or less, and -inf for the impossible"
+                    )
         return every
 
     def _indices(self, values: Sequence[Any]) -> Array:
@@ -267,12 +270,14 @@ class PrefixTree:
             )
             self._check_shape(scores, (len(items), length + 1, self.scorer.vocab_size), "items, tokens, vocab_size")
             states = _States(state, len(items))
-            for depth in range(length + 1):
-                nodes = [self.find(item, beginnings[item][:depth]) for item in items]
-                self._record(nodes, scores[:, depth], states if depth == length else None)
-                if depth < length:
-                    self.extend([(node, beginnings[node.item][depth]) for node in nodes])
-                    self._drop_scores(nodes)
+            nodes = [self.roots[item] for item in items]
+            for depth in range(length):
+                self._record(nodes, scores[:, depth], None)
+                pairs = [(node, beginnings[node.item][depth]) for node in nodes]
+                self.extend(pairs)
+                self._drop_scores(nodes)
+                nodes = [self.children[pair] for pair in pairs]
+            self._record(nodes, scores[:, length], states)
             for item in items:
                 self.rows[item] += length + 1
 
