@@ -64,7 +64,7 @@ def bscd_decode(
             ``vocabulary`` if not given.
         prior: log-probabilities, [vocab] or [positions, vocab] (sentence order, nats), that are subtracted where a
             forward and a backward beam are joined. It steers the search and is no part of J. A token whose prior is
-            -inf is never chosen for a blank. None, the default, is the paper.
+            -inf is not chosen there. None, the default, is the paper.
         prior_weight: what the prior is multiplied with.
         widths: whole captions only: the lengths to search, instead of those that the free searches find.
         min_length: whole captions only: fewest words.

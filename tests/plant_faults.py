@@ -164,7 +164,8 @@ def plant(name: str) -> list[str]:
         copy = Path(folder)
         for part in ("birnn_decode", "tests", "examples"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "setup.cfg", copy)
+        for file in ("setup.cfg", "README.md"):
+            shutil.copy(ROOT / file, copy)
         for file, right, wrong in FAULTS.get(name, ()):
             path = copy / "birnn_decode" / file
             source = path.read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ class TableScorer:
         self.start_token, self.end_token = ids[::-1] if backward else ids
         self.sharpness = sharpness
         self.minus_inf = minus_inf
-        self.library = library
+        self.arrays = library
         self.dtype = dtype
         self.normalized = normalized
         self.aligned = aligned
@@ -109,7 +109,7 @@ class TableScorer:
         )
         rows = [[self._scores([(image, words[:at])])[0] for at in range(len(words) + 1)] for image, words in state]
         stack = np.stack
-        if self.library == "torch":
+        if self.arrays == "torch":
             import torch
 
             stack = torch.stack
@@ -137,7 +137,7 @@ class TableScorer:
             row = _row(self._seed(image), words, self.vocab_size, self.sharpness, self.minus_inf)
             rows.append(self.model_row(image, words) if self.normalized else row)
         scores = np.array(rows, dtype=self.dtype)
-        if self.library == "torch":
+        if self.arrays == "torch":
             import torch
 
             scores = torch.from_numpy(scores)
@@ -151,13 +151,13 @@ class TableScorer:
 
     def _ids(self, array):
         """Ids as numbers; arrays must be int64, and of the scores' library once there are scores."""
-        if self.library == "torch" and self.read:
+        if self.arrays == "torch" and self.read:
             import torch
 
             assert isinstance(array, torch.Tensor)
             assert array.dtype == torch.int64
         else:
-            assert isinstance(array, np.ndarray) or self.library == "torch"
+            assert isinstance(array, np.ndarray) or self.arrays == "torch"
             assert str(array.dtype).endswith("int64")
         return [int(one) for one in array]
 
