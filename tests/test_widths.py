@@ -186,6 +186,24 @@ def test_the_same_sentence_from_two_choices_of_widths_is_one_hypothesis():
     assert len(tokens) == len(set(tokens)) == 1 + 3 + 3 - 1 + 9
 
 
+def test_of_two_choices_of_widths_the_better_one_counts():
+    """For blank-only scoring, `2 2` from `{0-1} 2 {0-1}` is worth the word in its blank: the first or the last."""
+    template = Template((Gap(0, 1), 2, Gap(0, 1)))
+    better = set()
+    for seed in range(6):
+        forward, backward = pair(seed, V)
+        options = {"beam_size": 40, "objective": Objective(scope="blank", length=0.5)}
+        result = bscd_decode(forward, backward, None, template, **options)
+        (both,) = (hypothesis for hypothesis in result.hypotheses if hypothesis.tokens == (2, 2))
+        first, last = (
+            reference.joint(forward.model(), backward.model(), (2, 2), counted={position}) for position in (0, 1)
+        )
+        assert both.joint == pytest.approx(max(first, last))
+        assert both.blanks == (((2,), ()) if first > last else ((), (2,)))
+        better.add(first > last)
+    assert better == {True, False}
+
+
 def test_rerank_is_bscd_without_rounds():
     forward, backward = pair(9, V)
     for template in (None, Template((2, Gap(1, 3), 4))):
