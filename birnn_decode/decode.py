@@ -219,7 +219,7 @@ def score_sentences(
     weights = {FORWARD: objective.weight_forward, BACKWARD: objective.weight_backward}
     if not any(weights[name] for name in models):
         raise ValueError(f"{objective} gives weight 0 to the only model there is: nothing is left to score by")
-    call = _Call(models, image, None, 1, objective, vocabulary, _Lengths())
+    call = _Call(models, image, None, 1, objective, vocabulary, None)
     return call.answer(call.score(list(sentences) if call.batch else [sentences]))
 
 
@@ -262,6 +262,7 @@ class _Call:
         items: how many (image, template) pairs there are.
         batch: whether the caller gave a list and gets one.
         fixed: for each item its template at every choice of widths; None for a whole caption written freely.
+        lengths: what a whole caption may be; None where nothing is searched, because the sentences are given.
         rules: for each item the length rule in force.
     """
 
@@ -273,7 +274,7 @@ class _Call:
         beam_size: int,
         objective: Objective,
         vocabulary: Vocabulary | None,
-        lengths: _Lengths,
+        lengths: _Lengths | None,
     ):
         _check_count("beam_size", beam_size, least=1)
         self.scorers = {name: as_scorer(model, name) for name, model in models.items()}
@@ -290,7 +291,7 @@ class _Call:
         self.never = frozenset[int]().union(*(never_of(scorer) for scorer in self.scorers.values()))
         self.beam_size = beam_size
         self.objective = _checked_objective(objective)
-        self.lengths = lengths
+        self.lengths = lengths or _Lengths()
         self.vocabulary = vocabulary
         for model in models.values():
             if self.vocabulary is None:
@@ -305,14 +306,14 @@ class _Call:
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
         templates = [self._template(one, item) for item, one in enumerate(templates)]
-        if lengths != _Lengths() and templates and None not in templates:
+        if self.lengths != _Lengths() and templates and None not in templates:
             raise ValueError(
                 "widths, min_length and max_length are for whole captions (template=None); a template says its own "
                 "widths, as in {1-6}"
             )
         self.fixed = [None if one is None else one.fixed() for one in templates]
-        known = [len(fixed if fixed is not None else lengths.widths or ()) == 1 for fixed in self.fixed]
-        self.rules = [objective.length_rule(width_known) for width_known in known]
+        widths = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
+        self.rules = [objective.length_rule(width_known=lengths is None or number == 1) for number in widths]
         with backend.no_graph():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
 
@@ -340,7 +341,7 @@ class _Call:
                 for one in itertools.chain(*written)
                 if one.finished and len(one.words) in (self.lengths.widths or (len(one.words),))
             ]
-            ranking = self._joint(directions, self.rules)
+            ranking = self._joint(directions)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
         searches_of: list[list[Search]] = [[] for _ in range(self.items)]
         for search in searches:
@@ -379,12 +380,14 @@ class _Call:
             scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
             ranking = Ranking({direction: 1.0}, scopes, self.rules)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
-        joint = self._joint(directions, self.rules)
+        joint = self._joint(directions)
+        met: list[set[tuple[int, ...]]] = [set() for _ in range(self.items)]
+        for finalist in finalists:
+            met[finalist.item].add(finalist.words)
         results = []
         for item, answer in enumerate(answers):
-            met = len({finalist.words for finalist in finalists if finalist.item == item})
-            stop = StopReason.SINGLE_SWEEP if met else StopReason.DEAD_END
-            trace = [Round(swept[item], met)]
+            stop = StopReason.SINGLE_SWEEP if met[item] else StopReason.DEAD_END
+            trace = [Round(swept[item], len(met[item]))]
             results.append(self._result(item, answer, directions, joint, stop, trace, [f"beam-{name}", f"rank:{rank}"]))
         return results
 
@@ -414,7 +417,7 @@ class _Call:
                 )
                 for finalist, own in zip(finalists, terms, strict=True):
                     finalist.terms[direction] = own
-        ranking = self._joint(directions, [self.objective.length_rule(width_known=True)] * self.items)
+        ranking = self._joint(directions)
         scored: list[list[Hypothesis]] = [[] for _ in range(self.items)]
         for finalist in finalists:
             finalist.rank(ranking)
@@ -491,10 +494,10 @@ class _Call:
             for template in (map(FixedTemplate.all_blank, sorted(widths[item])) if fixed is None else fixed)
         ]
 
-    def _joint(self, directions: Sequence[Direction], rules: Sequence[str | float]) -> Ranking:
+    def _joint(self, directions: Sequence[Direction]) -> Ranking:
         """The objective."""
         weights = {direction: direction.weight for direction in directions if direction.weight}
-        return Ranking(weights, [self.objective.scope] * self.items, rules)
+        return Ranking(weights, [self.objective.scope] * self.items, self.rules)
 
     def _result(
         self,

@@ -375,19 +375,6 @@ def bscd(
     return answer("max_rounds", max_rounds)
 
 
-def rerank(
-    forward: Model,
-    backward: Model,
-    template: Template,
-    blanks: Collection[int],
-    beam_size: int,
-    weights: tuple[float, float] = (1.0, 1.0),
-    counted: Collection[int] | None = None,
-) -> Answer:
-    """The sentences of the two classical beam searches, ranked by J (nats): ``bscd`` without any round."""
-    return bscd(forward, backward, template, blanks, beam_size, 0, weights, counted=counted)
-
-
 # ---------------------------------------------------------------------------------------------- unknown widths
 
 
@@ -465,26 +452,6 @@ def whole_caption(
     for width in sorted(widths):
         template = [frozenset(words_allowed)] * width
         blanks = frozenset(range(width))
-        pool |= bscd(forward, backward, template, blanks, beam_size, max_rounds, weights).pool
-    return _answer_of_pool(forward, backward, pool, beam_size, weights, length)
-
-
-def unknown_width(
-    forward: Model,
-    backward: Model,
-    templates_with_blanks: Sequence[tuple[Template, Collection[int]]],
-    beam_size: int,
-    max_rounds: int,
-    weights: tuple[float, float] = (1.0, 1.0),
-    length: str | float = "average",
-) -> Answer:
-    """Several templates (one for each width of a blank), each decoded by ``bscd``; their pools are joined.
-
-    The score (nats) is the length rule of J over all words of the sentence. ``stop`` ("") and ``rounds`` (0) are not
-    used.
-    """
-    pool: set[Words] = set()
-    for template, blanks in templates_with_blanks:
         pool |= bscd(forward, backward, template, blanks, beam_size, max_rounds, weights).pool
     return _answer_of_pool(forward, backward, pool, beam_size, weights, length)
 
