@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import operator
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, TypeAlias
@@ -13,13 +15,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from birnn_decode import backend
-from birnn_decode.objective import Objective
+from birnn_decode.objective import Objective, total
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
-from birnn_decode.scorers import as_scorer, never_of
+from birnn_decode.scorers import as_scorer, eval_mode, never_of
 from birnn_decode.search.bscd import Search, bscd
-from birnn_decode.search.finalists import Finalist, Ranking, Readers, rank_finalists
+from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
 from birnn_decode.search.problem import Direction, Problem, branching_depths
+from birnn_decode.search.scoring import score_given
 from birnn_decode.search.sweep import Prior, open_templates, sweep
 from birnn_decode.search.tree import PrefixTree
 from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
@@ -195,6 +198,7 @@ def score_sentences(
     *,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    gradients: bool = False,
 ) -> Any:
     """J and its terms for sentences from anywhere, every one read to its end.
 
@@ -207,10 +211,16 @@ def score_sentences(
         objective: the sentences' widths are known, so ``length="auto"`` is ``"none"``. For ``scope="blank"`` every word
             counts as blank.
         vocabulary: as for `bscd_decode`.
+        gradients: for PyTorch models: True makes every number of the hypotheses a tensor [] with its graph, to be used
+            in a loss, and leaves the models in the mode, training or eval, that they are in. (On a GPU, PyTorch's
+            recurrent layers give gradients in training mode only.)
 
     Returns:
         for each sentence, in the order given, a `Hypothesis`; a list of such lists for a list of images. Without one of
         the models ``score`` is of the other's term alone.
+
+    Raises:
+        TypeError, ValueError: as `bscd_decode`; TypeError also where gradients are asked of models without PyTorch.
     """
     models = {name: model for name, model in ((FORWARD, model_f), (BACKWARD, model_b)) if model is not None}
     if not models:
@@ -219,7 +229,7 @@ def score_sentences(
     weights = {FORWARD: objective.weight_forward, BACKWARD: objective.weight_backward}
     if not any(weights[name] for name in models):
         raise ValueError(f"{objective} gives weight 0 to the only model there is: nothing is left to score by")
-    call = _Call(models, image, None, 1, objective, vocabulary, None)
+    call = _Call(models, image, None, 1, objective, vocabulary, None, gradients)
     return call.answer(call.score(list(sentences) if call.batch else [sentences]))
 
 
@@ -264,6 +274,7 @@ class _Call:
         fixed: for each item its template at every choice of widths; None for a whole caption written freely.
         lengths: what a whole caption may be; None where nothing is searched, because the sentences are given.
         rules: for each item the length rule in force.
+        gradients: whether a graph is recorded and the models stay in the mode they are in.
     """
 
     def __init__(
@@ -275,8 +286,10 @@ class _Call:
         objective: Objective,
         vocabulary: Vocabulary | None,
         lengths: _Lengths | None,
+        gradients: bool = False,
     ):
         _check_count("beam_size", beam_size, least=1)
+        self.gradients = gradients
         self.scorers = {name: as_scorer(model, name) for name, model in models.items()}
         sizes = {name: scorer.vocab_size for name, scorer in self.scorers.items()}
         if len(set(sizes.values())) > 1:
@@ -302,6 +315,7 @@ class _Call:
                     f"the vocabulary is a {type(self.vocabulary).__name__} without {member}; it needs "
                     "encode(text) -> ids and decode(ids) -> text"
                 )
+        self._check_same_words(models)
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
@@ -314,18 +328,28 @@ class _Call:
         self.fixed = [None if one is None else one.fixed() for one in templates]
         widths = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
         self.rules = [objective.length_rule(width_known=lengths is None or number == 1) for number in widths]
-        with backend.no_graph():
+        with self._inference():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
 
     def answer(self, results: Sequence[Any]) -> Any:
         """What the caller gets: a list for a list, else the only result."""
         return list(results) if self.batch else results[0]
 
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Where the models are called: in eval mode and without a graph, unless gradients were asked for."""
+        if self.gradients:
+            yield
+            return
+        with backend.no_graph(), eval_mode(self.scorers.values()):
+            yield
+
     def search_both(self, method: str, max_rounds: int, prior: Prior | None) -> list[DecodeResult]:
         """BSCD; without rounds, the rerank."""
         if not self.items:
             return []
-        with backend.no_graph():
+        began = time.perf_counter()
+        with self._inference():
             directions = self._directions()
             forward, backward = directions
             written = [self._write_freely(direction, directions) for direction in directions]
@@ -343,6 +367,7 @@ class _Call:
             ]
             ranking = self._joint(directions)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+        seconds = time.perf_counter() - began
         searches_of: list[list[Search]] = [[] for _ in range(self.items)]
         for search in searches:
             searches_of[search.problem.item].append(search)
@@ -356,14 +381,15 @@ class _Call:
             if method == "rerank" and stop != StopReason.DEAD_END:
                 stop = StopReason.SINGLE_SWEEP
             trace = _trace(own, [by_item[item] for by_item in rows])
-            results.append(self._result(item, answer, directions, ranking, stop, trace, settings))
+            results.append(self._result(item, answer, directions, ranking, stop, trace, settings, seconds))
         return results
 
     def search_one(self, name: str, rank: str) -> list[DecodeResult]:
         """Classical beam search with one model; the other, if there is one, scores the answers and no more."""
         if not self.items:
             return []
-        with backend.no_graph():
+        began = time.perf_counter()
+        with self._inference():
             directions = self._directions()
             (direction,) = (one for one in directions if one.tree.name == name)
             freely = self.lengths.widths is None
@@ -380,6 +406,7 @@ class _Call:
             scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
             ranking = Ranking({direction: 1.0}, scopes, self.rules)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+        seconds = time.perf_counter() - began
         joint = self._joint(directions)
         met: list[set[tuple[int, ...]]] = [set() for _ in range(self.items)]
         for finalist in finalists:
@@ -388,7 +415,8 @@ class _Call:
         for item, answer in enumerate(answers):
             stop = StopReason.SINGLE_SWEEP if met[item] else StopReason.DEAD_END
             trace = [Round(swept[item], len(met[item]))]
-            results.append(self._result(item, answer, directions, joint, stop, trace, [f"beam-{name}", f"rank:{rank}"]))
+            settings = [f"beam-{name}", f"rank:{rank}"]
+            results.append(self._result(item, answer, directions, joint, stop, trace, settings, seconds))
         return results
 
     def score(self, sentences: Sequence[Any]) -> list[list[Hypothesis]]:
@@ -399,7 +427,7 @@ class _Call:
             )
         if not self.items:
             return []
-        with backend.no_graph():
+        with self._inference():
             directions = self._directions()
             finalists = []
             for item, given in enumerate(sentences):
@@ -409,11 +437,13 @@ class _Call:
                     words = self._words(sentence)
                     finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words, directions))
             for direction in directions:
-                if getattr(direction.tree.scorer, "score", None) is None:
-                    Readers(finalists, direction).finish()
-                    continue
-                terms = direction.tree.score(
-                    [one.item for one in finalists], [direction.words_in_reading_order(one.words) for one in finalists]
+                terms = score_given(
+                    direction.tree.scorer,
+                    direction.tree.context,
+                    [one.item for one in finalists],
+                    [direction.words_in_reading_order(one.words) for one in finalists],
+                    direction.tree.name,
+                    self.gradients,
                 )
                 for finalist, own in zip(finalists, terms, strict=True):
                     finalist.terms[direction] = own
@@ -423,6 +453,16 @@ class _Call:
             finalist.rank(ranking)
             scored[finalist.item].append(self._hypothesis(finalist, directions, ranking))
         return scored
+
+    def _check_same_words(self, models: Mapping[str, Any]) -> None:
+        """Check that models that bring vocabularies which can be compared bring the same."""
+        forward, backward = (getattr(models.get(name), "vocabulary", None) for name in (FORWARD, BACKWARD))
+        comparable = type(forward).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
+        if None not in (forward, backward) and comparable and forward != backward:
+            raise ValueError(
+                f"the forward model's vocabulary ({forward!r}) is not the backward model's ({backward!r}); both must "
+                "have the same words at the same ids"
+            )
 
     def _template(self, given: Any, item: int) -> Template | None:
         name = f"template of item {item}" if self.batch else "template"
@@ -508,6 +548,7 @@ class _Call:
         stop: StopReason,
         trace: Sequence[Round],
         settings: Sequence[str],
+        seconds: float,
     ) -> DecodeResult:
         settings = [*settings, f"beams:{self.beam_size}", f"length:{self.rules[item]}"]
         if self.fixed[item] is None:
@@ -519,6 +560,7 @@ class _Call:
             rows_evaluated=sum(direction.tree.rows[item] for direction in directions),
             signature="|".join([*settings, f"version:{__version__}"]),
             trace=tuple(trace),
+            seconds=seconds,
         )
 
     def _hypothesis(self, finalist: Finalist, directions: Sequence[Direction], joint: Ranking) -> Hypothesis:
@@ -527,7 +569,7 @@ class _Call:
             own = tuple(finalist.terms[direction])
             words = len(finalist.words)
             terms[direction.tree.name] = own[:words][::-1] + own[words:] if direction.reverse else own
-        log_probs = {name: None if own is None else math.fsum(own) for name, own in terms.items()}
+        log_probs = {name: None if own is None else total(own) for name, own in terms.items()}
         return Hypothesis(
             tokens=finalist.words,
             text=None if self.vocabulary is None else self.vocabulary.decode(list(finalist.words)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 DEFAULT_LENGTH_FOR_UNKNOWN_WIDTH = "average"
 
@@ -76,3 +78,10 @@ def apply_length_rule(value: float, words: int, rule: str | float) -> float:
     if rule == "average":
         return value / (words + 1)
     return value + float(rule) * words
+
+
+def total(terms: Sequence[Any]) -> Any:
+    """The sum of log-probabilities: of numbers without rounding in between, of tensors with its graph."""
+    if not terms or isinstance(terms[0], float):
+        return math.fsum(terms)
+    return sum(terms[1:], start=terms[0])

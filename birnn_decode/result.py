@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -42,6 +42,8 @@ _ADVICE = {
 class Hypothesis:
     """A sentence and what the models say of it. All log-probabilities are in nats, over the full vocabulary.
 
+    They are numbers, or tensors [] with a graph where `score_sentences` was asked for gradients.
+
     Attributes:
         tokens: the ids of the sentence's words, known ones included; START and END left out.
         text: the sentence, decoded by the vocabulary; None without one.
@@ -72,7 +74,7 @@ class Hypothesis:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; a log-probability of minus infinity becomes the string ``"-inf"``."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class DecodeResult:
         rows_evaluated: rows that went through the models for this item; a row is one token read by one hypothesis.
         signature: the method and its settings, for a paper's footnote or a log.
         trace: one entry per round, round 0 first; the rows that are missing to ``rows_evaluated`` scored the finalists.
+        seconds: wall-clock time of the search, of all items of its batch together; no part of what makes results equal.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -107,6 +110,7 @@ class DecodeResult:
     rows_evaluated: int
     signature: str
     trace: tuple[Round, ...]
+    seconds: float = field(compare=False)
 
     @property
     def best(self) -> Hypothesis:
@@ -132,12 +136,15 @@ class DecodeResult:
             "rows_evaluated": self.rows_evaluated,
             "signature": self.signature,
             "trace": [{"rows": entry.rows, "new_sentences": entry.new_sentences} for entry in self.trace],
+            "seconds": self.seconds,
         }
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
+    if hasattr(value, "detach"):  # scored with gradients
+        value = value.detach().item()
     if isinstance(value, float) and math.isinf(value):
         return "-inf"
     return value

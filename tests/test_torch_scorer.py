@@ -86,6 +86,19 @@ def prefix_scorer(model, backward):
     return PrefixScorer(model.whole, encode=torch.stack, **ids(backward))
 
 
+def test_a_model_is_in_eval_mode_while_decoding():
+    model = LSTM(1).train()
+    seen = []
+    model.project.register_forward_hook(lambda module, *_: seen.append(module.training))
+    settings = {"batch_axis": 1, "encode": torch.stack, "aligned": False, **ids(False)}
+    score_sentences(TorchScorer(model.step, model.start, model=model, **settings), None, features()[0], [[2]])
+    assert seen == [False, False]
+    assert model.training
+    assert model.project.training
+    score_sentences(TorchScorer(model.step, model.start, **settings), None, features()[0], [[2]])
+    assert seen == [False, False, True, True]
+
+
 @pytest.mark.parametrize("other", [nested_scorer, prefix_scorer])
 def test_every_wrapping_of_a_model_gives_the_same_answers(other):
     models = LSTM(1), LSTM(2)

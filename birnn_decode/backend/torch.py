@@ -36,9 +36,11 @@ class TorchBackend:
         suspects = _rows_where(log_probs[:, 0].isnan())
         if not suspects:
             return Normalised(log_probs, None, [])
-        dead = scores[suspects].isneginf().all(dim=-1).tolist()
-        log_probs[[row for row, is_dead in zip(suspects, dead, strict=True) if is_dead]] = -INF
-        return Normalised(log_probs, None, [row for row, is_dead in zip(suspects, dead, strict=True) if not is_dead])
+        is_dead = scores[suspects].isneginf().all(dim=-1).tolist()
+        dead = self.indices([row for row, flag in zip(suspects, is_dead, strict=True) if flag])
+        # Filled before and after, so that a graph has no NaN to spread.
+        log_probs = torch.log_softmax(scores.index_fill(0, dead, 0), dim=-1).index_fill(0, dead, -INF)
+        return Normalised(log_probs, None, [row for row, flag in zip(suspects, is_dead, strict=True) if not flag])
 
     def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
         if len(blocks) == 1:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from birnn_decode.backend import Array
@@ -31,6 +32,7 @@ class Scorer(Protocol):
         never (frozenset[int], START and END): ids that are no words: START, END, PAD, UNK. A blank never takes an id
             that is in the ``never`` of either scorer; START and END are always in it.
         vocabulary: has ``encode(text) -> ids`` and ``decode(ids) -> text``; used where the caller passes none.
+        direction (str): "forward" or "backward", which way the model reads; saves a caller who mixes the two up.
 
     Methods that may be left out, and are used where present:
         join(states) -> state: the rows of several states, one state after another. With it, rows whose prefixes were
@@ -39,6 +41,8 @@ class Scorer(Protocol):
             front, for the images numbered ``items``, in one call; the scores of the token after each one read.
         score(context, items [K], sentences) -> K arrays [words + 1]: the log-probability in nats of each word of K
             sentences (tuples of ids in this scorer's reading order, START left out) and, last, of the end.
+        modules() -> its PyTorch modules, all of them: put in eval mode while decoding, and back. A scorer that is a
+            `torch.nn.Module` has it.
     """
 
     vocab_size: int
@@ -67,19 +71,22 @@ def as_scorer(model: Any, direction: str = "given") -> Scorer:
 
     Args:
         model: an object with the members of `Scorer`.
-        direction: named in error messages.
+        direction: ``"forward"`` or ``"backward"``, where known: which way it is to read; named in error messages.
 
     Raises:
         TypeError: the model is not a scorer; the message says what it lacks.
-        ValueError: its ids do not fit its vocabulary.
+        ValueError: its ids do not fit its vocabulary, or it says that it reads in the other direction.
     """
     missing = [name for name in REQUIRED if not hasattr(model, name)]
     if missing:
         raise TypeError(
             f"the {direction} model is {_kind(model)}, which is not a Scorer: it lacks {', '.join(missing)}. "
-            "Wrap its step function with StepScorer (or birnn_decode.scorers.torch.TorchScorer), or a function of "
-            "(image, prefix) with PrefixScorer"
+            "Wrap a decoder of recurrent layers with birnn_decode.scorers.recurrent.RecurrentScorer, a step function "
+            "with StepScorer or birnn_decode.scorers.torch.TorchScorer, a function of (image, prefix) with PrefixScorer"
         )
+    reads = getattr(model, "direction", direction)
+    if {reads, direction} == {"forward", "backward"}:
+        raise ValueError(f"the model given as the {direction} one reads {reads}: are the two models swapped?")
     if not hasattr(model.vocab_size, "__index__"):
         raise TypeError(f"the {direction} scorer's vocab_size is {model.vocab_size!r}; it is a whole number")
     if not isinstance(getattr(model, "never", None) or (), Collection):
@@ -95,6 +102,20 @@ def as_scorer(model: Any, direction: str = "given") -> Scorer:
                     f"the {direction} scorer's {name} has id {token}, outside of its vocabulary of {vocab_size} ids"
                 )
     return cast(Scorer, model)
+
+
+@contextlib.contextmanager
+def eval_mode(scorers: Iterable[Scorer]) -> Iterator[None]:
+    """The scorers' modules are in eval mode inside, and each is as it was afterwards."""
+    modules = [module for scorer in scorers if hasattr(scorer, "modules") for module in scorer.modules()]
+    before = [(module, module.training) for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 def never_of(scorer: Scorer) -> frozenset[int]:

@@ -16,10 +16,9 @@ class TorchScorer:
 
     The state is any nesting of tuples, named tuples, lists and dicts of tensors. Which axis of a tensor counts the rows
     is declared, never guessed: ``batch_axis`` is one number for all of them, or the same nesting with a number for each
-    tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow from it. Put the
-    model in eval mode; dropout left on gives another answer every time.
+    tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow from it.
 
-    Example, an `torch.nn.LSTM`, whose (h, c) have the rows on axis 1::
+    Example, a `torch.nn.LSTM`, whose (h, c) have the rows on axis 1::
 
         def step(tokens, state):
             output, state = lstm(embedding(tokens)[:, None], state)
@@ -27,7 +26,7 @@ class TorchScorer:
 
         scorer = TorchScorer(step, start=lambda features: (h0(features)[None], c0(features)[None]), batch_axis=1,
                              encode=lambda images: cnn(torch.stack(images)), vocab_size=10_000,
-                             start_token=1, end_token=2, aligned=False)
+                             start_token=1, end_token=2, aligned=False, model=captioner)
 
     Args:
         step: ``(tokens [R], state) -> (scores [R, vocab_size], state)``; tokens are on the device of the state. It must
@@ -42,6 +41,8 @@ class TorchScorer:
         aligned: whether all rows of a call must have read equally many tokens (caches); plain RNN states need not.
         never: ids that are no words; START and END always are.
         vocabulary: text to ids and back.
+        model: what all of this belongs to: it is put in eval mode while decoding, and back. Without it, that is up to
+            you; dropout left on gives another answer every time.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TorchScorer:
         aligned: bool = True,
         never: Collection[int] = (),
         vocabulary: Vocabulary | None = None,
+        model: torch.nn.Module | None = None,
     ):
         self.batch_axis = batch_axis
         self.vocab_size = vocab_size
@@ -67,9 +69,14 @@ class TorchScorer:
         self.aligned = aligned
         self.never = frozenset(never)
         self.vocabulary = vocabulary
+        self._model = model
         self._encode = encode or list
         self._start = start
         self._step = step
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """What is put in eval mode while decoding."""
+        return iter(()) if self._model is None else self._model.modules()
 
     def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
         """How many images there are, and whatever the model needs of them."""
@@ -84,41 +91,58 @@ class TorchScorer:
         """
         images, encoded = context
         state = self._start(encoded)
-        self._check(state, images)
+        check_rows(state, images, self.batch_axis)
         return state
 
     def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
         """Read tokens; checks the new state as `start` does."""
         device = next((tensor.device for _, tensor, _ in _leaves(state, self.batch_axis)), torch.device("cpu"))
         scores, state = self._step(torch.as_tensor(tokens, device=device), state)
-        self._check(state, len(tokens))
+        check_rows(state, len(tokens), self.batch_axis)
         return scores, state
 
     def select(self, state: Any, rows: Array) -> Any:
         """Gather rows of every tensor."""
-
-        def gather(tensor: torch.Tensor, axis: int) -> torch.Tensor:
-            return tensor.index_select(axis, torch.as_tensor(rows, device=tensor.device))
-
-        return _map(lambda tensors, axis: gather(tensors[0], axis), self.batch_axis, state)
+        return select_rows(state, rows, self.batch_axis)
 
     def join(self, states: Sequence[Any]) -> Any:
         """The rows of several states; what is the same for all rows is the first's."""
-        return _map(lambda tensors, axis: torch.cat(tensors, dim=axis), self.batch_axis, *states)
+        return join_rows(states, self.batch_axis)
 
-    def _check(self, state: Any, rows: int) -> None:
-        for path, tensor, axis in _leaves(state, self.batch_axis):
-            if not -tensor.ndim <= axis < tensor.ndim or tensor.shape[axis] != rows:
-                raise ValueError(
-                    f"{path} has shape {tuple(tensor.shape)}, and batch_axis says that its axis {axis} counts the "
-                    f"rows, of which there are {rows}; declare the axis that does, or None if all rows share it"
-                )
+
+def select_rows(state: Any, rows: Array, axes: Any) -> Any:
+    """A structure of tensors with the given rows of each; ``axes`` as `TorchScorer`'s ``batch_axis``."""
+
+    def gather(tensors: list[torch.Tensor], axis: int) -> torch.Tensor:
+        return tensors[0].index_select(axis, torch.as_tensor(rows, device=tensors[0].device))
+
+    return _map(gather, axes, state)
+
+
+def join_rows(states: Sequence[Any], axes: Any) -> Any:
+    """One structure of the rows of several, one structure after another."""
+    return _map(lambda tensors, axis: torch.cat(tensors, dim=axis), axes, *states)
+
+
+def check_rows(state: Any, rows: int, axes: Any) -> None:
+    """Check that every tensor has as many rows as there should be, where they are declared to be.
+
+    Raises:
+        ValueError: one has not.
+        TypeError: the declaration does not fit the structure.
+    """
+    for path, tensor, axis in _leaves(state, axes):
+        if not -tensor.ndim <= axis < tensor.ndim or tensor.shape[axis] != rows:
+            raise ValueError(
+                f"{path} has shape {tuple(tensor.shape)}, and batch_axis says that its axis {axis} counts the "
+                f"rows, of which there are {rows}; declare the axis that does, or None if all rows share it"
+            )
 
 
 def _map(function: Callable[[list[torch.Tensor], int], torch.Tensor], axes: Any, *states: Any) -> Any:
     """A structure like the states' of ``function(the tensors at this place, their axis)``."""
     first = states[0]
-    if axes is None or first is None:
+    if axes is None:
         return first
     if isinstance(first, torch.Tensor):
         return function(list(states), axes)
@@ -134,8 +158,12 @@ def _leaves(state: Any, axes: Any, path: str = "state") -> Iterator[tuple[str, t
     Raises:
         TypeError: the declaration does not fit the state, or the state holds what cannot be gathered.
     """
-    if axes is None or state is None:
+    if axes is None:
         return
+    if state is None:
+        raise TypeError(
+            f"{path} is None, which has no rows: give zeros, or declare None as its batch_axis if all rows share it"
+        )
     if isinstance(state, torch.Tensor):
         if not isinstance(axes, int):
             raise TypeError(f"{path} is a tensor, and batch_axis has {axes!r} there; it must be a number or None")

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from birnn_decode.objective import apply_length_rule
+from birnn_decode.objective import apply_length_rule, total
 from birnn_decode.search.problem import Direction
 from birnn_decode.search.tree import Node
 from birnn_decode.template import FixedTemplate
@@ -92,9 +92,7 @@ class Finalist:
         value = 0.0
         for direction, weight in ranking.weights.items():
             terms = self.terms[direction]
-            value += weight * math.fsum(
-                terms[place] for place in self._places(ranking, direction) if place < len(terms)
-            )
+            value += weight * total([terms[place] for place in self._places(ranking, direction) if place < len(terms)])
         return value
 
     def rank(self, ranking: Ranking) -> None:

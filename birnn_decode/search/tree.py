@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Backend, backend_for
+from birnn_decode.backend import Array, Backend
 from birnn_decode.scorers import Scorer
+from birnn_decode.search.checks import backend_of, checked_pair, faulty_scores
 
 
 @dataclass(eq=False, slots=True)
@@ -192,30 +193,6 @@ class PrefixTree:
             return first
         return self.backend.gather([block.values for block in blocks], rows)
 
-    def score(self, items: Sequence[int], sentences: Sequence[tuple[int, ...]]) -> list[list[float]]:
-        """The terms of whole sentences (in reading order), the end's last, by the scorer's own ``score``."""
-        if not sentences:
-            return []
-        images = self._indices([self.images[item] for item in items])
-        arrays = self.scorer.score(self.context, images, list(sentences))  # type: ignore[attr-defined]
-        if len(arrays) != len(sentences):
-            raise ValueError(f"the {self.name} scorer's score gave {len(arrays)} arrays for {len(sentences)} sentences")
-        every: list[list[float]] = [array.tolist() for array in arrays]
-        for item, words, terms in zip(items, sentences, every, strict=True):
-            self.rows[item] += len(words) + 1
-            if len(terms) != len(words) + 1:
-                raise ValueError(
-                    f"the {self.name} scorer's score gave {len(terms)} terms for a sentence of {len(words)} words; "
-                    "it must give one per word and one for the end"
-                )
-            for position, term in enumerate(terms):
-                if not term < HIGHEST_LOG_PROB:
-                    raise ValueError(
-                        f"the {self.name} scorer's score gave {term} for item {item} at position {position} of its "
-                        f"reading order: log-probabilities are 0 or less, and -inf for the impossible"
-                    )
-        return every
-
     def _indices(self, values: Sequence[Any]) -> Array:
         return np.asarray(values, dtype=np.int64) if self._backend is None else self._backend.indices(values)
 
@@ -249,8 +226,8 @@ class PrefixTree:
                 back = sorted(range(len(order)), key=order.__getitem__)
                 state = self.scorer.select(state, self._indices(back))
         tokens = self._indices([node.token for node in nodes])
-        scores, state = _two(self.scorer.step(tokens, state), f"{self.name} scorer's step")
-        self._check_shape(scores, (len(nodes), self.scorer.vocab_size), "rows, vocab_size")
+        scores, state = checked_pair(self.scorer.step(tokens, state), f"{self.name} scorer's step")
+        self._check(scores, (len(nodes), self.scorer.vocab_size), "rows, vocab_size")
         self._record(nodes, scores, _States(state, len(nodes)))
         for node in nodes:
             self.rows[node.item] += 1
@@ -264,11 +241,11 @@ class PrefixTree:
         for length, items in by_length.items():
             images = self._indices([self.images[item] for item in items])
             prefixes = self._indices([[self.scorer.start_token, *beginnings[item]] for item in items])
-            scores, state = _two(
+            scores, state = checked_pair(
                 self.scorer.prefill(self.context, images, prefixes),  # type: ignore[attr-defined]
                 f"{self.name} scorer's prefill",
             )
-            self._check_shape(scores, (len(items), length + 1, self.scorer.vocab_size), "items, tokens, vocab_size")
+            self._check(scores, (len(items), length + 1, self.scorer.vocab_size), "items, tokens, vocab_size")
             states = _States(state, len(items))
             nodes = [self.roots[item] for item in items]
             for depth in range(length):
@@ -285,27 +262,16 @@ class PrefixTree:
         """Give nodes what a call returned for them, row by row."""
         normalised = self.backend.normalise(scores, self.normalized)
         for row in normalised.faulty:
-            raise self._fault(nodes[row].item, nodes[row].words())
+            raise faulty_scores(nodes[row].item, nodes[row].words(), self.normalized, self.name)
         kept = _Scores(normalised.scores, normalised.normaliser)
         for row, node in enumerate(nodes):
             node.scores = (kept, row)
             node.state = None if states is None else (states, row)
 
-    def _check_shape(self, scores: Array, expected: tuple[int, ...], names: str) -> None:
+    def _check(self, scores: Array, expected: tuple[int, ...], names: str) -> None:
+        backend = backend_of(scores, expected, names, self.name)
         if self._backend is None:
-            self._backend = backend_for(scores)
-        if tuple(scores.shape) != expected:
-            raise ValueError(
-                f"the {self.name} scorer returned scores of shape {tuple(scores.shape)}; expected {expected}, [{names}]"
-            )
-
-    def _fault(self, item: int, words: tuple[int, ...]) -> ValueError:
-        what = "NaN, +inf or a log-probability above 0" if self.normalized else "NaN or +inf"
-        return ValueError(
-            f"the {self.name} scorer returned {what} for item {item} at position {len(words)} of its reading order, "
-            f"after the words {words}: scores must be finite, or -inf for the impossible"
-            + (" (it says normalized=True: are they logits?)" if self.normalized else "")
-        )
+            self._backend = backend
 
     def _terms(self, pairs: Sequence[tuple[Node, int]]) -> list[float]:
         """The log p(token | node) of nodes with scores."""
@@ -338,12 +304,6 @@ class PrefixTree:
                 smaller = _Scores(values, normaliser)
                 for row, node in enumerate(kept):
                     node.scores = (smaller, row)
-
-
-def _two(returned: Any, name: str) -> tuple[Array, Any]:
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        raise TypeError(f"the {name} must return a pair (scores, state); it returned {type(returned).__name__}")
-    return returned
 
 
 def _scores_of(node: Node) -> tuple[_Scores, int]:

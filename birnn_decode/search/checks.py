@@ -1,0 +1,43 @@
+"""What a search expects of a scorer's answers, and what it says where they are something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from birnn_decode.backend import Array, Backend, backend_for
+
+
+def checked_pair(returned: Any, name: str) -> tuple[Array, Any]:
+    """(scores, state).
+
+    Raises:
+        TypeError: it is no pair.
+    """
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"the {name} must return a pair (scores, state); it returned {type(returned).__name__}")
+    return returned
+
+
+def backend_of(scores: Array, expected: tuple[int, ...], names: str, name: str) -> Backend:
+    """The backend of scores that are what they should be.
+
+    Raises:
+        TypeError: they are no array that there is a backend for.
+        ValueError: they have another shape.
+    """
+    backend = backend_for(scores)
+    if tuple(scores.shape) != expected:
+        raise ValueError(
+            f"the {name} scorer returned scores of shape {tuple(scores.shape)}; expected {expected}, [{names}]"
+        )
+    return backend
+
+
+def faulty_scores(item: int, words: tuple[int, ...], normalized: bool, name: str) -> ValueError:
+    """The error for scores of the token after ``words`` that are no scores."""
+    what = "NaN, +inf or a log-probability above 0" if normalized else "NaN or +inf"
+    return ValueError(
+        f"the {name} scorer returned {what} for item {item} at position {len(words)} of its reading order, "
+        f"after the words {words}: scores must be finite, or -inf for the impossible"
+        + (" (it says normalized=True: are they logits?)" if normalized else "")
+    )

@@ -1,0 +1,169 @@
+"""Decoders made of PyTorch's recurrent layers and cells, wrapped."""
+
+import itertools
+
+import numpy as np
+import pytest
+from test_bscd import assert_same, hypotheses
+
+from birnn_decode import PrefixScorer, Template, bscd_decode, score_sentences
+
+torch = pytest.importorskip("torch")
+
+from birnn_decode.scorers.recurrent import RecurrentScorer  # noqa: E402
+
+START, END, V, HIDDEN = 0, 1, 7, 6
+TEMPLATES = [
+    Template.from_tokens([2, Template.BLANK, Template.BLANK, 5]),
+    Template.from_tokens([Template.BLANK, 3, 4, {2, 6}, Template.BLANK]),
+    Template.blank([2, 3], (0, 2), [4]),
+]
+LAYERS = [torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM]
+CELLS = [torch.nn.RNNCell, torch.nn.GRUCell, torch.nn.LSTMCell]
+PARTS = [
+    *((f"{kind.__name__}-{layers}-{order}", kind, {"num_layers": layers, "batch_first": order == "batch-first"})
+      for kind, layers, order in itertools.product(LAYERS, (1, 2), ("batch-first", "time-first"))),
+    *((f"{kind.__name__}-{layers}", kind, layers) for kind, layers in itertools.product(CELLS, (None, 1, 2))),
+]  # fmt: skip
+
+
+def ids(backward):
+    return {"vocab_size": V, "start_token": END if backward else START, "end_token": START if backward else END}
+
+
+def features():
+    return list(torch.randn(3, HIDDEN, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+
+
+class Decoder(torch.nn.Module):
+    """A captioner of the parts; `whole` reads a prefix with a loop of its own, from its first word."""
+
+    def __init__(self, kind, options, seed, conditioned):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conditioned = conditioned
+        self.embedding = torch.nn.Embedding(V, HIDDEN)
+        inputs = 2 * HIDDEN if conditioned else HIDDEN
+        if kind in LAYERS:
+            self.recurrent = kind(inputs, HIDDEN, **options)
+            self.depth = options["num_layers"]
+        else:
+            self.depth = options or 1
+            cells = [kind(inputs if layer == 0 else HIDDEN, HIDDEN) for layer in range(self.depth)]
+            self.recurrent = cells[0] if options is None else torch.nn.ModuleList(cells)
+        self.kind = kind
+        self.project = torch.nn.Linear(HIDDEN, V)
+        self.double()
+        with torch.no_grad():
+            self.project.weight *= 8
+
+    def embed(self, tokens, images=None):
+        words = self.embedding(tokens)  # [R, t, HIDDEN]
+        if images is None:
+            return words
+        return torch.cat([words, images[:, None].expand(-1, tokens.shape[1], -1)], dim=-1)
+
+    def start(self, images):
+        layers = [images * (layer + 1) for layer in range(self.depth)]
+        if self.kind in LAYERS:
+            h = torch.stack(layers)
+            return (h, torch.tanh(h)) if self.kind is torch.nn.LSTM else h
+        states = [(h, torch.tanh(h)) if self.kind is torch.nn.LSTMCell else h for h in layers]
+        return states if isinstance(self.recurrent, torch.nn.ModuleList) else states[0]
+
+    def whole(self, images, prefixes):
+        inputs = self.embed(prefixes, images if self.conditioned else None)
+        state = self.start(images)
+        if self.kind in LAYERS:
+            first = self.recurrent.batch_first
+            output, _ = self.recurrent(inputs if first else inputs.transpose(0, 1), state)
+            return self.project(output[:, -1] if first else output[-1])
+        cells = self.recurrent if isinstance(self.recurrent, torch.nn.ModuleList) else [self.recurrent]
+        states = list(state) if isinstance(self.recurrent, torch.nn.ModuleList) else [state]
+        for at in range(prefixes.shape[1]):
+            below = inputs[:, at]
+            for layer, cell in enumerate(cells):
+                states[layer] = cell(below, states[layer])
+                below = states[layer][0] if self.kind is torch.nn.LSTMCell else states[layer]
+        return self.project(below)
+
+
+def wrapped(decoder, backward):
+    return RecurrentScorer(
+        decoder.embed,
+        decoder.recurrent,
+        decoder.project,
+        decoder.start,
+        encode=torch.stack,
+        condition=(lambda images: images) if decoder.conditioned else None,
+        model=decoder,
+        **ids(backward),
+    )
+
+
+def by_prefix(decoder, backward):
+    return PrefixScorer(decoder.whole, encode=torch.stack, **ids(backward))
+
+
+@pytest.mark.parametrize(("kind", "options"), [part[1:] for part in PARTS], ids=[part[0] for part in PARTS])
+@pytest.mark.parametrize("conditioned", [False, True], ids=["", "conditioned"])
+def test_wrapped_decoders_answer_as_their_whole_passes(kind, options, conditioned):
+    decoders = [Decoder(kind, options, seed, conditioned) for seed in (1, 2)]
+    answers = [
+        bscd_decode(wrap(decoders[0], False), wrap(decoders[1], True), features(), TEMPLATES)
+        for wrap in (wrapped, by_prefix)
+    ]
+    for one, two in zip(*answers, strict=True):
+        assert_same(hypotheses(one), hypotheses(two))
+        assert one.rows_evaluated == two.rows_evaluated
+    sentences = [hypothesis.tokens for hypothesis in answers[0][2].hypotheses]
+    scores = [
+        [one.score for one in score_sentences(wrap(decoders[0], False), None, features()[2], sentences)]
+        for wrap in (wrapped, by_prefix)
+    ]
+    assert scores[0] == pytest.approx(scores[1])
+
+
+def test_modules_are_in_eval_mode_while_decoding():
+    decoder = Decoder(torch.nn.LSTM, {"num_layers": 2, "dropout": 0.5, "batch_first": True}, 1, False).train()
+    backward = Decoder(torch.nn.GRUCell, 2, 2, False).train()
+    scorers = wrapped(decoder, False), wrapped(backward, True)
+    seen = []
+    decoder.project.register_forward_hook(lambda module, *_: seen.append(module.training))
+    first = bscd_decode(*scorers, features()[0], TEMPLATES[0])
+    assert first == bscd_decode(*scorers, features()[0], TEMPLATES[0])
+    assert seen
+    assert not any(seen)
+    assert decoder.recurrent.training
+    assert decoder.project.training
+    assert all(cell.training for cell in backward.recurrent)
+    seen.clear()
+    parts = RecurrentScorer(
+        decoder.embedding, decoder.recurrent, decoder.project, decoder.start, encode=torch.stack, **ids(False)
+    )
+    score_sentences(parts, None, features()[0], [[2]])
+    assert seen
+    assert not any(seen)
+
+
+def test_parts_that_do_not_fit():
+    linear = torch.nn.Linear(2, 2)
+    for part in (linear, [linear], "lstm", []):
+        with pytest.raises(TypeError, match=r"it must be a torch\.nn\.RNN, GRU or LSTM, a cell, or a list of cells"):
+            RecurrentScorer(linear, part, linear, linear, **ids(False))
+    with pytest.raises(ValueError, match="which reads in both directions at once"):
+        RecurrentScorer(linear, torch.nn.GRU(2, 2, bidirectional=True), linear, linear, **ids(False))
+    decoder = Decoder(torch.nn.LSTM, {"num_layers": 1}, 1, False)
+    scorer = wrapped(decoder, False)
+    scorer._start = lambda images: [state.transpose(0, 1) for state in decoder.start(images)]
+    with pytest.raises(ValueError, match=r"state\[0\]\[0\] has shape \(3, 1, 6\), and batch_axis says that its axis 1"):
+        score_sentences(scorer, None, features(), [[[2]], [[3]], [[4]]])
+    scorer._start = lambda images: None
+    with pytest.raises(TypeError, match=r"state\[0\] is None, which has no rows: give zeros"):
+        score_sentences(scorer, None, features(), [[[2]], [[3]], [[4]]])
+    for given, what in (([torch.zeros(1, HIDDEN)], "1 states"), (torch.zeros(2, HIDDEN), "a Tensor")):
+        scorer = wrapped(Decoder(torch.nn.GRUCell, 2, 1, False), False)
+        scorer._start = lambda images, given=given: given
+        with pytest.raises(ValueError, match=f"start gave {what}; it must give a list of 2 states, one per cell"):
+            score_sentences(scorer, None, features()[0], [[2]])
+    assert np.isfinite(score_sentences(wrapped(decoder, False), None, features()[0], [[2]])[0].score)
