@@ -5,7 +5,10 @@ NUMPY_VENV := .venv-numpy
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: test test-numpy lint types bench bench-smoke format faults check clean
+.PHONY: demo test test-numpy lint types evaluate bench bench-smoke format faults check clean
+
+demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
+	$(BIN)/birnn-decode demo
 
 test: $(VENV)/.installed          ## the whole test suite
 	$(BIN)/python -m pytest
@@ -24,6 +27,9 @@ types: $(VENV)/.installed         ## static types
 faults: $(VENV)/.installed        ## plant faults in a copy of the library and see the tests catch each of them
 	$(BIN)/python tests/plant_faults.py
 
+evaluate: $(VENV)/.installed      ## how often each method fills the blanks of held-out scenes exactly right
+	$(BIN)/python benchmarks/fill_scenes.py
+
 bench: $(VENV)/.installed         ## the benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=benchmark.json
 
@@ -41,7 +47,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[torch,test,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,test,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -31,8 +31,9 @@ def bigram_scorer(sentences, start, end):
     )
 
 
-forward = bigram_scorer([ids(sentence) for sentence in SENTENCES], start=0, end=1)
-backward = bigram_scorer([ids(sentence)[::-1] for sentence in SENTENCES], start=1, end=0)
-template = Template.blank(ids("a girl and"), 4, ids("a wind board"))
-for method, result in compare(forward, backward, None, template, beam_size=3).items():
-    print(f"{method:11}{' '.join(WORDS[token] for token in result.best.tokens):45}J = {result.best.joint:6.2f}")
+if __name__ == "__main__":
+    forward = bigram_scorer([ids(sentence) for sentence in SENTENCES], start=0, end=1)
+    backward = bigram_scorer([ids(sentence)[::-1] for sentence in SENTENCES], start=1, end=0)
+    template = Template.blank(ids("a girl and"), 4, ids("a wind board"))
+    for method, result in compare(forward, backward, None, template, beam_size=3).items():
+        print(f"{method:11}{' '.join(WORDS[token] for token in result.best.tokens):45}J = {result.best.joint:6.2f}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 NUMPY_ONLY = """
 import sys
@@ -44,11 +45,36 @@ def test_search_knows_no_array_library():
         assert "torch" not in file.read_text(encoding="utf-8"), file
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_examples_run(example):
-    done = subprocess.run([sys.executable, "-W", "error", str(example)], capture_output=True, text=True, check=False)
+def run_script(path, folder):
+    command = [sys.executable, "-W", "error", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    return done.stdout
+
+
+@pytest.mark.process
+def test_the_toy_example_prints_what_the_readme_says(tmp_path):
+    assert (
+        f"$ .venv/bin/python examples/toy_scorers.py\n{run_script(ROOT / 'examples' / 'toy_scorers.py', tmp_path)}"
+        in README
+    )
+
+
+@pytest.mark.process
+def test_the_figure_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    printed = run_script(ROOT / "examples" / "draw_search.py", tmp_path)
+    assert printed == "docs/search.png: a girl and a boy are holding a wind board\n"
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["search.png"]
+
+
+@pytest.mark.process
+def test_the_ten_lines_print_what_the_readme_says(tmp_path):
+    pytest.importorskip("torch")
+    (lines, printed), *_ = re.findall(r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", README, flags=re.DOTALL)
+    assert len(lines.splitlines()) <= 10
+    (tmp_path / "example.py").write_text(lines, encoding="utf-8")
+    assert run_script(tmp_path / "example.py", tmp_path) == printed
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
@@ -91,7 +117,7 @@ def test_readme_examples_run():
         "images": images,
         "templates": ["a _ on a board", "a girl {0-2} board"],
     }
-    use, wrap = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    _, use, wrap = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     exec(wrap, given)
     exec(use, given)
     assert len(given["results"]) == 2

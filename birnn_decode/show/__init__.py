@@ -1,0 +1,1 @@
+"""What people look at: tables of answers and pictures of searches."""

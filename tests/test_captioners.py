@@ -1,0 +1,434 @@
+"""The reference captioners: as scorers, in training, on file, and on pictures."""
+
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+from test_bscd import assert_same, hypotheses
+
+from birnn_decode import StepScorer, Template, bscd_decode, score_sentences
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image  # noqa: E402
+
+from birnn_decode.captions import WordVocabulary, make_scene  # noqa: E402
+from birnn_decode.models import (  # noqa: E402
+    GRUCaptioner,
+    LSTMCaptioner,
+    MultimodalRNN,
+    SmallCNN,
+    load_captioner,
+    save_captioner,
+)
+
+KINDS = [MultimodalRNN, LSTMCaptioner, GRUCaptioner]
+WORDS = WordVocabulary(["a", "girl", "and", "wind", "board"])
+FEATURES = 6
+TEMPLATES = ["a _ _ board", "{0-2} a", "_ _ _"]
+
+
+def captioner(kind, direction="forward", seed=0, **settings):
+    torch.manual_seed(seed)
+    sizes = {"feature_size": FEATURES, "embedding_size": 5, "hidden_size": 8}
+    model = kind(WORDS, direction=direction, **{**sizes, **settings}).double()
+    with torch.no_grad():
+        model.output.weight *= 5
+    return model.eval()
+
+
+def pair(kind, **settings):
+    return captioner(kind, "forward", 1, **settings), captioner(kind, "backward", 2, **settings)
+
+
+def images(count=3):
+    return list(np.random.default_rng(0).normal(size=(count, FEATURES)))
+
+
+def cnn_pair(dtype=torch.float64):
+    torch.manual_seed(5)
+    encoder = SmallCNN(pixels=16, channels=(8, FEATURES // 3))
+    return tuple(
+        captioner(LSTMCaptioner, direction, encoder=encoder).to(dtype) for direction in ("forward", "backward")
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stepping_equals_one_pass(kind):
+    model = captioner(kind)
+    tokens = torch.tensor([[1, 4, 5, 6], [1, 8, 7, 4], [1, 5, 5, 5]])
+    with torch.no_grad():
+        context = model.encode(images())
+        whole = model(context, tokens)  # [rows, tokens, vocab]
+        state = model.start(context)
+        for at in range(tokens.shape[1]):
+            scores, state = model.step(tokens[:, at], state)
+            assert torch.allclose(scores, whole[:, at])
+        rows = np.array([2, 0])
+        prefilled, state = model.prefill(context, rows, tokens[rows].numpy())
+        assert torch.allclose(prefilled, whole[rows])
+        scores, _ = model.step(torch.tensor([4, 6]), state)
+        longer = torch.cat([tokens[rows], torch.tensor([[4], [6]])], dim=1)
+        assert torch.allclose(scores, model(context[rows], longer)[:, -1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_optional_members_change_no_answer(kind):
+    """`prefill`, `score` and `join` are faster ways to what stepping alone gives."""
+    models = pair(kind)
+
+    def stepping(model):
+        members = ("step", "start", "select", "encode", "vocab_size", "start_token", "end_token", "never", "vocabulary")
+        return StepScorer(**{name: getattr(model, name) for name in members})
+
+    quick = bscd_decode(*models, images(), TEMPLATES)
+    slow = bscd_decode(*map(stepping, models), images(), TEMPLATES)
+    for one, two in zip(quick, slow, strict=True):
+        assert_same(hypotheses(one), hypotheses(two))
+    sentences = [hypothesis.tokens for hypothesis in quick[1].hypotheses]  # of several lengths
+    assert len({len(words) for words in sentences}) > 1
+    for one, two in zip(
+        score_sentences(*models, images()[1], sentences),
+        score_sentences(*map(stepping, models), images()[1], sentences),
+        strict=True,
+    ):
+        assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
+        assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
+
+
+def test_half_precision_scores_as_searches_do():
+    models = [model.to(torch.bfloat16) for model in pair(LSTMCaptioner)]
+    result = bscd_decode(*models, images()[0], "a _ _ _ board")
+    for searched, scored in zip(
+        result.hypotheses,
+        score_sentences(*models, images()[0], [one.tokens for one in result.hypotheses]),
+        strict=True,
+    ):
+        assert scored.joint == pytest.approx(searched.joint, rel=0.02)
+        assert scored.log_prob_forward != round(scored.log_prob_forward, 2)
+
+
+def test_the_multimodal_rnn_is_that_of_the_paper():
+    """Eq. 13-15 of Karpathy and Fei-Fei (CVPR 2015), transcribed."""
+    model = captioner(MultimodalRNN)
+    weight = {name: value.numpy() for name, value in model.state_dict().items()}
+    image = images(1)[0]
+    tokens = [1, 4, 5, 6]
+    b_v = weight["image_to_hidden.weight"] @ image  # (13)
+    h = np.zeros(8)
+    for t, token in enumerate(tokens, start=1):
+        x = weight["embedding.weight"][token]
+        recurrent = weight["hidden_to_hidden.weight"] @ h
+        h = weight["word_to_hidden.weight"] @ x + recurrent + weight["word_to_hidden.bias"] + (t == 1) * b_v
+        h = np.maximum(h, 0)  # (14)
+        y = np.exp(weight["output.weight"] @ h + weight["output.bias"])
+        y /= y.sum()  # (15)
+        with torch.no_grad():
+            ours = model(model.encode([image]), torch.tensor([tokens[:t]]))[0, -1].softmax(-1)
+        assert np.allclose(ours, y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_directions(kind):
+    forward, backward = pair(kind)
+    assert (forward.start_token, forward.end_token) == (backward.end_token, backward.start_token)
+    with pytest.raises(ValueError, match="direction='sideways': use \"forward\""):
+        captioner(kind, "sideways")
+    with pytest.raises(ValueError, match="the model given as the forward one reads backward: are the two models swap"):
+        bscd_decode(backward, forward, images()[0], "a _")
+    other = kind(WordVocabulary(["a", "girl", "und", "wind", "board"]), direction="backward", feature_size=FEATURES)
+    with pytest.raises(ValueError, match="both must have the same words at the same ids"):
+        bscd_decode(forward, other, images()[0], "a _")
+
+    class Inheriting(WordVocabulary):
+        pass
+
+    forward.vocabulary = Inheriting(WORDS.words[4:])
+    other.vocabulary = Inheriting(reversed(WORDS.words[4:]))
+    with pytest.raises(ValueError, match="both must have the same words at the same ids"):
+        bscd_decode(forward, other, images()[0], "a _")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_flow_through_scores(kind):
+    models = pair(kind)
+    sentences = ["a girl", "wind and board a"]
+    scored = score_sentences(*models, images()[0], sentences, gradients=True)
+    plain = score_sentences(*models, images()[0], sentences)
+    for with_graph, without in zip(scored, plain, strict=True):
+        assert float(with_graph.score.detach()) == pytest.approx(without.score)
+        assert with_graph.to_dict()["token_log_probs_backward"] == pytest.approx(list(without.token_log_probs_backward))
+        assert with_graph.to_dict()["joint"] == pytest.approx(without.joint)
+    sum(one.joint for one in scored).backward()
+    for model in models:
+        ours = [parameter.grad.clone() for parameter in model.parameters()]
+        model.zero_grad()
+        features = model.encode(images()[:1])
+        for sentence in sentences:
+            words = WORDS.encode(sentence)[:: 1 if model.direction == "forward" else -1]
+            logits = model(features, torch.tensor([[model.start_token, *words]]))[0]
+            torch.nn.functional.cross_entropy(
+                logits, torch.tensor([*words, model.end_token]), reduction="sum"
+            ).neg().backward()
+        for one, two in zip(ours, model.parameters(), strict=True):
+            assert one.abs().sum() > 0
+            assert torch.allclose(one, two.grad)
+
+
+def test_an_impossible_word_spoils_no_gradient():
+    """A row of -inf alone has no distribution: its sentence has probability 0, and the others their gradients."""
+    logits = torch.zeros(9, 9, dtype=torch.float64, requires_grad=True)
+    dead = torch.zeros(9, 1, dtype=torch.float64)
+    dead[5] = -torch.inf  # nothing follows "girl"
+    scorer = StepScorer(
+        lambda tokens, state: ((logits + dead)[torch.as_tensor(tokens)], None),
+        lambda context: None,
+        lambda state, rows: None,
+        vocab_size=9,
+        start_token=1,
+        end_token=2,
+    )
+    good, bad = score_sentences(scorer, None, None, [[4, 6], [4, 5]], gradients=True)
+    assert bad.score == -torch.inf
+    good.score.backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[1].abs().sum() > 0
+
+
+def test_gradients_need_torch_and_leave_the_mode():
+    table = np.zeros((9, 9))
+    bigram = StepScorer(
+        lambda tokens, state: (table[tokens], None), lambda context: None, lambda state, rows: None,
+        vocab_size=9, start_token=1, end_token=2,
+    )  # fmt: skip
+    with pytest.raises(TypeError, match="gradients=True needs PyTorch models; the forward scorer's scores are numpy"):
+        score_sentences(bigram, None, None, [[4]], gradients=True)
+    model = captioner(LSTMCaptioner, dropout=0.5).train()
+    scored = [score_sentences(model, None, images()[0], ["a girl"], gradients=True)[0] for _ in range(5)]
+    assert len({float(one.score.detach()) for one in scored}) == 5  # dropout was on
+    assert model.training
+
+
+def test_decoding_is_in_eval_mode_and_back():
+    forward, backward = pair(GRUCaptioner, dropout=0.5)
+    expected = bscd_decode(forward, backward, images()[0], "a _ _ _")
+    forward.train()
+    forward.output.eval()  # somebody has frozen a part
+    assert bscd_decode(forward, backward, images()[0], "a _ _ _") == expected
+    assert forward.training
+    assert forward.dropout.training
+    assert not forward.output.training
+    assert not backward.training
+    with pytest.raises(ValueError, match="lacks 'gril'"):
+        bscd_decode(forward, backward, images()[0], "a gril _")
+    with pytest.raises(ValueError, match="got 7"):
+        bscd_decode(forward, backward, np.zeros(7), "a _")
+    assert forward.dropout.training
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files(kind, tmp_path):
+    encoder = SmallCNN(pixels=16, channels=(8, FEATURES // 3)) if kind is GRUCaptioner else None
+    model = captioner(kind, "backward", dropout=0.25, encoder=encoder)
+    path = tmp_path / "model.safetensors"
+    path.write_text("what was there before")
+    save_captioner(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+    random = torch.get_rng_state()
+    loaded = load_captioner(path)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert type(loaded) is kind
+    assert loaded.config == model.config
+    assert loaded.vocabulary == WORDS
+    assert not loaded.training
+    image = make_scene(0, 0).picture() if encoder else images()[0]
+    ((expected,), (scored,)) = (score_sentences(None, one, image, ["a girl and wind"]) for one in (model, loaded))
+    assert scored.token_log_probs_backward == pytest.approx(expected.token_log_probs_backward)
+
+
+def test_a_loaded_model_is_independent_of_its_file(tmp_path):
+    first, second = captioner(GRUCaptioner, seed=1), captioner(GRUCaptioner, seed=2)
+    save_captioner(first, tmp_path / "first")
+    save_captioner(second, tmp_path / "second")
+    again = (tmp_path / "again", tmp_path / "first")
+    save_captioner(first, again[0])
+    assert again[0].read_bytes() == again[1].read_bytes()
+    loaded = load_captioner(tmp_path / "first")
+    with (tmp_path / "first").open("r+b") as file:  # in place
+        file.write((tmp_path / "second").read_bytes())
+    assert torch.equal(loaded.output.weight, first.output.weight)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_saved_file_has_the_usual_permissions(tmp_path):
+    save_captioner(captioner(GRUCaptioner), tmp_path / "model")
+    (tmp_path / "file").touch()
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "file").stat().st_mode
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    save_captioner(captioner(GRUCaptioner), path)
+    before = path.read_bytes()
+
+    def fails(file, content):
+        with open(file, "wb") as opened:
+            opened.write(content[:9])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", fails)
+    with pytest.raises(OSError, match="no space"):
+        save_captioner(captioner(GRUCaptioner, seed=1), path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_that_are_no_models(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError, match="there is no model file"):
+        load_captioner(tmp_path / "missing")
+    for content in (b"", b"something else, of some length", b"\xff" * 64):
+        (tmp_path / "text").write_bytes(content)
+        with pytest.raises(ValueError, match="text is not a model file"):
+            load_captioner(tmp_path / "text")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other.safetensors is a safetensors file, but not of a captioner"):
+        load_captioner(tmp_path / "other.safetensors")
+    good = json.dumps({"config": captioner(GRUCaptioner).config | {"encoder": None}, "words": list(WORDS.words[4:])})
+    for about in ("{}", "no json", good, good.replace('"gru"', '"other"'), good.replace("null", '"cnn"')):
+        save_file({"weight": torch.zeros(2)}, tmp_path / "damaged", {"birnn_decode captioner 1": about})
+        with pytest.raises(ValueError, match="damaged is damaged: its weights, words and"):
+            load_captioner(tmp_path / "damaged")
+    with pytest.raises(FileNotFoundError, match=r"cannot save .*: there is no folder .*nowhere"):
+        save_captioner(captioner(GRUCaptioner), tmp_path / "nowhere" / "model")
+    with pytest.raises(OSError, match="cannot read the model file"):
+        load_captioner(tmp_path)
+
+
+def test_a_picture_may_come_in_any_form(tmp_path):
+    models = cnn_pair()
+    picture = make_scene(0, 3).picture(40)
+    path = tmp_path / "scene.png"
+    picture.save(path)
+    transparent = picture.convert("RGBA")
+    forms = [
+        picture,
+        path,
+        str(path),
+        np.asarray(picture),
+        np.asarray(picture) / 255,
+        torch.from_numpy(np.array(picture)),
+        transparent,
+    ]
+    expected = bscd_decode(*models, picture, TEMPLATES[0])
+    for result in bscd_decode(*models, forms, TEMPLATES[0]):
+        assert_same(hypotheses(result), hypotheses(expected))
+    with torch.no_grad():
+        features = models[0].encode([picture])[0]
+    unwritable = features.numpy().copy()
+    unwritable.setflags(write=False)
+    mixed = bscd_decode(*models, [path, unwritable, features], TEMPLATES[0])
+    for result in mixed:
+        assert_same(hypotheses(result), hypotheses(expected))
+    other = bscd_decode(*models, make_scene(0, 4).picture(40), TEMPLATES[0])
+    assert other.best.score != pytest.approx(expected.best.score)
+
+
+def test_pictures_are_upright_and_on_white(tmp_path):
+    encoder = cnn_pair()[0].encoder
+    picture = make_scene(0, 3).picture(40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: to be shown turned by 90 degrees
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    assert torch.equal(encoder.prepare(tmp_path / "turned.png"), encoder.prepare(picture))
+    with Image.open(tmp_path / "turned.png") as opened:
+        assert torch.equal(encoder.prepare(opened), encoder.prepare(picture))
+    deep = Image.fromarray(np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16))
+    shallow = Image.fromarray(np.linspace(0, 255, 400).reshape(20, 20).round().astype(np.uint8))
+    assert (encoder.prepare(deep).int() - encoder.prepare(shallow).int()).abs().max() <= 1
+    clear = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
+    assert torch.equal(encoder.prepare(clear), encoder.prepare(Image.new("RGB", (20, 20), "white")))
+    assert torch.equal(encoder.prepare(Image.new("L", (20, 10), 7)), encoder.prepare(np.full((9, 9), 7, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ("nowhere.png", OSError, "there is no picture nowhere.png"),
+        (__file__, OSError, "is not a picture that can be read"),
+        (np.zeros((3, 8, 8)), ValueError, r"shape \(3, 8, 8\) is not a picture.*permute\(1, 2, 0\) moves the colours"),
+        (np.zeros((8, 8, 4), np.uint8), ValueError, r"shape \(8, 8, 4\) is not a picture"),
+        (np.full((8, 8, 3), 255.0), ValueError, "a picture of floats has values from 0 to 1"),
+        (np.full((8, 8, 3), np.nan), ValueError, "a picture of floats has values from 0 to 1"),
+        (np.zeros((8, 8, 3), np.int32), ValueError, "uint8, or of floats from 0 to 1; this one is of int32"),
+        (np.zeros(5), ValueError, "a feature vector of this captioner has 6 numbers; got 5"),
+        (np.full(6, np.nan), ValueError, "the image's feature vector has NaN"),
+        (np.full(6, 1e300), ValueError, r"NaN or infinite values \(as torch.float32\)"),
+        (Image.new("F", (8, 8)), ValueError, "a picture of mode F has no agreed white"),
+        (None, TypeError, "None is not a picture: give a PIL image, a path"),
+        (7, TypeError, "7 is not a picture"),
+    ],
+)
+def test_what_is_no_picture(image, error, message):
+    with pytest.raises(error, match=message):
+        bscd_decode(*cnn_pair(torch.float32), image, "a _")
+
+
+def test_where_things_are_is_seen():
+    """Moving a thing moves what the encoder says of its place along the same axis, and of nothing else's."""
+    torch.manual_seed(0)
+    encoder = SmallCNN(32, (4, 6)).double().eval()
+    canvas = np.full((32, 32, 3), 1.0)
+
+    def features(left, top):
+        picture = canvas.copy()
+        picture[top : top + 8, left : left + 8] = (1.0, 0.0, 0.0)
+        with torch.no_grad():
+            return encoder(encoder.prepare(picture)[None])[0].reshape(3, -1)  # [how strongly, x, y]
+
+    middle, right, below = features(8, 8), features(16, 8), features(8, 16)
+    _, *moved = (right - middle).abs().sum(dim=1)
+    assert moved[0] > 2 * moved[1]
+    _, *moved = (below - middle).abs().sum(dim=1)
+    assert moved[1] > 2 * moved[0]
+
+
+def test_many_pictures_and_sentences_are_read_in_parts(monkeypatch):
+    models = cnn_pair()
+    pictures = [make_scene(0, number).picture(16) for number in range(5)]
+    sentences = [["a girl", "wind"], ["a"], ["board and a"], ["girl"], ["a girl and wind"]]
+    whole = score_sentences(*models, pictures, sentences)
+    monkeypatch.setattr("birnn_decode.models.captioner.PICTURES_AT_A_TIME", 2)
+    monkeypatch.setattr("birnn_decode.scorers.recurrent.LARGEST_BLOCK", 3 * len(WORDS))
+    parts = score_sentences(*models, pictures, sentences)
+    for one, two in zip(chain(*whole), chain(*parts), strict=True):
+        assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
+        assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
+    assert whole[0][0].joint != pytest.approx(score_sentences(*models, pictures[1], ["a girl"])[0].joint)
+
+
+def test_a_broken_picture(tmp_path):
+    path = tmp_path / "scene.png"
+    make_scene(0, 0).picture().save(path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(OSError, match=r"scene\.png"):
+        bscd_decode(*cnn_pair(), path, "a _")
+
+
+def test_a_picture_needs_an_encoder():
+    with pytest.raises(ValueError, match=r"no image encoder and takes feature vectors of 6 numbers.*the picture x"):
+        bscd_decode(*pair(GRUCaptioner), "x.png", "a _")
+    with pytest.raises(ValueError, match=r"one per image, several in a list; got an array of shape \(2, 6\)"):
+        bscd_decode(*pair(GRUCaptioner), np.zeros((2, 6)), "a _")
+    with pytest.raises(ValueError, match="the encoder makes vectors of 24 features, and feature_size is 6"):
+        captioner(GRUCaptioner, encoder=SmallCNN(16, (8,)))
+
+
+def test_a_template_of_ids_and_a_free_caption():
+    models = pair(LSTMCaptioner)
+    result = bscd_decode(*models, images()[0], Template.from_tokens([4, Template.BLANK, {5, 6}]))
+    assert result.best.text.startswith("a ")
+    caption = bscd_decode(*models, images()[0], max_length=6)
+    assert not set(caption.best.tokens) & {0, 1, 2, 3}

@@ -1,0 +1,197 @@
+"""The command ``birnn-decode``, as a program of its own."""
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("click")
+
+import torch
+from PIL import Image
+
+from birnn_decode import bscd_decode
+from birnn_decode.captions import WordVocabulary, make_scene
+from birnn_decode.models import GRUCaptioner, default_pair, save_captioner
+
+pytestmark = pytest.mark.process
+
+ROOT = Path(__file__).parents[1]
+METHODS = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
+TEMPLATE = "a _ _ is {1-5} a _ _"
+
+
+def run(*arguments, folder=None):
+    command = [sys.executable, "-W", "error", "-m", "birnn_decode.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def output_of(*arguments, folder=None):
+    done = run(*arguments, folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def refusal_of(*arguments, folder=None):
+    """The one line that the command refuses with."""
+    done = run(*arguments, folder=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("birnn-decode: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    make_scene(11, 0).picture().save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A saved pair of captioners that nobody has trained, by direction, and one of another vocabulary."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {}
+    for name, words in (("forward", "red square a"), ("backward", "red square a"), ("other", "red circle a")):
+        torch.manual_seed(len(made))
+        direction = "backward" if name == "other" else name
+        model = GRUCaptioner(WordVocabulary(words.split()), direction=direction, feature_size=4, hidden_size=4)
+        made[name] = folder / f"{name}.safetensors"
+        save_captioner(model, made[name])
+    return made
+
+
+def test_the_command_is_installed():
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="birnn-decode")
+    assert entry.value == "birnn_decode.cli:main"
+
+
+def test_demo(tmp_path):
+    printed = output_of("demo", folder=tmp_path)
+    with Image.open(tmp_path / "scene.png") as drawn:
+        assert drawn.size == (256, 256)
+        assert len(drawn.getcolors(2**16)) > 10
+    facts = dict(line.split(maxsplit=1) for line in printed.splitlines()[:3])
+    assert facts["picture"] == "scene.png"
+    known = [word for word in facts["template"].split() if word != "_"]
+    assert facts["template"].count("_") == round(len(facts["caption"].split()) / 2)
+    rows = {line.split()[0]: line for line in printed.splitlines() if line.split(" ")[0] in METHODS}
+    assert list(rows) == METHODS
+    for method, line in rows.items():
+        assert " ".join(known[:3]) in line, method
+    assert "✓" in rows["bscd"]
+
+
+def test_the_demo_is_the_one_in_the_readme(tmp_path):
+    def without_milliseconds(text):
+        return [re.sub(r"(\d) +\d+$", r"\1", " ".join(line.split())) for line in text.strip().splitlines()]
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"\$ birnn-decode demo\n(.*?)```", readme, flags=re.DOTALL)
+    assert without_milliseconds(output_of("demo", folder=tmp_path)) == without_milliseconds(shown)
+    with Image.open(tmp_path / "scene.png") as drawn, Image.open(ROOT / "docs" / "scene.png") as in_readme:
+        assert drawn.tobytes() == in_readme.tobytes()
+
+
+def test_demo_for_programs(tmp_path):
+    arguments = ["demo", "--seed", "5", "--scene", "3", "--out", tmp_path / "x.png", "--beam-size", "3", "--json"]
+    answer = json.loads(output_of(*arguments))
+    assert answer["caption"] == make_scene(5, 3).captions[0]
+    assert list(answer["methods"]) == METHODS
+    for result in answer["methods"].values():
+        assert 1 <= len(result["hypotheses"]) <= 3
+        assert result["seconds"] > 0
+    best = {method: result["hypotheses"][0] for method, result in answer["methods"].items()}
+    assert best["bscd"]["joint"] >= best["rerank"]["joint"]
+    assert best["rerank"]["joint"] >= max(best["urnn-f"]["joint"], best["urnn-b"]["joint"])
+
+
+def test_fill_says_what_the_library_says(picture):
+    expected = bscd_decode(*default_pair(), picture, TEMPLATE)
+    answer = json.loads(output_of("fill", picture, TEMPLATE, "--json"))
+    assert [one["text"] for one in answer["hypotheses"]] == [one.text for one in expected.hypotheses]
+    assert answer["stop"] == expected.stop
+    printed = output_of("fill", picture, TEMPLATE, "--top", "3")
+    places = [printed.index(f" {one.text} ") for one in expected.hypotheses[:3]]
+    assert places == sorted(places)
+    assert f"{expected.best.joint:.2f}" in printed
+    assert expected.stop.advice.split(":")[0] in printed
+
+
+def test_caption(picture):
+    answer = json.loads(output_of("caption", picture, "--json"))
+    colours = {shape.colour for shape in make_scene(11, 0).shapes}
+    assert colours & set(answer["hypotheses"][0]["text"].split())
+
+
+def test_compare(picture):
+    printed = output_of("compare", picture, TEMPLATE)
+    assert [word for word in printed.split() if word in METHODS] == METHODS
+    assert "✓" not in printed
+    answer = json.loads(output_of("compare", picture, TEMPLATE, "--json"))
+    assert list(answer["methods"]) == METHODS
+    assert answer["template"] == TEMPLATE
+
+
+def test_scenes(tmp_path):
+    assert "3 pictures and dataset.json" in output_of("scenes", "--count", "3", "--seed", "4", "out", folder=tmp_path)
+    data = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
+    assert [image["filename"] for image in data["images"]] == ["0000.png", "0001.png", "0002.png"]
+    for number, image in enumerate(data["images"]):
+        scene = make_scene(4, number)
+        assert [sentence["raw"] for sentence in image["sentences"]] == list(scene.captions)
+        assert image["sentences"][0]["tokens"] == scene.captions[0].split()
+        with Image.open(tmp_path / "out" / image["filename"]) as drawn:
+            assert drawn.tobytes() == scene.picture().tobytes()
+    assert "out is there already; name a new folder" in refusal_of("scenes", "out", folder=tmp_path)
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["fill"], ["caption"], ["compare"], ["scenes"]])
+def test_help(command):
+    printed = output_of(*command, "--help")
+    assert printed.startswith("Usage: birnn-decode")
+    assert max(len(line) for line in printed.splitlines()) <= 100
+    if command:
+        assert "[default: " in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fill", "missing.png", "a _"], "there is no picture missing.png"),
+        (["fill", "text.png", "a _"], "text.png is not a picture that can be read"),
+        (["fill", "PICTURE", "a smal _"], "the vocabulary lacks 'smal'; near it: small"),
+        (["fill", "PICTURE", "a small red circle"], "has no blank: write _ for a missing word"),
+        (["fill", "PICTURE", "a {3-1} circle"], "the blank {3-1} in the template"),
+        (["fill", "PICTURE", "a {x} circle"], "cannot read '{x} circle'"),
+        (["fill", "PICTURE", "a {0-99} circle"], "100 combinations of widths; at most 64"),
+        (["compare", "PICTURE", "_", "--beam-size", "0"], "0 is not in the range x>=1"),
+        (["caption", "PICTURE", "--model-f", "text.png"], "--model-f and --model-b go together"),
+        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "none.st"], "there is no model file none.st"),
+        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "text.png"], "text.png is not a model file"),
+        (["caption", "PICTURE", "--model-f", "BACKWARD", "--model-b", "FORWARD"], "are the two models swapped?"),
+        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "OTHER"], "have the same words at the same ids"),
+        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "BACKWARD"], "has no image encoder"),
+        (["demo", "--out", "nowhere/x.png"], "nowhere"),
+        (["demo", "--scene", "-1"], "-1 is not in the range"),
+        (["fil"], "No such command 'fil'"),
+        (["fill", "PICTURE"], "Missing argument 'TEMPLATE'"),
+        (["fill", "PICTURE", "_", "--tpo", "3"], "No such option"),
+    ],
+)  # fmt: skip
+def test_refusals(arguments, message, picture, files, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    names = {"PICTURE": picture, **{name.upper(): path for name, path in files.items()}}
+    assert message in refusal_of(*[names.get(argument, argument) for argument in arguments], folder=tmp_path)
+
+
+def test_without_a_command_there_is_help():
+    done = run()
+    assert done.returncode == 2
+    assert "Usage: birnn-decode" in done.stdout

@@ -1,0 +1,46 @@
+"""The pair of captioners that comes with the package."""
+
+from importlib import resources
+
+import pytest
+
+pytest.importorskip("torch")
+
+from birnn_decode import bscd_decode
+from birnn_decode.captions import make_scenes
+from birnn_decode.evaluation import fill_blanks, summarise
+from birnn_decode.models import default_pair
+
+HELD_OUT = 2  # the seed of scenes that the pair has not seen
+
+
+def test_the_files_are_small():
+    files = list((resources.files("birnn_decode") / "data").iterdir())
+    assert sorted(file.name for file in files) == ["scenes-backward.safetensors", "scenes-forward.safetensors"]
+    assert sum(len(file.read_bytes()) for file in files) < 4e6
+
+
+def test_bscd_fills_blanks_that_looking_one_way_does_not():
+    """500 captions without their middle half; the margins are those that the README's larger table shows, and more."""
+    models = default_pair()
+    scenes = make_scenes(500, HELD_OUT, captions=1)
+    captions = [models[0].vocabulary.encode(scene.captions[0]) for scene in scenes]
+    pictures = [scene.picture() for scene in scenes]
+    results = list(fill_blanks(*models, pictures, captions, 0.5))
+    right = {method: figures.exactly_right for method, figures in summarise(results, captions).items()}
+    assert right["bscd"] >= 0.15 + max(right["urnn-f"], right["urnn-b"])
+    assert right["bscd"] > max(right["urnn-f+end"], right["urnn-b+end"])
+    assert right["bscd"] > right["rerank"]
+    for result in results:
+        assert result["bscd"].best.joint >= result["rerank"].best.joint - 1e-4
+
+
+def test_captions_are_about_the_picture():
+    """Whole captions mention no colour that is not there, nearly always."""
+    models = default_pair()
+    scenes = make_scenes(50, HELD_OUT, captions=1)
+    right = 0
+    for scene, result in zip(scenes, bscd_decode(*models, [scene.picture() for scene in scenes]), strict=True):
+        colours = {"red", "blue", "green", "yellow", "purple", "black"} & set(result.best.text.split())
+        right += bool(colours) and colours <= {shape.colour for shape in scene.shapes}
+    assert right >= 45
