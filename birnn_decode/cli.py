@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 try:
     import click
     from rich.console import Console
-except ImportError as error:
-    raise SystemExit(
-        f"birnn-decode: {error.name} is not installed; pip install 'birnn_decode[cli]' brings it"
-    ) from None
+except ModuleNotFoundError as error:
+    print(f"birnn-decode: {error.name} is missing; pip install 'birnn_decode[cli]' brings it", file=sys.stderr)
+    raise SystemExit(2) from None
 
 from birnn_decode.version import __version__
 
@@ -292,6 +291,8 @@ def main() -> None:
         message = error.format_message()
     except click.Abort:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is missing; pip install 'birnn_decode[cli]' brings it"
     except (ValueError, OSError) as error:
         message = str(error)
     print(f"birnn-decode: {' '.join(message.split())}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Train the pair of captioners that comes with the package, on scenes that it draws itself.
 
-With the defaults this takes about ten minutes on two CPU cores, and gives the files in birnn_decode/data.
+With the defaults this takes about eleven minutes on two CPU cores, and gives the files in birnn_decode/data.
 """
 
 import time

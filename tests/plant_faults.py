@@ -87,7 +87,7 @@ FAULTS = {
         )
     ],
     "state rows mixed up in the torch select": [
-        ("scorers/torch.py", "torch.as_tensor(rows, device=tensor.device))", "torch.as_tensor(rows).flip(0))")
+        ("scorers/torch.py", "torch.as_tensor(rows, device=tensors[0].device))", "torch.as_tensor(rows).flip(0))")
     ],
     "joined states not put back in order": [(TREE, "if order != sorted(order):", "if False:")],
     "prefixes pushed again in every round": [
@@ -168,9 +168,9 @@ FAULTS = {
     ],
     "decoding in training mode": [(PROTOCOL, "            module.training = False\n", "            pass\n")],
     "left in eval mode": [(PROTOCOL, "            module.training = training\n", "            pass\n")],
-    "gradients cut": [(DECODE, "list(own) if self.gradients", "[term.detach() for term in own] if self.gradients")],
+    "gradients cut": [(SCORING, "return list(array)", "return list(array.detach())")],
     "swapped models not noticed": [(PROTOCOL, 'if {reads, direction} == {"forward", "backward"}:', "if False:")],
-    "different words not noticed": [(DECODE, "if comparable and forward != backward:", "if False:")],
+    "different words not noticed": [(DECODE, "comparable and forward != backward:", "False:")],
     "model files half written": [("models/files.py", "os.replace(temporary, path)", "path.write_bytes(b'half')")],
     "backward captioners trained forward": [
         (TRAINING, "words = list(reversed(caption)) if backward else list(caption)", "words = list(caption)")
@@ -179,8 +179,25 @@ FAULTS = {
     "an encoder left as it was": [
         (
             TRAINING,
-            "parameters = [*encoder.parameters(), *detectors.parameters()]",
-            "parameters = [*detectors.parameters()]",
+            "_optimizer([*encoder.parameters(), *detectors.parameters()],",
+            "_optimizer([*detectors.parameters()],",
+        )
+    ],
+    "an encoder trained by one of two captioners": [
+        (TRAINING, "features_b = features_f if", "features_b = features_f.detach() if")
+    ],
+    "places across taken for places down": [
+        ("models/encoder.py", "maps.amax(dim=(2, 3)), x, y]", "maps.amax(dim=(2, 3)), y, x]")
+    ],
+    "files read where they lie": [("models/files.py", "file.get_tensor(key).clone()", "file.get_tensor(key)")],
+    "only the first pictures encoded": [
+        (CAPTIONER, "prepared[at : at + PICTURES_AT_A_TIME]", "prepared[:PICTURES_AT_A_TIME]")
+    ],
+    "states of None let through": [
+        (
+            "scorers/torch.py",
+            "    if state is None:\n        raise",
+            "    if state is None:\n        return\n        raise",
         )
     ],
     "left called right": [(SCENES, '"left" if across < 0 else "right"', '"right" if across < 0 else "left"')],

@@ -191,6 +191,15 @@ def test_refusals(arguments, message, picture, files, tmp_path):
     assert message in refusal_of(*[names.get(argument, argument) for argument in arguments], folder=tmp_path)
 
 
+@pytest.mark.parametrize("missing", ["click", "rich.console", "torch", "safetensors"])
+def test_what_is_not_installed(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['birnn-decode', 'caption', 'x.png']\n"
+    code += "from birnn_decode.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"birnn-decode: {missing} is missing; pip install 'birnn_decode[cli]' brings it\n"
+
+
 def test_without_a_command_there_is_help():
     done = run()
     assert done.returncode == 2
