@@ -17,14 +17,16 @@ HELD_OUT_SEED = 2  # the pair was trained on scenes of seed 0 and chosen on thos
 
 
 @click.command()
-@click.option("--count", default=1000, show_default=True, help="Scenes, one caption each.")
+@click.option("--count", type=click.IntRange(min=1), default=1000, show_default=True, help="Scenes, one caption each.")
 @click.option("--seed", default=HELD_OUT_SEED, show_default=True, help="Of the scenes.")
 @click.option("--blank", default=0.5, show_default=True, help="Share of the words taken out of the middle.")
-@click.option("--beam-size", default=5, show_default=True)
+@click.option("--beam-size", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--model-f", type=click.Path(path_type=Path), help="Instead of the shipped pair.")
 @click.option("--model-b", type=click.Path(path_type=Path), help="Instead of the shipped pair.")
 def main(count, seed, blank, beam_size, model_f, model_b):
     """Fill the middle of captions of held-out scenes with every method, and print how often each is exactly right."""
+    if (model_f is None) != (model_b is None):
+        raise click.UsageError("--model-f and --model-b go together: give both, or neither for the shipped pair")
     models = default_pair() if model_f is None else (load_captioner(model_f), load_captioner(model_b))
     scenes = make_scenes(count, seed, captions=1)
     captions = [models[0].vocabulary.encode(scene.captions[0]) for scene in scenes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ try:
     import click
     from rich.console import Console
 except ModuleNotFoundError as error:
-    print(f"birnn-decode: {error.name} is missing; pip install 'birnn_decode[cli]' brings it", file=sys.stderr)
+    print(f"birnn-decode: {error.name} is missing; the extra birnn_decode[cli] brings it", file=sys.stderr)
     raise SystemExit(2) from None
 
 from birnn_decode.version import __version__
@@ -41,6 +42,7 @@ class Decoding:
     model_f: Path | None
     model_b: Path | None
     beam_size: int
+    max_rounds: int
     top: int
     as_json: bool
 
@@ -73,7 +75,12 @@ class Decoding:
 def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command that decodes, and hand them over as one `Decoding`."""
 
-    @click.option("--model-f", type=click.Path(path_type=Path), metavar="FILE", help="Your forward captioner.")
+    @click.option(
+        "--model-f",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Your forward captioner, with its image encoder, as save_captioner writes it.",
+    )
     @click.option(
         "--model-b",
         type=click.Path(path_type=Path),
@@ -89,19 +96,35 @@ def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Prefixes kept at each position, and sentences found.",
     )
     @click.option(
+        "--max-rounds",
+        type=click.IntRange(min=0),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="Rounds of sweeps that BSCD takes at most.",
+    )
+    @click.option(
         "--top",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
         metavar="N",
-        help="Sentences to print, at most B.",
+        help="Sentences to print of each method, at most B; the JSON has all.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, for programs.")
+    @click.option(
+        "--json", "as_json", is_flag=True, help='Print everything as JSON, for programs; the log of 0 is "-inf".'
+    )
     @functools.wraps(command)
     def with_options(
-        model_f: Path | None, model_b: Path | None, beam_size: int, top: int, as_json: bool, **others: Any
+        model_f: Path | None,
+        model_b: Path | None,
+        beam_size: int,
+        max_rounds: int,
+        top: int,
+        as_json: bool,
+        **others: Any,
     ) -> None:
-        command(decoding=Decoding(model_f, model_b, beam_size, top, as_json), **others)
+        command(decoding=Decoding(model_f, model_b, beam_size, max_rounds, top, as_json), **others)
 
     return with_options
 
@@ -128,7 +151,7 @@ def cli() -> None:
 
 
 @cli.command(short_help="Draw a picture, and let every method fill a blank.")
-@click.option("--seed", default=DEMO_SEED, show_default=True, help="Of the scenes.")
+@click.option("--seed", default=DEMO_SEED, show_default=True, type=click.IntRange(min=0), help="Of the random scenes.")
 @click.option(
     "--scene",
     default=DEMO_SCENE,
@@ -143,7 +166,7 @@ def cli() -> None:
     default=Path("scene.png"),
     show_default=True,
     metavar="PNG",
-    help="Where to draw it.",
+    help="Where to draw it; replaces what is there.",
 )
 @decoding_options
 def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
@@ -171,7 +194,7 @@ def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
         console.print(f"{name:9} {text}", highlight=False)
     console.print()
     _print_table(console, decoding, results, template, truth)
-    console.print("✓ the very words that were taken out. J = log P→ + log P←, nats. rows: tokens read by hypotheses.")
+    console.print("✓ the very words that were taken out. J = log P→ + log P←, in nats. rows: tokens read, for J too.")
 
 
 @cli.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks of a sentence about a picture.")
@@ -200,7 +223,7 @@ def compare(decoding: Decoding, image: Path, template: str) -> None:
     parsed = decoding.template(template)
     results = _compare(decoding, image, parsed)
     if decoding.as_json:
-        _print_json({"picture": str(image), "template": template}, results)
+        _print_json({"picture": str(image), "template": parsed.to_text(decoding.vocabulary)}, results)
     else:
         _print_table(_console(), decoding, results, parsed)
 
@@ -208,7 +231,13 @@ def compare(decoding: Decoding, image: Path, template: str) -> None:
 @cli.command(short_help="Draw pictures of shapes, with captions.")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many.")
-@click.option("--seed", default=DEMO_SEED, show_default=True, help="Other seeds draw other scenes.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=DEMO_SEED,
+    show_default=True,
+    help="Other seeds draw other scenes.",
+)
 def scenes(out: Path, count: int, seed: int) -> None:
     """Draw scenes into the new folder OUT, with their captions in OUT/dataset.json.
 
@@ -235,9 +264,12 @@ def scenes(out: Path, count: int, seed: int) -> None:
 def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
     from birnn_decode import bscd_decode
 
-    result = bscd_decode(*decoding.pair, image, template, beam_size=decoding.beam_size)
+    settings: dict[str, Any] = {"beam_size": decoding.beam_size, "max_rounds": decoding.max_rounds}
+    _warm_up(decoding, image, template)
+    result = bscd_decode(*decoding.pair, image, template, **settings)
     if decoding.as_json:
-        print(json.dumps(result.to_dict(), indent=1))
+        text = None if template is None else template.to_text(decoding.vocabulary)
+        _print_json({"picture": str(image), "template": text}, {"bscd": result})
         return
     console = _console()
     _print_table(console, decoding, {"bscd": result}, template)
@@ -247,12 +279,18 @@ def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
 
 def _compare(decoding: Decoding, image: Any, template: Template) -> dict[str, DecodeResult]:
     from birnn_decode import compare as compare_methods
+
+    settings: dict[str, Any] = {"beam_size": decoding.beam_size, "max_rounds": decoding.max_rounds}
+    _warm_up(decoding, image, template)
+    results: dict[str, DecodeResult] = compare_methods(*decoding.pair, image, template, **settings)
+    return results
+
+
+def _warm_up(decoding: Decoding, image: Any, template: Template | None) -> None:
+    """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
     from birnn_decode import rerank_decode
 
-    # PyTorch's very first calls take longer, whatever is computed; that is no method's cost.
-    rerank_decode(*decoding.pair, image, template, beam_size=decoding.beam_size)
-    results: dict[str, DecodeResult] = compare_methods(*decoding.pair, image, template, beam_size=decoding.beam_size)
-    return results
+    rerank_decode(*decoding.pair, image, template, beam_size=1)
 
 
 def _console() -> Console:
@@ -282,6 +320,9 @@ def _print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -
 
 def main() -> None:
     """Run the command; what the user got wrong is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no arrows gets question marks
     try:
         sys.exit(cli.main(prog_name="birnn-decode", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as help_wanted:
@@ -292,7 +333,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except ModuleNotFoundError as error:
-        message = f"{error.name} is missing; pip install 'birnn_decode[cli]' brings it"
+        message = f"{error.name} is missing; the extra birnn_decode[cli] brings it"
     except (ValueError, OSError) as error:
         message = str(error)
     print(f"birnn-decode: {' '.join(message.split())}", file=sys.stderr)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol, TypeAlias
 
 MAX_WIDTH_COMBINATIONS = 64
+MAX_WIDTH = 10_000  # of one blank: more is a slip of the finger, not a sentence
 
 
 class Blank(enum.Enum):
@@ -54,6 +55,8 @@ class Gap:
                 raise TypeError(f"a blank of {width!r} words: a width is a whole number, or a pair (low, high) of them")
         if not 0 <= self.low <= self.high:
             raise ValueError(f"a blank of {self.low} to {self.high} words: widths must satisfy 0 <= low <= high")
+        if self.high > MAX_WIDTH:
+            raise ValueError(f"a blank of {self.high} words: at most {MAX_WIDTH} are searched")
 
 
 @dataclass(frozen=True)

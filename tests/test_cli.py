@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -115,8 +116,10 @@ def test_demo_for_programs(tmp_path):
 def test_fill_says_what_the_library_says(picture):
     expected = bscd_decode(*default_pair(), picture, TEMPLATE)
     answer = json.loads(output_of("fill", picture, TEMPLATE, "--json"))
-    assert [one["text"] for one in answer["hypotheses"]] == [one.text for one in expected.hypotheses]
-    assert answer["stop"] == expected.stop
+    assert answer["template"] == TEMPLATE.replace("_ {", "{")
+    result = answer["methods"]["bscd"]
+    assert [one["text"] for one in result["hypotheses"]] == [one.text for one in expected.hypotheses]
+    assert result["stop"] == expected.stop
     printed = output_of("fill", picture, TEMPLATE, "--top", "3")
     places = [printed.index(f" {one.text} ") for one in expected.hypotheses[:3]]
     assert places == sorted(places)
@@ -127,7 +130,23 @@ def test_fill_says_what_the_library_says(picture):
 def test_caption(picture):
     answer = json.loads(output_of("caption", picture, "--json"))
     colours = {shape.colour for shape in make_scene(11, 0).shapes}
-    assert colours & set(answer["hypotheses"][0]["text"].split())
+    assert answer["template"] is None
+    assert colours & set(answer["methods"]["bscd"]["hypotheses"][0]["text"].split())
+
+
+def test_no_rounds_are_the_rerank(picture):
+    answer = json.loads(output_of("compare", picture, TEMPLATE, "--json", "--max-rounds", "0"))
+    rerank, bscd = answer["methods"]["rerank"], answer["methods"]["bscd"]
+    assert bscd["rounds"] == 0
+    assert bscd["hypotheses"] == rerank["hypotheses"]
+
+
+def test_a_terminal_without_arrows(picture):
+    command = [sys.executable, "-m", "birnn_decode.cli", "fill", str(picture), TEMPLATE]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0
+    assert "log P?" in done.stdout
 
 
 def test_compare(picture):
@@ -171,6 +190,8 @@ def test_help(command):
         (["fill", "PICTURE", "a {3-1} circle"], "the blank {3-1} in the template"),
         (["fill", "PICTURE", "a {x} circle"], "cannot read '{x} circle'"),
         (["fill", "PICTURE", "a {0-99} circle"], "100 combinations of widths; at most 64"),
+        (["fill", "PICTURE", "a {99999999999} circle"], "a blank of 99999999999 words: at most 10000 are searched"),
+        (["demo", "--seed", "-1"], "-1 is not in the range x>=0"),
         (["compare", "PICTURE", "_", "--beam-size", "0"], "0 is not in the range x>=1"),
         (["caption", "PICTURE", "--model-f", "text.png"], "--model-f and --model-b go together"),
         (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "none.st"], "there is no model file none.st"),
@@ -197,7 +218,7 @@ def test_what_is_not_installed(missing):
     code += "from birnn_decode.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"birnn-decode: {missing} is missing; pip install 'birnn_decode[cli]' brings it\n"
+    assert done.stderr == f"birnn-decode: {missing} is missing; the extra birnn_decode[cli] brings it\n"
 
 
 def test_without_a_command_there_is_help():
