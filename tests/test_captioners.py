@@ -406,6 +406,10 @@ def test_many_pictures_and_sentences_are_read_in_parts(monkeypatch):
     for one, two in zip(chain(*whole), chain(*parts), strict=True):
         assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
         assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
+    for picture, given, together in zip(pictures, sentences, whole, strict=True):
+        for one, two in zip(score_sentences(*models, picture, given), together, strict=True):
+            assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
+            assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
     assert whole[0][0].joint != pytest.approx(score_sentences(*models, pictures[1], ["a girl"])[0].joint)
 
 
