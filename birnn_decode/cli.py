@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,16 +115,9 @@ def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
         "--json", "as_json", is_flag=True, help='Print everything as JSON, for programs; the log of 0 is "-inf".'
     )
     @functools.wraps(command)
-    def with_options(
-        model_f: Path | None,
-        model_b: Path | None,
-        beam_size: int,
-        max_rounds: int,
-        top: int,
-        as_json: bool,
-        **others: Any,
-    ) -> None:
-        command(decoding=Decoding(model_f, model_b, beam_size, max_rounds, top, as_json), **others)
+    def with_options(**given: Any) -> None:
+        shared = {entry.name: given.pop(entry.name) for entry in fields(Decoding)}
+        command(decoding=Decoding(**shared), **given)
 
     return with_options
 
@@ -264,9 +257,8 @@ def scenes(out: Path, count: int, seed: int) -> None:
 def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
     from birnn_decode import bscd_decode
 
-    settings: dict[str, Any] = {"beam_size": decoding.beam_size, "max_rounds": decoding.max_rounds}
     _warm_up(decoding, image, template)
-    result = bscd_decode(*decoding.pair, image, template, **settings)
+    result = bscd_decode(*decoding.pair, image, template, beam_size=decoding.beam_size, max_rounds=decoding.max_rounds)
     if decoding.as_json:
         text = None if template is None else template.to_text(decoding.vocabulary)
         _print_json({"picture": str(image), "template": text}, {"bscd": result})
@@ -280,9 +272,10 @@ def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
 def _compare(decoding: Decoding, image: Any, template: Template) -> dict[str, DecodeResult]:
     from birnn_decode import compare as compare_methods
 
-    settings: dict[str, Any] = {"beam_size": decoding.beam_size, "max_rounds": decoding.max_rounds}
     _warm_up(decoding, image, template)
-    results: dict[str, DecodeResult] = compare_methods(*decoding.pair, image, template, **settings)
+    results: dict[str, DecodeResult] = compare_methods(
+        *decoding.pair, image, template, beam_size=decoding.beam_size, max_rounds=decoding.max_rounds
+    )
     return results
 
 

@@ -97,6 +97,20 @@ def test_optional_members_change_no_answer(kind):
         assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
 
 
+def test_nothing_is_started_in_vain():
+    """Known words are prefilled and given sentences are scored, each from one start."""
+    models = pair(GRUCaptioner)
+    started = []
+    for model in models:
+        start = model.start
+        model.start = lambda context, start=start, model=model: started.append(model.direction) or start(context)
+    score_sentences(*models, images()[0], ["a girl"])
+    assert started == ["forward", "backward"]
+    started.clear()
+    bscd_decode(*models, images()[0], "a _ board")
+    assert started == ["forward", "backward"]
+
+
 def test_half_precision_scores_as_searches_do():
     models = [model.to(torch.bfloat16) for model in pair(LSTMCaptioner)]
     result = bscd_decode(*models, images()[0], "a _ _ _ board")

@@ -18,6 +18,8 @@ from birnn_decode.backend import Array, Backend
 from birnn_decode.scorers import Scorer
 from birnn_decode.search.checks import backend_of, checked_pair, faulty_scores
 
+_NOT_STARTED = object()
+
 
 @dataclass(eq=False, slots=True)
 class _States:
@@ -112,8 +114,8 @@ class PrefixTree:
         self.rows = [0] * len(images)
         self.children: dict[tuple[Node, int], Node] = {}
         self._backend: Backend | None = None
-        start = _States(scorer.start(context), len(set(images)))
-        unread = [Node(item, None, -1, -1, 0.0, 0.0, (start, image)) for item, image in enumerate(images)]
+        self._unread = _States(_NOT_STARTED, len(set(images)))
+        unread = [Node(item, None, -1, -1, 0.0, 0.0, (self._unread, image)) for item, image in enumerate(images)]
         self.roots = [Node(node.item, node, scorer.start_token, 0, 0.0, 0.0) for node in unread]
 
     @property
@@ -213,6 +215,9 @@ class PrefixTree:
         blocks: dict[_States, list[int]] = {}
         for number, node in enumerate(nodes):
             blocks.setdefault(_state_of(node)[0], []).append(number)
+        if self._unread in blocks and self._unread.state is _NOT_STARTED:
+            # Not before it is needed: what is prefilled, and sentences that are given, start by themselves.
+            self._unread.state = self.scorer.start(self.context)
         parts = []
         for block, numbers in blocks.items():
             rows = [_state_of(nodes[number])[1] for number in numbers]
