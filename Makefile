@@ -5,7 +5,7 @@ NUMPY_VENV := .venv-numpy
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test test-numpy lint types evaluate bench bench-smoke format faults check clean
+.PHONY: demo test test-numpy lint types evaluate results bench bench-smoke format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -27,8 +27,15 @@ types: $(VENV)/.installed         ## static types
 faults: $(VENV)/.installed        ## plant faults in a copy of the library and see the tests catch each of them
 	$(BIN)/python tests/plant_faults.py
 
-evaluate: $(VENV)/.installed      ## how often each method fills the blanks of held-out scenes exactly right
-	$(BIN)/python benchmarks/fill_scenes.py
+evaluate: $(VENV)/.installed build/held-out  ## how well each method fills blanks in captions of held-out scenes
+	$(BIN)/birnn-decode evaluate --captions build/held-out/dataset.json --images build/held-out --blank 0.5
+
+build/held-out: | $(VENV)/.installed
+	$(BIN)/birnn-decode scenes $@.unfinished --count 1000 --seed 2 --sentences 1
+	mv $@.unfinished $@
+
+results: $(VENV)/.installed       ## all of docs/results.md: make results DATA=folder OUT=folder; hours
+	BIRNN_DECODE=$(BIN)/birnn-decode benchmarks/results.sh $(DATA) $(OUT)
 
 bench: $(VENV)/.installed         ## the benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=benchmark.json
@@ -47,7 +54,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,test,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,test,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -1,6 +1,6 @@
-"""Decoding with a forward and a backward sequence model: beam search both ways, rerank, and BSCD."""
+"""Decoding with a forward and a backward sequence model: beam search both ways, rerank, BSCD, and Gibbs sampling."""
 
-from birnn_decode.decode import beam_decode, bscd_decode, compare, rerank_decode, score_sentences
+from birnn_decode.decode import beam_decode, bscd_decode, compare, gibbs_decode, rerank_decode, score_sentences
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer
@@ -22,6 +22,7 @@ __all__ = [
     "beam_decode",
     "bscd_decode",
     "compare",
+    "gibbs_decode",
     "rerank_decode",
     "score_sentences",
 ]

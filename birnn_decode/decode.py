@@ -7,7 +7,7 @@ import itertools
 import math
 import operator
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, TypeAlias
@@ -21,6 +21,7 @@ from birnn_decode.scorers import as_scorer, eval_mode, never_of
 from birnn_decode.search.bscd import Search, bscd
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
+from birnn_decode.search.gibbs import SCANS, gibbs
 from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.scoring import score_given
 from birnn_decode.search.sweep import Prior, open_templates, sweep
@@ -32,6 +33,8 @@ Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
 
 FORWARD, BACKWARD = "forward", "backward"
 DEFAULT_MAX_LENGTH = 30
+METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
+COMPARED = tuple(name for name in METHODS if name != "gibbs")
 
 
 def bscd_decode(
@@ -151,12 +154,72 @@ def beam_decode(
     return call.answer(call.search_one(direction, rank))
 
 
+def gibbs_decode(
+    model_f: Any,
+    model_b: Any,
+    image: Any,
+    template: Templates = None,
+    *,
+    beam_size: int = 5,
+    sweeps: int = 100,
+    rows: int | Sequence[int] | None = None,
+    scan: str = "ordered",
+    restart_after: int = 20,
+    seed: int = 0,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+    widths: Collection[int] | None = None,
+    min_length: int = 0,
+    max_length: int = DEFAULT_MAX_LENGTH,
+) -> Any:
+    """Gibbs sampling from the product of both models' conditionals, and the best sentences that it came by.
+
+    This is how Berglund et al. (Bidirectional Recurrent Neural Networks as Generative Models, NeurIPS 2015) fill gaps.
+    A chain begins with a sentence drawn from the forward model, and then draws one blank position after the other anew,
+    given all other words. What it comes to after each sweep is ranked by J.
+
+    Args:
+        model_f: as for `bscd_decode`.
+        model_b: as for `bscd_decode`.
+        image: as for `bscd_decode`.
+        template: as for `bscd_decode`. A caption written freely has the lengths that the free beam searches find.
+        beam_size: chains side by side (for each width, where several are allowed), and hypotheses returned.
+        sweeps: of each chain, at most; one draws as many words as there are blank positions.
+        rows: an item's sampling ends with the sweep in which so many rows have gone through the models, those included
+            that score what was drawn; a sequence gives one number per item. None: no limit but ``sweeps``.
+        scan: ``"ordered"``: left to right and back by turns; ``"random"``: positions at random.
+        restart_after: so many sweeps after its beginning a chain begins anew.
+        seed: of everything that is drawn. What is drawn for an item does not depend on its batch.
+        objective: as for `bscd_decode`; its weights are also those of the conditionals in their product.
+        vocabulary: as for `bscd_decode`.
+        widths: as for `bscd_decode`.
+        min_length: as for `bscd_decode`.
+        max_length: as for `bscd_decode`.
+
+    Returns:
+        as `bscd_decode`; ``rounds`` are sweeps. All prefixes read for an item are kept until the call ends.
+
+    Raises:
+        TypeError, ValueError: as `bscd_decode`.
+    """
+    for name, value, least in (("sweeps", sweeps, 1), ("restart_after", restart_after, 1), ("seed", seed, 0)):
+        _check_count(name, value, least)
+    if scan not in SCANS:
+        raise ValueError(f'scan={scan!r}: use "ordered" or "random"')
+    models = {FORWARD: model_f, BACKWARD: model_b}
+    lengths = _Lengths(widths, min_length, max_length)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
+    sampling = _Sampling(sweeps, _checked_rows(rows, call.items), scan, restart_after, seed)
+    return call.answer(call.sample(sampling))
+
+
 def compare(
     model_f: Any,
     model_b: Any,
     image: Any,
     template: Templates = None,
     *,
+    methods: Sequence[str] = COMPARED,
     beam_size: int = 5,
     max_rounds: int = 10,
     objective: Objective = Objective(),
@@ -167,27 +230,49 @@ def compare(
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
 ) -> Any:
-    """All methods on the same input; arguments as `bscd_decode`'s.
+    """Several methods on the same input; arguments as `bscd_decode`'s.
+
+    Args:
+        model_f: as for `bscd_decode`.
+        model_b: as for `bscd_decode`.
+        image: as for `bscd_decode`.
+        template: as for `bscd_decode`.
+        methods: which, and in which order: ``"urnn-f"``, ``"urnn-b"``, ``"urnn-f+end"``, ``"urnn-b+end"``,
+            ``"rerank"``, ``"gibbs"``, ``"bscd"``. Gibbs sampling goes on for as many rows as BSCD took for the item,
+            which must be among the methods.
+        beam_size: as for `bscd_decode`.
+        max_rounds: of BSCD.
+        objective: as for `bscd_decode`.
+        vocabulary: as for `bscd_decode`.
+        prior: of BSCD.
+        prior_weight: of BSCD.
+        widths: as for `bscd_decode`.
+        min_length: as for `bscd_decode`.
+        max_length: as for `bscd_decode`.
 
     Returns:
-        method name (``urnn-f``, ``urnn-b``, ``urnn-f+end``, ``urnn-b+end``, ``rerank``, ``bscd``) to `DecodeResult`, or
-        a list of such dicts. Each method searches anew, so that its ``rows_evaluated`` is its own; the hypotheses of
-        all of them carry J and the terms of both models (whose rows are counted, too).
+        method name to `DecodeResult`, or a list of such dicts. Each method searches anew, so that its
+        ``rows_evaluated`` is its own; the hypotheses of all of them carry J and the terms of both models (whose rows
+        are counted, too).
     """
     _check_count("max_rounds", max_rounds, least=0)
+    _check_methods(methods)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = _Lengths(widths, min_length, max_length)
     call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
     checked_prior = _checked_prior(prior, prior_weight, call)
-    methods = {
-        "urnn-f": call.search_one(FORWARD, "blank"),
-        "urnn-b": call.search_one(BACKWARD, "blank"),
-        "urnn-f+end": call.search_one(FORWARD, "sentence"),
-        "urnn-b+end": call.search_one(BACKWARD, "sentence"),
-        "rerank": call.search_both("rerank", 0, None),
-        "bscd": call.search_both("bscd", max_rounds, checked_prior),
+    run: dict[str, Callable[[], list[DecodeResult]]] = {
+        "urnn-f": lambda: call.search_one(FORWARD, "blank"),
+        "urnn-b": lambda: call.search_one(BACKWARD, "blank"),
+        "urnn-f+end": lambda: call.search_one(FORWARD, "sentence"),
+        "urnn-b+end": lambda: call.search_one(BACKWARD, "sentence"),
+        "rerank": lambda: call.search_both("rerank", 0, None),
+        "bscd": lambda: call.search_both("bscd", max_rounds, checked_prior),
     }
-    return call.answer([{name: results[item] for name, results in methods.items()} for item in range(call.items)])
+    found = {name: run[name]() for name in methods if name != "gibbs"}
+    if "gibbs" in methods:
+        found["gibbs"] = call.sample(_Sampling(rows=[result.rows_evaluated for result in found["bscd"]]))
+    return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
 
 def score_sentences(
@@ -263,6 +348,17 @@ class _Lengths:
         if self.widths is None:
             return f"{self.min_length}-{self.max_length}"
         return ",".join(str(width) for width in self.widths)
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """How Gibbs sampling goes on, and for how long; see `gibbs_decode`."""
+
+    sweeps: int = 100
+    rows: Sequence[int] | None = None
+    scan: str = "ordered"
+    restart_after: int = 20
+    seed: int = 0
 
 
 class _Call:
@@ -373,8 +469,7 @@ class _Call:
             searches_of[search.problem.item].append(search)
         settings = [method if method == "rerank" else f"{method}|rounds:{max_rounds}"]
         settings += [] if prior is None else [f"prior:{prior.weight:g}"]
-        settings += [f"weights:{self.objective.weight_forward:g},{self.objective.weight_backward:g}"]
-        settings += [f"scope:{self.objective.scope}"]
+        settings += self._objective_settings()
         results = []
         for item, (answer, own) in enumerate(zip(answers, searches_of, strict=True)):
             stop = _least_settled(own)
@@ -382,6 +477,64 @@ class _Call:
                 stop = StopReason.SINGLE_SWEEP
             trace = _trace(own, [by_item[item] for by_item in rows])
             results.append(self._result(item, answer, directions, ranking, stop, trace, settings, seconds))
+        return results
+
+    def sample(self, sampling: _Sampling) -> list[DecodeResult]:
+        """Gibbs sampling."""
+        if not self.items:
+            return []
+        began = time.perf_counter()
+        with self._inference():
+            directions = self._directions()
+            freely = self.lengths.widths is None
+            written = [self._write_freely(direction, directions) for direction in directions] if freely else []
+            problems = self._problems(written)
+            for direction in directions:
+                open_templates(direction, problems)
+            ranking = self._joint(directions)
+            seen: list[set[tuple[FixedTemplate, tuple[int, ...]]]] = [set() for _ in range(self.items)]
+            answers: list[list[Finalist]] = [[] for _ in range(self.items)]
+            traces: list[list[Round]] = [[Round(self._rows(directions, item), 0)] for item in range(self.items)]
+            # An item that nothing could be written for has no chains, and no sweeps.
+            possible = {problem.item for problem in problems}
+            spent = [item not in possible for item in range(self.items)]
+
+            def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
+                """Rank what was drawn among the best so far, and see who has rows left."""
+                new = [0] * self.items
+                pool = [one for answer in answers for one in answer]
+                for problem, words in sentences:
+                    if (problem.template, words) not in seen[problem.item]:
+                        seen[problem.item].add((problem.template, words))
+                        new[problem.item] += 1
+                        pool.append(Finalist(problem.item, problem.template, words, directions))
+                answers[:] = rank_finalists(pool, self.items, directions, ranking, self.beam_size, sweeps_follow=True)
+                for item, trace in enumerate(traces):
+                    if not spent[item]:
+                        trace.append(Round(self._rows(directions, item) - sum(one.rows for one in trace), new[item]))
+                        spent[item] = sampling.rows is not None and self._rows(directions, item) >= sampling.rows[item]
+                return [not one for one in spent]
+
+            gibbs(
+                directions,
+                problems,
+                self.beam_size,
+                scan=sampling.scan,
+                sweeps=sampling.sweeps,
+                restart_after=sampling.restart_after,
+                seed=sampling.seed,
+                met=met,
+            )
+        seconds = time.perf_counter() - began
+        settings = [
+            f"gibbs|scan:{sampling.scan}|sweeps:{sampling.sweeps}|restart:{sampling.restart_after}|seed:{sampling.seed}",
+            *self._objective_settings(),
+        ]
+        results = []
+        for item, (answer, trace) in enumerate(zip(answers, traces, strict=True)):
+            stop = StopReason.BUDGET if seen[item] else StopReason.DEAD_END
+            budget = [] if sampling.rows is None else [f"rows:{sampling.rows[item]}"]
+            results.append(self._result(item, answer, directions, ranking, stop, trace, settings + budget, seconds))
         return results
 
     def search_one(self, name: str, rank: str) -> list[DecodeResult]:
@@ -534,6 +687,15 @@ class _Call:
             for template in (map(FixedTemplate.all_blank, sorted(widths[item])) if fixed is None else fixed)
         ]
 
+    def _objective_settings(self) -> list[str]:
+        weights = f"weights:{self.objective.weight_forward:g},{self.objective.weight_backward:g}"
+        return [weights, f"scope:{self.objective.scope}"]
+
+    @staticmethod
+    def _rows(directions: Sequence[Direction], item: int) -> int:
+        """What has gone through the models for an item so far."""
+        return sum(direction.tree.rows[item] for direction in directions)
+
     def _joint(self, directions: Sequence[Direction]) -> Ranking:
         """The objective."""
         weights = {direction: direction.weight for direction in directions if direction.weight}
@@ -557,7 +719,7 @@ class _Call:
             hypotheses=tuple(self._hypothesis(finalist, directions, joint) for finalist in answer),
             stop=stop,
             rounds=len(trace) - 1,
-            rows_evaluated=sum(direction.tree.rows[item] for direction in directions),
+            rows_evaluated=self._rows(directions, item),
             signature="|".join([*settings, f"version:{__version__}"]),
             trace=tuple(trace),
             seconds=seconds,
@@ -623,6 +785,24 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise TypeError(f"{name}={value!r}: it is a whole number, {least} or larger") from None
     if count < least:
         raise ValueError(f"{name}={value!r}: it is a whole number, {least} or larger")
+
+
+def _checked_rows(rows: Any, items: int) -> Sequence[int] | None:
+    if rows is None:
+        return None
+    budgets = list(rows) if isinstance(rows, Sequence) else [rows] * items
+    if len(budgets) != items:
+        raise ValueError(f"rows has {len(budgets)} numbers for {items} items: give one for each, or a single one")
+    for budget in budgets:
+        _check_count("rows", budget, least=1)
+    return budgets
+
+
+def _check_methods(methods: Any) -> None:
+    if isinstance(methods, str) or not methods or len(set(methods)) < len(methods) or set(methods) - set(METHODS):
+        raise ValueError(f"methods={methods!r}: give some of {', '.join(METHODS)}, each once")
+    if "gibbs" in methods and "bscd" not in methods:
+        raise ValueError('methods has "gibbs" without "bscd": sampling is given as many rows as BSCD takes')
 
 
 def _checked_objective(objective: Any) -> Objective:

@@ -16,6 +16,7 @@ class StopReason(str, enum.Enum):
     MAX_ROUNDS = "max_rounds"
     DEAD_END = "dead_end"
     SINGLE_SWEEP = "single_sweep"
+    BUDGET = "budget"
 
     def __str__(self) -> str:
         return self.value
@@ -35,6 +36,8 @@ _ADVICE = {
     StopReason.DEAD_END: "A sweep had no continuation with a probability above 0 left; the best sentence met before is "
     "returned, if any. A larger beam, or a template that the models find less impossible, helps.",
     StopReason.SINGLE_SWEEP: "Searched without look-ahead, each direction by itself.",
+    StopReason.BUDGET: "The sweeps or rows allowed are used up; the best sentence that was drawn is returned. Sampling "
+    "has no end of its own: allow more to go on.",
 }
 
 
@@ -80,6 +83,8 @@ class Hypothesis:
 @dataclass(frozen=True)
 class Round:
     """What one round of sweeps did; round 0 is the two beam searches that BSCD starts from.
+
+    For Gibbs sampling a round is one sweep of every chain, and its rows include scoring what was drawn.
 
     Attributes:
         rows: rows that went through the models for it (see `DecodeResult.rows_evaluated`).

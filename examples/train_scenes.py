@@ -1,6 +1,6 @@
 """Train the pair of captioners that comes with the package, on scenes that it draws itself.
 
-With the defaults this takes about eleven minutes on two CPU cores, and gives the files in birnn_decode/data.
+With the defaults this takes about eleven minutes on two CPU cores, and gives the file in birnn_decode/data.
 """
 
 import time
@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birnn_decode.captions import WordVocabulary, make_scenes
-from birnn_decode.models import LSTMCaptioner, SmallCNN, save_captioner
-from birnn_decode.training import CaptionedImages, fit_encoder, fit_pair
+from birnn_decode.models import LSTMCaptioner, SmallCNN, save_pair
+from birnn_decode.training import CaptionedImages, Recipe, Training, fit_encoder
 
 TRAINING_SEED, VALIDATION_SEED = 0, 1
 VALIDATION_SCENES = 500
@@ -24,19 +24,18 @@ EMBEDDING_SIZE, HIDDEN_SIZE = 96, 160
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="scenes-pair", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="scenes.safetensors", show_default=True)
 @click.option("--scenes", type=click.IntRange(min=2), default=16000, show_default=True, help="To train on.")
 @click.option("--epochs", type=click.IntRange(min=1), default=18, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of the first weights and of the order of the scenes.")
 def main(out, scenes, epochs, seed):
-    """Train a forward and a backward LSTM with one small CNN; both are saved after each epoch that is the best."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Train a forward and a backward LSTM with one small CNN; the pair is saved after each epoch that is the best."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             train(out, scenes, epochs, seed, progress)
     except KeyboardInterrupt:
-        raise SystemExit(f"interrupted; what was saved is in {out}") from None
+        raise SystemExit(f"interrupted; what was saved is {out}") from None
 
 
 def train(out, scenes, epochs, seed, progress):
@@ -48,9 +47,10 @@ def train(out, scenes, epochs, seed, progress):
     training = prepare(drawn, encoder, vocabulary, progress)
     validation = prepare(make_scenes(VALIDATION_SCENES, VALIDATION_SEED, CAPTIONS), encoder, vocabulary, progress)
 
-    shown = progress.add_task("the encoder alone")
-    settings = {"batch_size": BATCH_SIZE, "seed": seed}
-    for loss in fit_encoder(encoder, training, epochs=WARM_UP_EPOCHS, on_step=show(progress, shown), **settings):
+    steps = WARM_UP_EPOCHS * -(-len(training) // BATCH_SIZE)
+    shown = progress.add_task("the encoder alone", total=steps)
+    settings = {"epochs": WARM_UP_EPOCHS, "batch_size": BATCH_SIZE, "seed": seed}
+    for loss in fit_encoder(encoder, training, on_step=lambda _: progress.advance(shown), **settings):
         print(f"the encoder alone: {loss:.4f} nats per word pair", flush=True)
 
     pair = [
@@ -64,17 +64,16 @@ def train(out, scenes, epochs, seed, progress):
         )
         for direction in ("forward", "backward")
     ]
-    best = float("inf")
-    shown = progress.add_task("the pair")
-    for epoch in fit_pair(*pair, training, validation, epochs=epochs, on_step=show(progress, shown), **settings):
-        if epoch.validation < best:
-            best = epoch.validation
-            for model in pair:
-                save_captioner(model, out / f"scenes-{model.direction}.safetensors")
+    fitting = Training(*pair, training, validation, Recipe(epochs, BATCH_SIZE), seed)
+    task = progress.add_task("the pair", total=fitting.steps)
+    for epoch in fitting.run(on_step=lambda _: progress.advance(task)):
+        best = fitting.best is epoch
+        if best:
+            save_pair(*pair, out)
         print(
             f"epoch {epoch.number:2}: training {epoch.training_forward:.3f} forward, {epoch.training_backward:.3f} "
             f"backward; validation {epoch.validation_forward:.3f}, {epoch.validation_backward:.3f} nats per word"
-            f"{' (saved)' if epoch.validation == best else ''}",
+            f"{' (saved)' if best else ''}",
             flush=True,
         )
     print(f"{time.monotonic() - began:.0f} s; the pair is in {out}")
@@ -85,10 +84,6 @@ def prepare(scenes, encoder, vocabulary, progress):
     drawing = progress.track(scenes, description="drawing scenes")
     pictures = torch.stack([encoder.prepare(scene.picture()) for scene in drawing])
     return CaptionedImages(pictures, [[vocabulary.encode(caption) for caption in scene.captions] for scene in scenes])
-
-
-def show(progress, task):
-    return lambda done, steps: progress.update(task, completed=done, total=steps)
 
 
 if __name__ == "__main__":

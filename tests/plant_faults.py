@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 SWEEP, TREE, BSCD = "search/sweep.py", "search/tree.py", "search/bscd.py"
 FINALISTS, FREE, DECODE = "search/finalists.py", "search/free.py", "decode.py"
 SCORING, RECURRENT, CAPTIONER = "search/scoring.py", "scorers/recurrent.py", "models/captioner.py"
+GIBBS, FILES, PRETRAINED = "search/gibbs.py", "models/files.py", "models/pretrained.py"
 PROTOCOL, TRAINING, SCENES = "scorers/protocol.py", "training.py", "captions/scenes.py"
 
 # name: [(file, right, wrong), …]
@@ -164,18 +165,18 @@ FAULTS = {
     "stacked cells read the words": [(RECURRENT, "memories[layer] = cell(below,", "memories[layer] = cell(inputs_at,")],
     "the state of the first cell for all": [(RECURRENT, "cell(below, memories[layer])", "cell(below, memories[0])")],
     "pictures in another order than vectors": [
-        (CAPTIONER, "zip(pictures, features, strict=True)", "zip(pictures, features.flip(0), strict=True)")
+        (CAPTIONER, "zip(pictures, features.to(", "zip(pictures, features.flip(0).to(")
     ],
     "decoding in training mode": [(PROTOCOL, "            module.training = False\n", "            pass\n")],
     "left in eval mode": [(PROTOCOL, "            module.training = training\n", "            pass\n")],
     "gradients cut": [(SCORING, "return list(array)", "return list(array.detach())")],
     "swapped models not noticed": [(PROTOCOL, 'if {reads, direction} == {"forward", "backward"}:', "if False:")],
     "different words not noticed": [(DECODE, "comparable and forward != backward:", "False:")],
-    "model files half written": [("models/files.py", "os.replace(temporary, path)", "path.write_bytes(b'half')")],
+    "files half written": [("files.py", "os.replace(temporary, path)", "path.write_bytes(b'half')")],
     "backward captioners trained forward": [
         (TRAINING, "words = list(reversed(caption)) if backward else list(caption)", "words = list(caption)")
     ],
-    "padding trained on": [(TRAINING, "ignore_index=PAD, ", "")],
+    "padding trained on": [(TRAINING, "real = targets != PAD", "real = targets != -1")],
     "an encoder left as it was": [
         (
             TRAINING,
@@ -204,6 +205,61 @@ FAULTS = {
     "blanks one place early": [
         ("captions/blanks.py", "(len(tokens) - width) // 2", "max(0, (len(tokens) - width) // 2 - 1)")
     ],
+    "prefixes of probability 0 make draws NaN": [
+        (
+            GIBBS,
+            "            scores = direction.tree.backend.numbers(direction.tree.gather(nodes))\n",
+            "            scores = direction.tree.backend.numbers(direction.tree.gather(nodes))\n"
+            "            scores = scores + np.array([node.offset - node.log_prob for node in nodes])[:, None]\n",
+        )
+    ],
+    "weights left out of the product": [
+        (GIBBS, "total[rows] += weights[rows, None] * scores", "total[rows] += scores")
+    ],
+    "both models begin a chain": [
+        (GIBBS, "direction.weight if chain.complete else begins for chain", "direction.weight for chain")
+    ],
+    "prefixes forgotten in sentence order": [
+        (GIBBS, "del path[direction.position(position, self.problem.template) + 1 :]", "del path[position + 1 :]")
+    ],
+    "banned ids drawn": [(GIBBS, "            ruled_out[list(directions[0].banned)] = True\n", "")],
+    "scan never goes back": [(GIBBS, "self.blanks if sweep % 2 == 0 else self.blanks[::-1]", "self.blanks")],
+    "chains begun a sweep early": [(GIBBS, "sweep % (restart_after + 1)", "sweep % restart_after")],
+    "all chains draw the same": [(GIBBS, "(seed, number)) for", "(seed, 0)) for")],
+    "answers of earlier sweeps forgotten": [
+        (DECODE, "pool = [one for answer in answers for one in answer]", "pool = []")
+    ],
+    "sampling without a budget": [
+        (DECODE, '_Sampling(rows=[result.rows_evaluated for result in found["bscd"]])', "_Sampling()")
+    ],
+    "one direction saved twice": [
+        (FILES, "FORWARD: model_f, BACKWARD: model_b,", "FORWARD: model_f, BACKWARD: model_f,")
+    ],
+    "features not standardised": [(CAPTIONER, "(context - self.feature_mean) / self.feature_scale", "context")],
+    "the order of a resumed run begun anew": [(TRAINING, 'self._order.set_state(state["order"])', "pass")],
+    "the optimizer of a resumed run begun anew": [
+        (TRAINING, 'self._optimizer.load_state_dict(state["optimizer"])', "pass")
+    ],
+    "dropout of a resumed run begun anew": [(TRAINING, 'torch.set_rng_state(state["random"])', "pass")],
+    "other data not noticed": [(TRAINING, '"the training data": self._training.fingerprint(),', "")],
+    "unclipped": [(TRAINING, "if recipe.clip_value is not None:", "if False:")],
+    "the worst epoch taken for the best": [(TRAINING, "return min(self.history", "return max(self.history")],
+    "UNK asked for": [("evaluation/blanks.py", "if UNK in words[begin:end]:", "if False:")],
+    "the true width told": [("evaluation/blanks.py", "Gap(*widths)", "Gap(end - begin, end - begin)")],
+    "captions resampled, not images": [
+        ("evaluation/report.py", "images = [question.image_id for", "images = [id(question) for")
+    ],
+    "differences the wrong way round": [
+        ("evaluation/report.py", "paired_difference(ours, theirs, images)", "paired_difference(theirs, ours, images)")
+    ],
+    "rows of the rerank taken for all": [
+        ("evaluation/report.py", "[float(result.rows_evaluated) for result in results]", "[0.0 for result in results]")
+    ],
+    "the right words anywhere": [("evaluation/report.py", "sum(a == b for a, b in", "sum(a in truth for a, b in")],
+    "pictures squeezed instead of cut": [
+        (PRETRAINED, "upright.crop((left, top, left + CROP, top + CROP))", "upright.resize((CROP, CROP))")
+    ],
+    "restval left out": [("captions/datasets.py", 'of = "train" if of == "restval" else of', "pass")],
 }
 
 

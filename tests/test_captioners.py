@@ -1,6 +1,5 @@
 """The reference captioners: as scorers, in training, on file, and on pictures."""
 
-import json
 from itertools import chain
 
 import numpy as np
@@ -19,8 +18,6 @@ from birnn_decode.models import (  # noqa: E402
     LSTMCaptioner,
     MultimodalRNN,
     SmallCNN,
-    load_captioner,
-    save_captioner,
 )
 
 KINDS = [MultimodalRNN, LSTMCaptioner, GRUCaptioner]
@@ -242,83 +239,45 @@ def test_decoding_is_in_eval_mode_and_back():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files(kind, tmp_path):
-    encoder = SmallCNN(pixels=16, channels=(8, FEATURES // 3)) if kind is GRUCaptioner else None
-    model = captioner(kind, "backward", dropout=0.25, encoder=encoder)
-    path = tmp_path / "model.safetensors"
-    path.write_text("what was there before")
-    save_captioner(model, path)
-    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
-    random = torch.get_rng_state()
-    loaded = load_captioner(path)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert type(loaded) is kind
-    assert loaded.config == model.config
-    assert loaded.vocabulary == WORDS
-    assert not loaded.training
-    image = make_scene(0, 0).picture() if encoder else images()[0]
-    ((expected,), (scored,)) = (score_sentences(None, one, image, ["a girl and wind"]) for one in (model, loaded))
-    assert scored.token_log_probs_backward == pytest.approx(expected.token_log_probs_backward)
+def test_without_images(kind):
+    """A language model is a captioner, too: of the same size as one that sees nothing, and given None."""
+    models = pair(kind, feature_size=0)
+    results = bscd_decode(*models, [None, None], "a _ _ board")
+    assert_same(hypotheses(results[0]), hypotheses(bscd_decode(*models, None, "a _ _ board")))
+    blind = pair(kind)
+    assert sum(one.numel() for one in models[0].parameters()) < sum(one.numel() for one in blind[0].parameters())
+    tokens = torch.tensor([[1, 4, 5]])
+    state = models[0].start(models[0].encode([None]))
+    with torch.no_grad():
+        for at in range(3):
+            scores, state = models[0].step(tokens[:, at], state)
+        assert torch.allclose(scores, models[0](torch.zeros(1, 0), tokens)[:, -1])
+    with pytest.raises(ValueError, match="trained without images: give None as the image"):
+        bscd_decode(*models, images()[0], "a _")
 
 
-def test_a_loaded_model_is_independent_of_its_file(tmp_path):
-    first, second = captioner(GRUCaptioner, seed=1), captioner(GRUCaptioner, seed=2)
-    save_captioner(first, tmp_path / "first")
-    save_captioner(second, tmp_path / "second")
-    again = (tmp_path / "again", tmp_path / "first")
-    save_captioner(first, again[0])
-    assert again[0].read_bytes() == again[1].read_bytes()
-    loaded = load_captioner(tmp_path / "first")
-    with (tmp_path / "first").open("r+b") as file:  # in place
-        file.write((tmp_path / "second").read_bytes())
-    assert torch.equal(loaded.output.weight, first.output.weight)
-    assert all(parameter.requires_grad for parameter in loaded.parameters())
-
-
-def test_a_saved_file_has_the_usual_permissions(tmp_path):
-    save_captioner(captioner(GRUCaptioner), tmp_path / "model")
-    (tmp_path / "file").touch()
-    assert (tmp_path / "model").stat().st_mode == (tmp_path / "file").stat().st_mode
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "model.safetensors"
-    save_captioner(captioner(GRUCaptioner), path)
-    before = path.read_bytes()
-
-    def fails(file, content):
-        with open(file, "wb") as opened:
-            opened.write(content[:9])
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", fails)
-    with pytest.raises(OSError, match="no space"):
-        save_captioner(captioner(GRUCaptioner, seed=1), path)
-    assert path.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_files_that_are_no_models(tmp_path):
-    from safetensors.torch import save_file
-
-    with pytest.raises(FileNotFoundError, match="there is no model file"):
-        load_captioner(tmp_path / "missing")
-    for content in (b"", b"something else, of some length", b"\xff" * 64):
-        (tmp_path / "text").write_bytes(content)
-        with pytest.raises(ValueError, match="text is not a model file"):
-            load_captioner(tmp_path / "text")
-    save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other.safetensors is a safetensors file, but not of a captioner"):
-        load_captioner(tmp_path / "other.safetensors")
-    good = json.dumps({"config": captioner(GRUCaptioner).config | {"encoder": None}, "words": list(WORDS.words[4:])})
-    for about in ("{}", "no json", good, good.replace('"gru"', '"other"'), good.replace("null", '"cnn"')):
-        save_file({"weight": torch.zeros(2)}, tmp_path / "damaged", {"birnn_decode captioner 1": about})
-        with pytest.raises(ValueError, match="damaged is damaged: its weights, words and"):
-            load_captioner(tmp_path / "damaged")
-    with pytest.raises(FileNotFoundError, match=r"cannot save .*: there is no folder .*nowhere"):
-        save_captioner(captioner(GRUCaptioner), tmp_path / "nowhere" / "model")
-    with pytest.raises(OSError, match="cannot read the model file"):
-        load_captioner(tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_are_brought_to_one_scale(kind):
+    """Features in other units, with an offset, give the same scores as long as the captioner was told of both."""
+    features = torch.from_numpy(np.random.default_rng(1).normal(size=(50, FEATURES)))
+    features[:, 0] = 3.0  # tells nothing
+    plain, told = captioner(kind), captioner(kind)
+    plain.standardise(features)
+    units = torch.tensor([1.0, 10.0, 0.1, 2.0, 100.0, 1.0])
+    told.standardise(7 + units * features)
+    tokens = torch.tensor([[1, 4, 5]] * 50)
+    with torch.no_grad():
+        expected = plain(features, tokens)
+        assert torch.allclose(told(7 + units * features, tokens), expected)
+        other = features.clone()
+        other[:, 0] += 1
+        assert torch.allclose(plain(other, tokens), expected)
+        other[:, 1] += 1
+        assert not torch.allclose(plain(other, tokens), expected)
+        assert not torch.allclose(captioner(kind)(features, tokens), expected)
+    standard = (features - plain.feature_mean) / plain.feature_scale
+    assert torch.allclose(standard.mean(dim=0), torch.zeros(FEATURES).double(), atol=1e-9)
+    assert torch.allclose(standard[:, 1:].std(dim=0, unbiased=False), torch.ones(FEATURES - 1).double())
 
 
 def test_a_picture_may_come_in_any_form(tmp_path):

@@ -14,37 +14,18 @@ pytest.importorskip("torch")
 pytest.importorskip("click")
 
 import torch
+from command import output_of, refusal_of, run, run_here
 from PIL import Image
 
 from birnn_decode import bscd_decode
 from birnn_decode.captions import WordVocabulary, make_scene
-from birnn_decode.models import GRUCaptioner, default_pair, save_captioner
+from birnn_decode.models import GRUCaptioner, default_pair, save_pair
 
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[1]
 METHODS = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
 TEMPLATE = "a _ _ is {1-5} a _ _"
-
-
-def run(*arguments, folder=None):
-    command = [sys.executable, "-W", "error", "-m", "birnn_decode.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-
-
-def output_of(*arguments, folder=None):
-    done = run(*arguments, folder=folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def refusal_of(*arguments, folder=None):
-    """The one line that the command refuses with."""
-    done = run(*arguments, folder=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("birnn-decode: ")
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +37,15 @@ def picture(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """A saved pair of captioners that nobody has trained, by direction, and one of another vocabulary."""
+    """A saved pair that nobody has trained and that takes feature vectors, and one that knows no images."""
     folder = tmp_path_factory.mktemp("models")
+    words = WordVocabulary(["red", "square", "a"])
     made = {}
-    for name, words in (("forward", "red square a"), ("backward", "red square a"), ("other", "red circle a")):
-        torch.manual_seed(len(made))
-        direction = "backward" if name == "other" else name
-        model = GRUCaptioner(WordVocabulary(words.split()), direction=direction, feature_size=4, hidden_size=4)
+    for name, feature_size in (("vectors", 4), ("text", 0)):
+        torch.manual_seed(0)
+        sizes = {"feature_size": feature_size, "hidden_size": 4, "embedding_size": 4}
         made[name] = folder / f"{name}.safetensors"
-        save_captioner(model, made[name])
+        save_pair(*(GRUCaptioner(words, direction=way, **sizes) for way in ("forward", "backward")), made[name])
     return made
 
 
@@ -134,6 +115,12 @@ def test_caption(picture):
     assert colours & set(answer["methods"]["bscd"]["hypotheses"][0]["text"].split())
 
 
+def test_a_pair_without_images(files):
+    answer = json.loads(output_of("fill", "-", "a _ square", "--model", files["text"], "--json"))
+    assert answer["picture"] == "-"
+    assert answer["methods"]["bscd"]["hypotheses"][0]["text"].startswith("a ")
+
+
 def test_no_rounds_are_the_rerank(picture):
     answer = json.loads(output_of("compare", picture, TEMPLATE, "--json", "--max-rounds", "0"))
     rerank, bscd = answer["methods"]["rerank"], answer["methods"]["bscd"]
@@ -171,7 +158,9 @@ def test_scenes(tmp_path):
     assert "out is there already; name a new folder" in refusal_of("scenes", "out", folder=tmp_path)
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["fill"], ["caption"], ["compare"], ["scenes"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["fill"], ["caption"], ["compare"], ["scenes"], ["train"], ["evaluate"], ["curves"]]
+)
 def test_help(command):
     printed = output_of(*command, "--help")
     assert printed.startswith("Usage: birnn-decode")
@@ -193,12 +182,11 @@ def test_help(command):
         (["fill", "PICTURE", "a {99999999999} circle"], "a blank of 99999999999 words: at most 10000 are searched"),
         (["demo", "--seed", "-1"], "-1 is not in the range x>=0"),
         (["compare", "PICTURE", "_", "--beam-size", "0"], "0 is not in the range x>=1"),
-        (["caption", "PICTURE", "--model-f", "text.png"], "--model-f and --model-b go together"),
-        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "none.st"], "there is no model file none.st"),
-        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "text.png"], "text.png is not a model file"),
-        (["caption", "PICTURE", "--model-f", "BACKWARD", "--model-b", "FORWARD"], "are the two models swapped?"),
-        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "OTHER"], "have the same words at the same ids"),
-        (["caption", "PICTURE", "--model-f", "FORWARD", "--model-b", "BACKWARD"], "has no image encoder"),
+        (["caption", "PICTURE", "--model", "none.st"], "there is no model file none.st"),
+        (["caption", "PICTURE", "--model", "text.png"], "text.png is not a model file"),
+        (["caption", "PICTURE", "--model", "VECTORS"], "has no image encoder and takes feature vectors of 4 numbers"),
+        (["caption", "PICTURE", "--model", "TEXT"], "was trained without images: give None as the image"),
+        (["caption", "-"], "this one needs a picture"),
         (["demo", "--out", "nowhere/x.png"], "nowhere"),
         (["demo", "--scene", "-1"], "-1 is not in the range"),
         (["fil"], "No such command 'fil'"),
@@ -209,7 +197,8 @@ def test_help(command):
 def test_refusals(arguments, message, picture, files, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     names = {"PICTURE": picture, **{name.upper(): path for name, path in files.items()}}
-    assert message in refusal_of(*[names.get(argument, argument) for argument in arguments], folder=tmp_path)
+    given = [names.get(argument, argument) for argument in arguments]
+    assert message in refusal_of(*given, folder=tmp_path, runner=run_here)
 
 
 @pytest.mark.parametrize("missing", ["click", "rich.console", "torch", "safetensors"])
@@ -218,7 +207,8 @@ def test_what_is_not_installed(missing):
     code += "from birnn_decode.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"birnn-decode: {missing} is missing; the extra birnn_decode[cli] brings it\n"
+    package = missing.partition(".")[0]
+    assert done.stderr == f"birnn-decode: {package} is missing; the extra birnn_decode[cli] brings it\n"
 
 
 def test_without_a_command_there_is_help():

@@ -1,55 +1,231 @@
-"""Blanks filled by every method, and what is said of it."""
+"""Questions put to every method, and what is said of the answers."""
 
+import csv
+import io
+import json
 import math
 
+import numpy as np
 import pytest
 from tables import pair
 
-from birnn_decode import DecodeResult, StopReason, compare
-from birnn_decode.captions import middle_blank
-from birnn_decode.evaluation import MethodFigures, fill_blanks, summarise
+from birnn_decode import DecodeResult, Objective, StopReason, Template, compare, score_sentences
+from birnn_decode.captions import CaptionedImage, WordVocabulary, middle_blank
+from birnn_decode.evaluation import (
+    Question,
+    ask,
+    blank_questions,
+    caption_questions,
+    interval,
+    mean_metric,
+    paired_difference,
+    report,
+    reports_csv,
+    reports_json,
+)
+from birnn_decode.evaluation.curves import BEAM, ROUNDS, ROWS, curve, measure, points_csv, steps
+
+WORDS = WordVocabulary(["a", "dog", "runs", "here", "cat"])
+IMAGES = [
+    CaptionedImage("one.png", 11, "test", ("A dog runs here.", "a zebra runs", "a dog zebra here now", "Runs!")),
+    CaptionedImage("two.png", 12, "test", ("a cat",)),
+    CaptionedImage("three.png", 13, "test", ("dog the",)),
+]
+INPUTS = {"one.png": "first", "three.png": "third"}
+
+
+def test_questions_are_captions_without_their_middle():
+    questions, left_out = blank_questions(IMAGES, INPUTS, WORDS, 0.5, min_words=2)
+    assert [question.template.to_text(WORDS) for question in questions] == ["a _ _ here", "_ <unk>"]
+    assert questions[0].truths == ((4, 5, 6, 7),)
+    assert questions[0].image == "first"
+    assert questions[0].image_id == 11
+    assert questions[0].references == IMAGES[0].captions
+    assert questions[1].truths == ((5, 3),)  # UNK is context, and no answer
+    assert left_out == {
+        "captions of images without features": 1,
+        "captions of fewer than 2 words": 1,
+        "captions with a word in the blank that the vocabulary lacks": 2,
+    }
+    unknown, _ = blank_questions(IMAGES, INPUTS, WORDS, 0.5, min_words=2, widths=(1, 3))
+    assert [question.template.to_text(WORDS) for question in unknown] == ["a {1-3} here", "{1-3} <unk>"]
+    assert [question.truths for question in unknown] == [question.truths for question in questions]
+
+
+def test_whole_captions_are_asked_for_once_an_image():
+    questions, left_out = caption_questions(IMAGES, INPUTS, WORDS)
+    assert [question.image for question in questions] == ["first", "third"]
+    assert all(question.template is None for question in questions)
+    assert questions[0].truths == ((4, 5, 6, 7), (4, 3, 6), (4, 5, 3, 7, 3), (6,))
+    assert left_out == {"captions of images without features": 1}
+
 
 CAPTIONS = [[2, 3, 4, 5], [5, 5], [3, 2, 4], [4, 4, 4, 2, 3], [2]]
-IMAGES = [0, 1, 2, 3, 4]
+MODELS = pair(3, 6)
 
 
-def test_every_caption_is_filled_whatever_the_batches():
-    models = pair(3, 6)
-    templates = [middle_blank(caption, 0.5) for caption in CAPTIONS]
-    expected = compare(*models, IMAGES, templates, beam_size=2)
-    for batch_size in (1, 2, 64):
-        assert list(fill_blanks(*models, IMAGES, CAPTIONS, 0.5, beam_size=2, batch_size=batch_size)) == expected
-    with pytest.raises(ValueError, match="4 images and 5 captions: give one caption for each image"):
-        list(fill_blanks(*models, IMAGES[1:], CAPTIONS, 0.5))
+def questions_of(captions, fraction=0.5, widths=None):
+    made = []
+    for number, caption in enumerate(captions):
+        template = middle_blank(caption, fraction)
+        if widths:
+            ((begin, end),) = template.fixed()[0].runs
+            known = [*caption[:begin]], [*caption[end:]]
+            template = Template.blank(known[0], widths, known[1])
+        made.append(Question(number, number // 2, template, (tuple(caption),), ("a b",)))
+    return made
 
 
-def test_figures_of_a_method():
-    models = pair(3, 6)
-    results = list(fill_blanks(*models, IMAGES, CAPTIONS, 0.5))
-    found = [list(result["bscd"].best.tokens) for result in results]
-    captions = [found[0], found[1], *CAPTIONS[2:]]
-    right = [tokens == caption for tokens, caption in zip(found, captions, strict=True)]
-    share = sum(right) / 5
-    assert 2 <= sum(right) < 5
-    figures = summarise(results, captions)
-    assert list(figures) == list(results[0])
-    assert figures["bscd"] == MethodFigures(
-        exactly_right=share,
-        standard_error=pytest.approx(math.sqrt(share * (1 - share) / 5)),
-        mean_joint=pytest.approx(sum(result["bscd"].best.joint for result in results) / 5),
-        mean_rows=sum(result["bscd"].rows_evaluated for result in results) / 5,
+def test_every_question_is_put_whatever_the_batches():
+    questions = questions_of(CAPTIONS)
+    given = [one.image for one in questions], [one.template for one in questions]
+    expected = compare(
+        *MODELS, *given, methods=("rerank", "gibbs", "bscd"), beam_size=2, objective=Objective(length=1.0)
     )
+    for batch_size in (1, 2, 64):
+        settings = {"methods": ("rerank", "gibbs", "bscd"), "beam_size": 2, "objective": Objective(length=1.0)}
+        batches = list(ask(*MODELS, questions, batch_size=batch_size, **settings))
+        assert [len(batch) for batch in batches] == {1: [1] * 5, 2: [2, 2, 1], 64: [5]}[batch_size]
+        assert [result for batch in batches for result in batch] == expected
+
+
+def test_the_figures_are_what_they_say():
+    questions = questions_of(CAPTIONS)
+    batches = list(ask(*MODELS, questions, batch_size=2, max_rounds=1))
+    results = [result for batch in batches for result in batch]
+    found = [result["bscd"].best.tokens for result in results]
+    truths = [found[0], found[1], *(tuple(caption) for caption in CAPTIONS[2:])]
+    asked = [
+        Question(one.image, one.image_id, one.template, (truth,), one.references)
+        for one, truth in zip(questions, truths, strict=True)
+    ]
+    right = [float(one == truth) for one, truth in zip(found, truths, strict=True)]
+    assert 2 <= sum(right) < 5
+    made = report("half", asked, batches, captioning=False, notes=["a note"])
+    assert (made.name, made.questions, made.notes) == ("half", 5, ["a note"])
+    assert list(made.figures) == list(results[0])
+    figures = made.figures["bscd"]
+    images = [0, 0, 1, 1, 2]
+    assert figures["exactly right"] == interval(mean_metric("", right), images)
+    blanks = [one.template.fixed()[0].runs[0] for one in asked]
+    placed = [
+        [word == other for word, other in zip(one[begin:end], truth[begin:end], strict=True)]
+        for one, truth, (begin, end) in zip(found, truths, blanks, strict=True)
+    ]
+    assert figures["words right"].value == pytest.approx(np.mean([hit for hits in placed for hit in hits]))
+    joints = {
+        method: [
+            score_sentences(*MODELS, one.image, [result[method].best.tokens])[0].joint
+            for one, result in zip(asked, results, strict=True)
+        ]
+        for method in results[0]
+    }
+    assert figures["J"].value == pytest.approx(np.mean(joints["bscd"]))
+    assert figures["rows"].value == np.mean([result["bscd"].rows_evaluated for result in results])
+    for method in joints:
+        if method != "bscd":
+            expected = paired_difference(mean_metric("", joints["bscd"]), mean_metric("", joints[method]), images)
+            assert made.differences[method]["J"].value == pytest.approx(expected.value)
+            assert made.differences[method]["J"].low == pytest.approx(expected.low)
+    assert "bscd" not in made.differences
+    seconds = sum(batch[0]["rerank"].seconds for batch in batches)
+    assert made.milliseconds["rerank"] == pytest.approx(1000 * seconds / 5)
+    assert made.signatures["bscd"].startswith("bscd|rounds:1|")
+    assert made.answers["bscd"] == [  # without a vocabulary there is no text
+        {"image_id": image, "caption": "", "signature": result["bscd"].signature}
+        for image, result in zip(images, results, strict=True)
+    ]
+    assert not report(
+        "half", asked, [[{"rerank": result["rerank"]} for result in results]], captioning=False
+    ).differences
+
+
+def test_widths_that_were_to_be_found():
+    questions = questions_of([[2, 3, 4, 5], [2, 3, 4, 4, 5, 5]], widths=(1, 3))
+    batches = list(ask(*MODELS, questions, methods=["bscd"]))
+    figures = report("", questions, batches, captioning=False).figures["bscd"]
+    found = [result["bscd"].best.blanks[0] for result in batches[0]]
+    assert figures["words too many"].value == (len(found[0]) - 2 + len(found[1]) - 3) / 2
+    overlap = [
+        2 * sum(min(one.count(word), truth.count(word)) for word in set(one)) / (len(one) + len(truth))
+        for one, truth in zip(found, [(3, 4), (3, 4, 4)], strict=True)
+    ]
+    assert figures["word F1"].value == pytest.approx(np.mean(overlap))
+
+
+def test_a_whole_caption_is_right_if_it_is_any_of_the_images():
+    template = None
+    results = [compare(*MODELS, 0, template, methods=["bscd"])]
+    best = results[0]["bscd"].best.tokens
+    for truths, right in (((best,), 1), (((5,), best), 1), (((5, 5, 5, 5),), 0)):
+        figures = report("", [Question(0, 0, None, truths, ("a",))], [results], captioning=False).figures["bscd"]
+        assert figures["exactly right"].value == right
+        assert "words right" not in figures
 
 
 def test_a_search_that_found_nothing_is_not_right():
-    nothing = DecodeResult((), StopReason.DEAD_END, 1, 7, "", (), seconds=0.0)
-    figures = summarise([{"bscd": nothing}], [[2]])["bscd"]
-    assert (figures.exactly_right, figures.mean_rows) == (0, 7)
-    assert math.isnan(figures.mean_joint)
+    nothing = DecodeResult((), StopReason.DEAD_END, 1, 7, "bscd|x", (), seconds=0.5)
+    (question,) = questions_of([[2, 3]])
+    made = report("", [question], [[{"bscd": nothing}]], captioning=False)
+    figures = made.figures["bscd"]
+    assert [figures[name].value for name in ("exactly right", "words right", "rows")] == [0, 0, 7]
+    assert math.isnan(figures["J"].value)
+    assert made.to_dict()["figures"]["bscd"]["J"] == {"value": None, "low": None, "high": None}
+    assert made.answers["bscd"][0]["caption"] == ""
 
 
-def test_the_time_is_that_of_the_batch():
-    results = compare(*pair(3, 6), IMAGES, [middle_blank(caption, 0.5) for caption in CAPTIONS])
-    for method in results[0]:
-        assert len({result[method].seconds for result in results}) == 1
-        assert results[0][method].seconds > 0
+def test_the_metrics_of_captions_are_there_when_asked_for(monkeypatch):
+    pytest.importorskip("pycocoevalcap")
+    monkeypatch.setenv("PATH", "/nowhere")
+    questions = questions_of(CAPTIONS)
+    batches = list(ask(*MODELS, questions, methods=["rerank", "bscd"]))
+    made = report("", questions, batches)
+    for figures in (*made.figures.values(), *made.differences.values()):
+        assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= set(figures)
+    assert any("Java" in note for note in made.notes)
+
+
+def test_files_of_figures():
+    questions = questions_of(CAPTIONS)
+    batches = list(ask(*MODELS, questions, methods=["rerank", "bscd"]))
+    reports = [report(name, questions, batches, captioning=False) for name in ("half, known", "again")]
+    rows = list(csv.DictReader(io.StringIO(reports_csv(reports))))
+    assert {row["blank"] for row in rows} == {"half, known", "again"}
+    one = next(row for row in rows if (row["method"], row["minus"], row["metric"]) == ("bscd", "rerank", "J"))
+    difference = reports[0].differences["rerank"]["J"]
+    assert [float(one[name]) for name in ("value", "low", "high")] == [
+        difference.value,
+        difference.low,
+        difference.high,
+    ]
+    assert one["signature"] == f"{reports[0].signatures['bscd']} minus {reports[0].signatures['rerank']}"
+    assert {row["signature"] for row in rows if row["method"] == "rerank"} == {reports[0].signatures["rerank"]}
+    data = json.loads(reports_json(reports, {"beam_size": 5}))
+    assert data["beam_size"] == 5
+    assert data["reports"] == [made.to_dict() for made in reports]
+
+
+def test_curves_are_measured_as_the_methods_are():
+    questions = questions_of(CAPTIONS)
+    settings = {"beam_sizes": [1, 3], "fixed_beam": 2, "rounds": 2, "budgets": [1, 3]}
+    parts = list(measure(*MODELS, questions, batch_size=2, **settings))
+    assert len(parts) == steps([1, 3], 2, [1, 3]) == 7
+    points = [point for part in parts for point in part]
+    given = [one.image for one in questions], [one.template for one in questions]
+    beams = curve(points, BEAM)
+    assert list(beams) == ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
+    expected = [result["urnn-b"].best.joint for result in compare(*MODELS, *given, beam_size=3)]
+    assert beams["urnn-b"][1].setting == 3
+    assert beams["urnn-b"][1].figures["J"].value == pytest.approx(np.mean(expected))
+    rounds = curve(points, ROUNDS)["bscd"]
+    assert [point.setting for point in rounds] == [0, 1, 2]
+    rerank = [result["rerank"].best.joint for result in compare(*MODELS, *given, beam_size=2)]
+    assert rounds[0].figures["J"].value == pytest.approx(np.mean(rerank))
+    joints = [point.figures["J"].value for point in rounds]
+    assert joints == sorted(joints)
+    (low, high) = curve(points, ROWS)["gibbs"]
+    assert (low.setting, high.setting) == (1, 3)
+    assert low.figures["rows"].value <= high.figures["rows"].value
+    rows = list(csv.DictReader(io.StringIO(points_csv(points))))
+    assert {row["along"] for row in rows} == {BEAM, ROUNDS, ROWS}
+    assert len(rows) == sum(len(point.figures) for point in points)

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from birnn_decode import DecodeResult, Hypothesis, StopReason, Template
 from birnn_decode.captions import WordVocabulary
-from birnn_decode.show.tables import answers_table
+from birnn_decode.evaluation import Interval, Report
+from birnn_decode.show.tables import answers_table, report_tables
 
 WORDS = WordVocabulary(["a", "red", "circle"])  # 4, 5, 6
 
@@ -60,3 +61,31 @@ def test_missing_words_stand_out():
         color_system="standard",
     )
     assert " a \x1b[1;32mred\x1b[0m" in line
+
+
+def test_a_report():
+    figures = {
+        method: {"exactly right": Interval(right, right - 0.1, right + 0.2), "J": Interval(joint, joint, joint)}
+        for method, right, joint in (("rerank", 0.5, -123.4), ("bscd", 0.625, -7.0))
+    }
+    many = {f"BLEU-{order}": Interval(0.25, 0.24, 0.28) for order in range(1, 7)}
+    for own in figures.values():
+        own.update(many, rows=Interval(float("nan"), float("nan"), float("nan")))
+    differences = {"rerank": {name: Interval(0.125, -0.05, 0.3) for name in figures["bscd"]}}
+    made = Report("", 3, figures, differences, {"rerank": 3.2, "bscd": 4.6}, {}, {}, [])
+    console = Console(file=io.StringIO(), width=140)
+    for table in report_tables(made):
+        console.print(table)
+    lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+    assert lines == [
+        "method exactly right J rows ms",
+        "rerank 0.500 [0.400, 0.700] -123 [-123, -123] - 3",
+        "bscd 0.625 [0.525, 0.825] -7.000 [-7.000, -7.000] - 5",
+        "method BLEU-1 BLEU-2 BLEU-3 BLEU-4 BLEU-5 BLEU-6",
+        "rerank" + 6 * " 0.250 ±0.020",
+        "bscd" + 6 * " 0.250 ±0.020",
+        "bscd minus exactly right J",
+        "rerank +0.125 [-0.050, +0.300] +0.125 [-0.050, +0.300]",
+        "bscd minus BLEU-1 BLEU-2 BLEU-3 BLEU-4 BLEU-5 BLEU-6",
+        "rerank" + 6 * " +0.125 ±0.175",
+    ]

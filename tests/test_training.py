@@ -1,5 +1,6 @@
 """Training a pair, and the script that trains the one that comes with the package."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -10,10 +11,21 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("click")
 
+from command import heed_interrupts  # noqa: E402
+
 from birnn_decode import score_sentences  # noqa: E402
 from birnn_decode.captions import WordVocabulary, make_scenes  # noqa: E402
-from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, load_captioner  # noqa: E402
-from birnn_decode.training import CaptionedImages, _losses, evaluate_pair, fit_encoder, fit_pair  # noqa: E402
+from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, load_pair  # noqa: E402
+from birnn_decode.models.files import CAPTIONERS  # noqa: E402
+from birnn_decode.training import (  # noqa: E402
+    PRESETS,
+    CaptionedImages,
+    Recipe,
+    Training,
+    _losses,
+    evaluate_pair,
+    fit_encoder,
+)
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "train_scenes.py"
 WORDS = WordVocabulary(["one", "two", "three"])
@@ -31,17 +43,159 @@ def new_pair(encoder=None, seed=0, kind=GRUCaptioner, **settings):
     return [kind(WORDS, direction=direction, encoder=encoder, **sizes) for direction in ("forward", "backward")]
 
 
-def test_a_pair_learns_what_can_be_learnt():
+def epochs_of(pair, data, recipe, seed=0):
+    return list(Training(*pair, data, data, recipe, seed).run())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_a_pair_learns_what_can_be_learnt(optimizer):
     data = counting_data()
     pair = new_pair()
-    steps = []
-    epochs = list(
-        fit_pair(*pair, data, data, epochs=60, batch_size=2, learning_rate=0.05, on_step=lambda *at: steps.append(at))
-    )
+    rate = {"adam": 0.05, "rmsprop": 0.005}[optimizer]
+    training = Training(*pair, data, data, Recipe(60, 2, optimizer, rate))
+    losses = []
+    epochs = list(training.run(on_step=losses.append))
     assert [epoch.number for epoch in epochs] == list(range(1, 61))
-    assert steps == [(done, 60) for done in range(1, 61)]
+    assert epochs == training.history
+    assert (training.steps_done, training.steps) == (60, 60)
+    assert losses == pytest.approx([(one.training_forward + one.training_backward) / 2 for one in epochs], rel=1e-5)
     assert epochs[-1].validation < 0.05 < epochs[0].validation
     assert (epochs[-1].validation_forward, epochs[-1].validation_backward) == evaluate_pair(*pair, data)
+    assert training.best.validation == min(epoch.validation for epoch in epochs)
+    assert list(training.run()) == []
+
+
+def test_gradients_are_clipped():
+    """Cut off number by number, scaled down as a whole, or as they are; the optimizer is given nothing larger."""
+    data = counting_data()
+    sizes = {}
+    for name, clip in (("none", (None, None)), ("norm", (0.01, None)), ("value", (None, 0.001))):
+        pair = new_pair()
+        training = Training(*pair, data, data, Recipe(1, 2, clip_norm=clip[0], clip_value=clip[1]))
+        list(training.run())
+        gradients = torch.cat([one.grad.flatten() for model in pair for one in model.parameters()])
+        sizes[name] = (gradients.norm().item(), gradients.abs().max().item())
+    assert sizes["norm"][0] == pytest.approx(0.01, rel=1e-3)
+    assert sizes["value"][1] == pytest.approx(0.001)
+    assert sizes["none"][0] > 0.02
+    assert sizes["none"][1] > 0.002
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name):
+    """Each can be trained with, and the one that is named after a paper says what the paper says."""
+    preset = PRESETS[name]
+    data = counting_data()
+    recipe = dataclasses.replace(preset.recipe, epochs=1)
+    kind = CAPTIONERS[preset.captioner]
+    sizes = {"embedding_size": preset.embedding_size, "hidden_size": preset.hidden_size, "dropout": preset.dropout}
+    assert len(epochs_of(new_pair(kind=kind, **sizes), data, recipe)) == 1
+    if name == "karpathy":
+        assert (preset.captioner, preset.hidden_size, recipe.optimizer) == ("multimodal-rnn", 512, "rmsprop")
+        assert (5 * recipe.batch_size, recipe.clip_value, recipe.clip_norm) == (100, 5.0, None)
+        assert preset.dropout > 0
+
+
+def test_padding_takes_no_part():
+    """Short captions beside long ones count as they do alone."""
+    data = counting_data()
+    pair = new_pair(seed=3)
+    together = _losses(pair, data, [0, 1])
+    alone = [_losses(pair, data, [number]) for number in range(2)]
+    for both, *single in zip(together, *alone, strict=True):
+        assert float(torch.as_tensor(both).detach()) == pytest.approx(
+            sum(float(torch.as_tensor(one).detach()) for one in single), rel=1e-5
+        )
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(optimizer, after, tmp_path):
+    data = counting_data()
+    recipe = Recipe(4, 1, optimizer)
+
+    def weights(pair):
+        return [value.clone() for model in pair for value in model.state_dict().values()]
+
+    whole = new_pair(dropout=0.3)
+    expected = epochs_of(whole, data, recipe, seed=7)
+
+    stopped = new_pair(dropout=0.3)
+    training = Training(*stopped, data, data, recipe, seed=7)
+    steps = []
+
+    def one_step(_):
+        steps.append(1)
+        if len(steps) == 2 * after + 1:  # in the middle of an epoch
+            raise Killed
+
+    def until_killed():
+        for _ in training.run(one_step):
+            training.save(tmp_path / "checkpoint")
+
+    with pytest.raises(Killed):
+        until_killed()
+
+    resumed = new_pair(seed=99, dropout=0.3)
+    torch.rand(5)
+    training = Training(*resumed, data, data, recipe, seed=7)
+    training.resume(tmp_path / "checkpoint")
+    assert training.history == expected[:after]
+    assert training.steps_done == 2 * after
+    assert list(training.run()) == expected[after:]
+    assert training.history == expected
+    assert all(torch.equal(one, two) for one, two in zip(weights(whole), weights(resumed), strict=True))
+
+
+def test_what_cannot_be_gone_on_with(tmp_path):
+    data = counting_data()
+    recipe = Recipe(2, 1)
+    path = tmp_path / "checkpoint"
+    training = Training(*new_pair(), data, data, recipe)
+    next(training.run())
+    training.save(path)
+    other = CaptionedImages(torch.eye(2) + 1, data.captions)
+    words = CaptionedImages(torch.eye(2), [data.captions[0], data.captions[0]])
+    changed = {
+        "the settings of the training": Training(*new_pair(), data, data, Recipe(3, 1)),
+        "the seed": Training(*new_pair(), data, data, recipe, seed=1),
+        "the captioners": Training(*new_pair(kind=LSTMCaptioner), data, data, recipe),
+        "the training data": Training(*new_pair(), other, data, recipe),
+        "the validation data": Training(*new_pair(), data, words, recipe),
+    }
+    for what, one in changed.items():
+        with pytest.raises(ValueError, match=f"cannot be gone on with: since then {what} changed"):
+            one.resume(path)
+    again = Training(*new_pair(), data, data, recipe)
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*nothing to go on from"):
+        again.resume(tmp_path / "nothing")
+    content = path.read_bytes()
+    for damaged in (b"", b"some text", content[:1000], content[:-30]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="checkpoint is damaged, or not a checkpoint"):
+            again.resume(path)
+    torch.save({"format": "another"}, path)
+    with pytest.raises(ValueError, match="checkpoint is damaged, or not a checkpoint"):
+        again.resume(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs=0, batch_size=64: both are 1 or more"),
+        ({"epochs": 1, "batch_size": 0}, "epochs=1, batch_size=0"),
+        ({"epochs": 1, "optimizer": "sgd"}, """optimizer='sgd': use "adam" or "rmsprop\""""),
+        ({"epochs": 1, "learning_rate": 0.0}, "learning_rate=0.0: it is above 0"),
+        ({"epochs": 1, "learning_rate": float("nan")}, "learning_rate=nan: it is above 0"),
+    ],
+)
+def test_what_is_no_recipe(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**settings)
 
 
 def test_losses_are_nats_per_word():
@@ -63,14 +217,14 @@ def test_any_number_of_steps(epochs):
     data = counting_data()
     pair = new_pair()
     before = pair[0].output.weight.clone()
-    assert len(list(fit_pair(*pair, data, data, epochs=epochs, batch_size=2))) == epochs
+    assert len(epochs_of(pair, data, Recipe(epochs, 2))) == epochs
     assert not torch.equal(before, pair[0].output.weight)
 
 
 def test_features_of_another_precision():
     data = counting_data()
     double = CaptionedImages(data.images.double(), data.captions)
-    assert list(fit_pair(*new_pair(), data, data, epochs=1)) == list(fit_pair(*new_pair(), double, double, epochs=1))
+    assert epochs_of(new_pair(), data, Recipe(1)) == epochs_of(new_pair(), double, Recipe(1))
 
 
 def test_what_is_no_training_data():
@@ -82,12 +236,12 @@ def test_what_is_no_training_data():
         CaptionedImages(torch.zeros(0, 2), [])
     data = counting_data()
     with pytest.raises(ValueError, match="the model given as the forward one reads backward"):
-        next(fit_pair(*new_pair()[::-1], data, data, epochs=1))
+        Training(*new_pair()[::-1], data, data, Recipe(1))
 
 
 def test_training_is_the_same_for_the_same_seed():
     data = counting_data()
-    runs = [list(fit_pair(*new_pair(dropout=0.2), data, data, epochs=3, batch_size=1, seed=seed)) for seed in (1, 1, 2)]
+    runs = [epochs_of(new_pair(dropout=0.2), data, Recipe(3, 1), seed) for seed in (1, 1, 2)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
@@ -104,12 +258,10 @@ def test_an_encoder_learns_which_words_stand_together():
     torch.manual_seed(0)
     encoder = SmallCNN(16, (8, 8))
     _, data = scenes_data(encoder)
-    steps = []
-    losses = list(
-        fit_encoder(encoder, data, epochs=40, batch_size=2, learning_rate=0.02, on_step=lambda *at: steps.append(at))
-    )
+    of_steps = []
+    losses = list(fit_encoder(encoder, data, epochs=40, batch_size=2, learning_rate=0.02, on_step=of_steps.append))
     assert len(losses) == 40
-    assert steps[-1] == (80, 80)
+    assert losses == pytest.approx([(one + two) / 2 for one, two in zip(of_steps[::2], of_steps[1::2], strict=True)])
     assert losses[-1] < 0.2 * losses[0]
 
 
@@ -131,7 +283,7 @@ def test_a_shared_encoder_is_trained_by_both():
         assert forward.abs().sum() > 0
         assert backward.abs().sum() > 0
     before = {name: value.clone() for name, value in encoder.named_parameters()}
-    epoch = next(fit_pair(*pair, data, data, epochs=2, batch_size=2))
+    epoch = next(Training(*pair, data, data, Recipe(2, 2)).run())
     assert all(not torch.equal(value, before[name]) for name, value in encoder.named_parameters())
     assert not encoder.training
     assert epoch.validation == (epoch.validation_forward + epoch.validation_backward) / 2
@@ -143,7 +295,7 @@ def test_the_training_script(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sum(line.startswith("epoch") for line in done.stdout.splitlines()) == 2
-    pair = [load_captioner(tmp_path / "pair" / f"scenes-{name}.safetensors") for name in ("forward", "backward")]
+    pair = load_pair(tmp_path / "pair")
     assert [model.direction for model in pair] == ["forward", "backward"]
     assert "circle" in pair[0].vocabulary.words
 
@@ -151,12 +303,12 @@ def test_the_training_script(tmp_path):
 @pytest.mark.process
 def test_an_interrupted_training_leaves_a_pair(tmp_path):
     command = [sys.executable, "-u", str(SCRIPT), "--scenes", "40", "--epochs", "100000", "--out", "pair"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as running:
         assert any("saved" in line for line in running.stdout)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate()
     assert running.returncode == 1
-    assert "interrupted; what was saved is in pair" in errors
+    assert "interrupted; what was saved is pair" in errors
     assert "Traceback" not in errors
-    for name in ("forward", "backward"):
-        load_captioner(tmp_path / "pair" / f"scenes-{name}.safetensors")
+    load_pair(tmp_path / "pair")

@@ -51,6 +51,10 @@ class Backend(Protocol):
         """The rows (block, row) of several arrays [*, vocab], in this order: [rows, vocab]."""
         ...
 
+    def numbers(self, scores: Array) -> np.ndarray:
+        """The same as a new NumPy array of float64."""
+        ...
+
     def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
         """``scores[rows[i], tokens[i]]`` as numbers."""
         ...

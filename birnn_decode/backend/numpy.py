@@ -56,6 +56,9 @@ class NumpyBackend:
             gathered[here] = block[row_of[here]]
         return gathered
 
+    def numbers(self, scores: Array) -> np.ndarray:
+        return np.array(scores, dtype=np.float64)
+
     def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
         picked: list[float] = scores[rows, tokens].tolist()
         return picked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
@@ -51,6 +52,10 @@ class TorchBackend:
             wanted = self.indices([rows[place][1] for place in here])
             gathered.index_copy_(0, self.indices(here), block.index_select(0, wanted))
         return gathered
+
+    def numbers(self, scores: Array) -> np.ndarray:
+        numbers: np.ndarray = scores.detach().to("cpu", torch.float64, copy=True).numpy()
+        return numbers
 
     def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
         picked: list[float] = scores[self.indices(rows), self.indices(tokens)].tolist()

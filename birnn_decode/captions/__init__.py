@@ -1,7 +1,24 @@
-"""Captions: their vocabulary, the scenes that the package draws, and blanks in the middle of them."""
+"""Captions: their vocabulary, files of them, the scenes that the package draws, and blanks in the middle of them."""
 
 from birnn_decode.captions.blanks import middle_blank
+from birnn_decode.captions.datasets import CaptionedImage, CaptionFile, encode_captions, merge, read_captions
+from birnn_decode.captions.features import Features, read_features, write_features
 from birnn_decode.captions.scenes import Scene, make_scene, make_scenes
 from birnn_decode.captions.vocabulary import WordVocabulary, words_of
 
-__all__ = ["Scene", "WordVocabulary", "make_scene", "make_scenes", "middle_blank", "words_of"]
+__all__ = [
+    "CaptionFile",
+    "CaptionedImage",
+    "Features",
+    "Scene",
+    "WordVocabulary",
+    "encode_captions",
+    "make_scene",
+    "make_scenes",
+    "merge",
+    "middle_blank",
+    "read_captions",
+    "read_features",
+    "words_of",
+    "write_features",
+]

@@ -61,13 +61,20 @@ class WordVocabulary:
     def __repr__(self) -> str:
         return f"WordVocabulary of {len(self)} ids"
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, unknown: int | None = None) -> list[int]:
         """The ids of a text's words.
 
+        Args:
+            text: in which `words_of` finds the words.
+            unknown: the id that stands for words that the vocabulary lacks, such as UNK; None if there may be none.
+
         Raises:
-            ValueError: a word that the vocabulary lacks; the message names it, and words that are spelt nearly like it.
+            ValueError: a word that the vocabulary lacks, and no ``unknown`` to stand for it; the message names it, and
+                words that are spelt nearly like it.
         """
         words = words_of(text)
+        if unknown is not None:
+            return [self._ids.get(word, unknown) for word in words]
         for word in words:
             if word not in self._ids:
                 near = difflib.get_close_matches(word, self.words[len(SPECIAL) :])

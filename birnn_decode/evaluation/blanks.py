@@ -1,85 +1,137 @@
-"""Fill-in-the-blank: every method fills the same blanks, and is asked how often it finds the very words."""
+"""Fill-in-the-blank and whole captions: the questions that every method is asked, and the asking."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from birnn_decode.captions.blanks import middle_blank
-from birnn_decode.decode import compare
+from birnn_decode.captions.datasets import CaptionedImage
+from birnn_decode.captions.vocabulary import UNK, WordVocabulary
+from birnn_decode.decode import COMPARED, compare
+from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult
+from birnn_decode.template import Gap, Template
 
 
 @dataclass(frozen=True)
-class MethodFigures:
-    """What a method did over many captions.
+class Question:
+    """A sentence with a blank, or a whole caption to write.
 
     Attributes:
-        exactly_right: share of the captions whose missing words it found, all of them.
-        standard_error: of that share.
-        mean_joint: mean J of its best sentences, in nats.
-        mean_rows: rows evaluated per caption.
+        image: as the models take it.
+        image_id: what COCO's files of results call it; what questions of one image have in common.
+        template: the caption with its blank; None: the whole caption.
+        truths: the ids of the sentences that are right: the caption that the blank was made in, or all of the image's.
+        references: every caption of the image, as it is written.
     """
 
-    exactly_right: float
-    standard_error: float
-    mean_joint: float
-    mean_rows: float
+    image: Any
+    image_id: Hashable
+    template: Template | None
+    truths: tuple[tuple[int, ...], ...]
+    references: tuple[str, ...]
 
 
-def fill_blanks(
-    model_f: Any,
-    model_b: Any,
-    images: Sequence[Any],
-    captions: Sequence[Sequence[int]],
+def blank_questions(
+    images: Sequence[CaptionedImage],
+    inputs: Mapping[str, Any],
+    vocabulary: WordVocabulary,
     fraction: float,
     *,
+    min_words: int = 1,
+    widths: tuple[int, int] | None = None,
+) -> tuple[list[Question], Counter[str]]:
+    """One question for every caption: its middle is missing (see `middle_blank`).
+
+    Words that the vocabulary lacks are UNK, outside of the blank. A caption with one inside is left out: UNK is never
+    an answer, so nobody could be right.
+
+    Args:
+        images: whose captions.
+        inputs: the image as the models take it, by its name; images that are not there are left out.
+        vocabulary: the models'.
+        fraction: of the words that are missing.
+        min_words: shorter captions are left out.
+        widths: the fewest and the most words that the blank may be taken to have; None: the width is told.
+
+    Returns:
+        the questions, and what was left out: in words, and of how many captions.
+    """
+    questions = []
+    left_out: Counter[str] = Counter()
+    for image in images:
+        if image.name not in inputs:
+            left_out["captions of images without features"] += len(image.captions)
+            continue
+        for caption in image.captions:
+            words = vocabulary.encode(caption, unknown=UNK)
+            if len(words) < max(min_words, 1):
+                left_out[f"captions of fewer than {max(min_words, 1)} words"] += 1
+                continue
+            template = middle_blank(words, fraction)
+            ((begin, end),) = template.fixed()[0].runs
+            if UNK in words[begin:end]:
+                left_out["captions with a word in the blank that the vocabulary lacks"] += 1
+                continue
+            if widths is not None:
+                template = Template((*words[:begin], Gap(*widths), *words[end:]))
+            questions.append(Question(inputs[image.name], image.image_id, template, (tuple(words),), image.captions))
+    return questions, left_out
+
+
+def caption_questions(
+    images: Sequence[CaptionedImage], inputs: Mapping[str, Any], vocabulary: WordVocabulary
+) -> tuple[list[Question], Counter[str]]:
+    """One question for every image: its whole caption; arguments and results as `blank_questions`'s."""
+    questions = []
+    left_out: Counter[str] = Counter()
+    for image in images:
+        if image.name not in inputs:
+            left_out["captions of images without features"] += len(image.captions)
+            continue
+        truths = tuple(tuple(vocabulary.encode(caption, unknown=UNK)) for caption in image.captions)
+        questions.append(Question(inputs[image.name], image.image_id, None, truths, image.captions))
+    return questions, left_out
+
+
+def ask(
+    model_f: Any,
+    model_b: Any,
+    questions: Sequence[Question],
+    *,
+    methods: Sequence[str] = COMPARED,
     beam_size: int = 5,
+    max_rounds: int = 10,
+    objective: Objective = Objective(),
     batch_size: int = 64,
-) -> Iterator[dict[str, DecodeResult]]:
-    """Take the middle out of captions (see `middle_blank`) and let every method of `compare` fill the blank.
+) -> Iterator[list[dict[str, DecodeResult]]]:
+    """Put the questions to every method.
 
     Args:
         model_f: the forward model.
         model_b: the backward model.
-        images: one per caption.
-        captions: the ids of their words.
-        fraction: of the words that are taken out.
+        questions: what is asked.
+        methods: who is asked; see `birnn_decode.compare`.
         beam_size: B.
-        batch_size: captions decoded at a time.
+        max_rounds: of BSCD.
+        objective: what a finished sentence is worth.
+        batch_size: questions decoded at a time.
 
     Yields:
-        for each caption, method name to result.
-
-    Raises:
-        ValueError: other numbers of images and of captions.
+        after each batch its results: for each question, method name to result.
     """
-    if len(images) != len(captions):
-        raise ValueError(f"{len(images)} images and {len(captions)} captions: give one caption for each image")
-    for begin in range(0, len(captions), batch_size):
-        some = slice(begin, begin + batch_size)
-        templates = [middle_blank(caption, fraction) for caption in captions[some]]
-        yield from compare(model_f, model_b, list(images[some]), templates, beam_size=beam_size)
-
-
-def summarise(
-    results: Sequence[Mapping[str, DecodeResult]], captions: Sequence[Sequence[int]]
-) -> dict[str, MethodFigures]:
-    """The figures of each method; a search that found no sentence is not right, and has no J."""
-    figures = {}
-    for method in results[0]:
-        own = [result[method] for result in results]
-        found = [result.best if result.hypotheses else None for result in own]
-        right = sum(
-            one is not None and one.tokens == tuple(caption) for one, caption in zip(found, captions, strict=True)
-        ) / len(own)
-        joints = [one.joint for one in found if one is not None and one.joint is not None]
-        figures[method] = MethodFigures(
-            exactly_right=right,
-            standard_error=math.sqrt(right * (1 - right) / len(own)),
-            mean_joint=sum(joints) / len(joints) if joints else math.nan,
-            mean_rows=sum(result.rows_evaluated for result in own) / len(own),
+    for begin in range(0, len(questions), batch_size):
+        some = questions[begin : begin + batch_size]
+        yield compare(
+            model_f,
+            model_b,
+            [question.image for question in some],
+            [question.template for question in some],
+            methods=methods,
+            beam_size=beam_size,
+            max_rounds=max_rounds,
+            objective=objective,
         )
-    return figures

@@ -1,17 +1,21 @@
-"""The reference captioners, their image encoder, and the files that they are kept in."""
+"""The reference captioners, image encoders, and the files that pairs of captioners are kept in."""
 
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN
-from birnn_decode.models.encoder import SmallCNN, open_picture
-from birnn_decode.models.files import default_pair, load_captioner, save_captioner
+from birnn_decode.models.encoder import ImageEncoder, SmallCNN, open_picture
+from birnn_decode.models.files import default_pair, load_pair, save_pair
+from birnn_decode.models.pretrained import EfficientNetLite0, TorchvisionEncoder
 
 __all__ = [
     "Captioner",
+    "EfficientNetLite0",
     "GRUCaptioner",
+    "ImageEncoder",
     "LSTMCaptioner",
     "MultimodalRNN",
     "SmallCNN",
+    "TorchvisionEncoder",
     "default_pair",
-    "load_captioner",
+    "load_pair",
     "open_picture",
-    "save_captioner",
+    "save_pair",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from birnn_decode.captions.vocabulary import END, PAD, START, UNK, WordVocabulary
-from birnn_decode.models.encoder import SmallCNN
+from birnn_decode.models.encoder import ImageEncoder
 from birnn_decode.scorers.recurrent import RecurrentReader
 
 PICTURES_AT_A_TIME = 256
@@ -21,12 +21,13 @@ class Captioner(RecurrentReader, nn.Module):
     """A captioner of one reading direction, and a `Scorer`; the base of the three below.
 
     Dropout is on the image's features, the word vectors and the output, not inside the recurrence (as Karpathy and
-    Fei-Fei, CVPR 2015, section 3.2).
+    Fei-Fei, CVPR 2015, section 3.2). Features are brought to a common scale first, see `standardise`.
 
     Args:
         vocabulary: its words are what the captioner can write.
         direction: ``"forward"``: reads START, first word, …; ``"backward"``: END, last word, ….
-        feature_size: of the images' feature vectors.
+        feature_size: of the images' feature vectors; 0: a language model, which knows no images and is given None for
+            each.
         embedding_size: of the word vectors.
         hidden_size: of the recurrent state.
         dropout: share of values left out while training.
@@ -47,7 +48,7 @@ class Captioner(RecurrentReader, nn.Module):
         embedding_size: int = 256,
         hidden_size: int = 512,
         dropout: float = 0.0,
-        encoder: SmallCNN | None = None,
+        encoder: ImageEncoder | None = None,
     ):
         super().__init__()
         if direction not in ("forward", "backward"):
@@ -71,9 +72,23 @@ class Captioner(RecurrentReader, nn.Module):
         self.never = frozenset({PAD, START, END, UNK})
         self.feature_size = feature_size
         self.encoder = encoder
+        self.feature_mean: torch.Tensor
+        self.feature_scale: torch.Tensor
+        self.register_buffer("feature_mean", torch.zeros(feature_size))
+        self.register_buffer("feature_scale", torch.ones(feature_size))
         self.embedding = nn.Embedding(self.vocab_size, embedding_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, self.vocab_size)
+
+    def standardise(self, features: torch.Tensor) -> None:
+        """From now on features are brought to mean 0 and standard deviation 1 over these [images, feature_size].
+
+        What a trained captioner has learnt depends on it, so this comes before the training.
+        """
+        self.feature_mean.copy_(features.mean(dim=0))
+        scale = features.std(dim=0, unbiased=False)
+        # What never varies tells nothing; divided by nearly 0, a rounding error would be all there is to see.
+        self.feature_scale.copy_(torch.where(scale > 1e-6 * scale.max(), scale, torch.inf))
 
     def begin(self, features: torch.Tensor) -> Any:
         """The state in which START is read, from the images' features [N, feature_size]."""
@@ -95,13 +110,19 @@ class Captioner(RecurrentReader, nn.Module):
         """Feature vectors [N, feature_size] of images: feature vectors as they are, pictures through the encoder.
 
         Args:
-            images: each a vector (array or tensor [feature_size]), or a picture (see `open_picture`).
+            images: each a vector (array or tensor [feature_size]), or a picture (see `open_picture`); None, all of
+                them, where ``feature_size`` is 0.
 
         Raises:
             OSError: a picture cannot be read.
             TypeError: an image is neither.
-            ValueError: a vector of the wrong size or with NaN, or a picture where there is no encoder.
+            ValueError: a vector of the wrong size or with NaN, a picture where there is no encoder, or any image where
+                the captioner knows none.
         """
+        if not self.feature_size:
+            if any(image is not None for image in images):
+                raise ValueError("this captioner was trained without images: give None as the image")
+            return self.output.weight.new_zeros(len(images), 0)
         vectors = {}
         pictures = {}
         for number, image in enumerate(images):
@@ -121,14 +142,14 @@ class Captioner(RecurrentReader, nn.Module):
             prepared = torch.stack(list(pictures.values()))
             begins = range(0, len(prepared), PICTURES_AT_A_TIME)
             features = torch.cat([self.encoder(prepared[at : at + PICTURES_AT_A_TIME]) for at in begins])
-            vectors.update(zip(pictures, features, strict=True))
+            vectors.update(zip(pictures, features.to(self.output.weight), strict=True))
         if not images:
             return self.output.weight.new_zeros(0, self.feature_size)
         return torch.stack([vectors[number] for number in range(len(images))])
 
     def start(self, context: torch.Tensor) -> Any:
         """The state of one row per image, nothing read yet."""
-        return self.begin(self.dropout(context))
+        return self.begin(self.dropout((context - self.feature_mean) / self.feature_scale))
 
     def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         """Read ``tokens`` [R, t]."""
@@ -172,12 +193,15 @@ class MultimodalRNN(Captioner):
     def __init__(self, vocabulary: WordVocabulary, **settings: Any):
         super().__init__(vocabulary, **settings)
         embedding_size, hidden_size = self.embedding.embedding_dim, self.output.in_features
-        self.image_to_hidden = nn.Linear(self.feature_size, hidden_size, bias=False)  # W_hi
+        if self.feature_size:
+            self.image_to_hidden = nn.Linear(self.feature_size, hidden_size, bias=False)  # W_hi
         self.word_to_hidden = nn.Linear(embedding_size, hidden_size)  # W_hx, b_h
         self.hidden_to_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_hh
 
     def begin(self, features: torch.Tensor) -> torch.Tensor:
-        """b_v, Eq. 13."""
+        """b_v, Eq. 13; 0 where there is no image."""
+        if not self.feature_size:
+            return features.new_zeros(len(features), self.output.in_features)
         return cast(torch.Tensor, self.image_to_hidden(features))
 
     def recur(self, vectors: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,11 +221,14 @@ class _SeesAlways(Captioner):
 
     def __init__(self, vocabulary: WordVocabulary, **settings: Any):
         super().__init__(vocabulary, **settings)
-        self.image_to_input = nn.Linear(self.feature_size, self.embedding.embedding_dim)
+        embedding_size = self.embedding.embedding_dim
+        if self.feature_size:
+            self.image_to_input = nn.Linear(self.feature_size, embedding_size)
+        self.input_size = 2 * embedding_size if self.feature_size else embedding_size
 
     def see(self, features: torch.Tensor) -> torch.Tensor:
-        """What comes along with every word, [N, embedding_size]."""
-        return torch.tanh(self.image_to_input(features))
+        """What comes along with every word, [N, embedding_size]; nothing, [N, 0], where there is no image."""
+        return torch.tanh(self.image_to_input(features)) if self.feature_size else features
 
     def recur(self, vectors: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         """One call of the recurrent layer."""
@@ -218,7 +245,7 @@ class LSTMCaptioner(_SeesAlways):
 
     def __init__(self, vocabulary: WordVocabulary, **settings: Any):
         super().__init__(vocabulary, **settings)
-        self.recurrent = nn.LSTM(2 * self.embedding.embedding_dim, self.output.in_features, batch_first=True)
+        self.recurrent = nn.LSTM(self.input_size, self.output.in_features, batch_first=True)
 
     def begin(self, features: torch.Tensor) -> Any:
         """((h, c), what is seen): zeros [1, N, hidden_size], and [N, embedding_size]."""
@@ -234,7 +261,7 @@ class GRUCaptioner(_SeesAlways):
 
     def __init__(self, vocabulary: WordVocabulary, **settings: Any):
         super().__init__(vocabulary, **settings)
-        self.recurrent = nn.GRU(2 * self.embedding.embedding_dim, self.output.in_features, batch_first=True)
+        self.recurrent = nn.GRU(self.input_size, self.output.in_features, batch_first=True)
 
     def begin(self, features: torch.Tensor) -> Any:
         """(h, what is seen): zeros [1, N, hidden_size], and [N, embedding_size]."""

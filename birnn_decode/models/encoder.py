@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
+
+
+class ImageEncoder(Protocol):
+    """What makes feature vectors of pictures. One that is a `torch.nn.Module` is trained and saved with its captioners.
+
+    Attributes:
+        config: what tells it from others, ready for JSON: its ``kind`` and settings.
+        feature_size: of its vectors.
+    """
+
+    config: dict[str, Any]
+    feature_size: int
+
+    def prepare(self, picture: Any) -> torch.Tensor:
+        """A picture (see `open_picture`) as the encoder takes it."""
+        ...
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Feature vectors [N, feature_size] of prepared pictures [N, …]."""
+        ...
 
 
 def open_picture(picture: Any) -> Image.Image:

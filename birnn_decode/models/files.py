@@ -1,52 +1,65 @@
-"""Model files: a captioner's weights, configuration and words in one safetensors file."""
+"""Model files: a pair of captioners, their words, and the encoder that they share, in one safetensors file."""
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
 from birnn_decode.captions.vocabulary import SPECIAL, WordVocabulary
+from birnn_decode.files import write_whole
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN
-from birnn_decode.models.encoder import SmallCNN
+from birnn_decode.models.encoder import ImageEncoder, SmallCNN
+from birnn_decode.models.pretrained import EfficientNetLite0, TorchvisionEncoder
 
-FORMAT = "birnn_decode captioner 1"
+FORMAT = "birnn_decode pair 1"
 CAPTIONERS: dict[str, type[Captioner]] = {kind.kind: kind for kind in (MultimodalRNN, LSTMCaptioner, GRUCaptioner)}
-ENCODERS = {SmallCNN.kind: SmallCNN}
+ENCODERS: dict[str, Any] = {kind.kind: kind for kind in (SmallCNN, EfficientNetLite0, TorchvisionEncoder)}
+FORWARD, BACKWARD, ENCODER = "forward.", "backward.", "encoder."
 
 
-def save_captioner(captioner: Captioner, path: str | os.PathLike[str]) -> None:
-    """Write a captioner to a file that `load_captioner` reads: all of it or nothing.
+def save_pair(model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str]) -> None:
+    """Write a pair of captioners to a file that `load_pair` reads: all of it or nothing.
 
     Raises:
         OSError: it cannot be written there.
+        ValueError: the two have different words, image encoders or directions than a pair has.
     """
-    path = Path(path)
-    encoder = None if captioner.encoder is None else captioner.encoder.config
-    words = captioner.vocabulary.words[len(SPECIAL) :]
-    metadata = {FORMAT: json.dumps({"config": {**captioner.config, "encoder": encoder}, "words": words})}
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot save {path}: there is no folder {path.parent}")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in captioner.state_dict().items()}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
-        temporary = Path(beside) / path.name
-        temporary.write_bytes(save(tensors, metadata))
-        os.replace(temporary, path)
+    encoder = model_f.encoder
+    if (model_f.direction, model_b.direction) != ("forward", "backward"):
+        raise ValueError(f"a pair reads forward and backward; these read {model_f.direction} and {model_b.direction}")
+    if model_f.vocabulary != model_b.vocabulary:
+        raise ValueError("the captioners of a pair have the same words at the same ids; these do not")
+    if model_b.encoder is not encoder:
+        raise ValueError("the captioners of a pair share one image encoder; these have one each")
+    about = {
+        "forward": model_f.config,
+        "backward": model_b.config,
+        "encoder": None if encoder is None else encoder.config,
+        "words": model_f.vocabulary.words[len(SPECIAL) :],
+    }
+    parts = {FORWARD: model_f, BACKWARD: model_b, **({ENCODER: encoder} if isinstance(encoder, nn.Module) else {})}
+    tensors = {
+        prefix + name: tensor.detach().cpu().contiguous()
+        for prefix, part in parts.items()
+        for name, tensor in part.state_dict().items()
+        if prefix == ENCODER or not name.startswith(ENCODER)
+    }
+    write_whole(path, save(tensors, {FORMAT: json.dumps(about)}))
 
 
-def load_captioner(path: str | os.PathLike[str]) -> Captioner:
-    """The captioner of a file, in eval mode.
+def load_pair(path: str | os.PathLike[str]) -> tuple[Captioner, Captioner]:
+    """The forward and the backward captioner of a file, in eval mode.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a file that `save_captioner` wrote.
+        ValueError: it is not a file that `save_pair` wrote.
     """
     name = os.fspath(path)
     try:
@@ -61,31 +74,41 @@ def load_captioner(path: str | os.PathLike[str]) -> Captioner:
     except SafetensorError as error:
         raise ValueError(f"{name} is not a model file: {error}") from None
     if FORMAT not in metadata:
-        raise ValueError(f"{name} is a safetensors file, but not of a captioner: it has no {FORMAT!r}")
+        raise ValueError(f"{name} is a safetensors file, but not of a pair of captioners: it has no {FORMAT!r}")
     try:
         about = json.loads(metadata[FORMAT])
-        captioner = _build(about["config"], WordVocabulary(about["words"]))
-        captioner.load_state_dict(tensors, assign=True)
+        with torch.device("meta"):  # nothing is drawn at random and thrown away
+            encoder = None if about["encoder"] is None else make_encoder(about["encoder"])
+            vocabulary = WordVocabulary(about["words"])
+            pair = tuple(_captioner(about[side], vocabulary, encoder) for side in ("forward", "backward"))
+        for prefix, captioner in zip((FORWARD, BACKWARD), pair, strict=True):
+            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            shared = {key: tensor for key, tensor in tensors.items() if key.startswith(ENCODER)}
+            captioner.load_state_dict({**own, **shared}, assign=True)
+    except ModuleNotFoundError:
+        raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} is damaged: its weights, words and configuration do not fit together") from error
-    return captioner.eval()
+    return pair[0].eval(), pair[1].eval()
 
 
 def default_pair() -> tuple[Captioner, Captioner]:
     """The forward and the backward captioner that come with the package, trained on rendered scenes."""
-    forward, backward = (
-        resources.files("birnn_decode") / "data" / f"scenes-{direction}.safetensors"
-        for direction in ("forward", "backward")
-    )
-    with resources.as_file(forward) as path_f, resources.as_file(backward) as path_b:
-        return load_captioner(path_f), load_captioner(path_b)
+    with resources.as_file(resources.files("birnn_decode") / "data" / "scenes.safetensors") as path:
+        return load_pair(path)
 
 
-def _build(config: dict[str, Any], vocabulary: WordVocabulary) -> Captioner:
+def make_encoder(config: dict[str, Any]) -> ImageEncoder:
+    """The encoder of a configuration, as encoders say it of themselves (`ImageEncoder.config`).
+
+    Raises:
+        LookupError, TypeError, ValueError: there is none like that.
+    """
     settings = dict(config)
-    kind = CAPTIONERS[settings.pop("kind")]
-    encoder = settings.pop("encoder")
-    with torch.device("meta"):  # nothing is drawn at random and thrown away
-        if encoder is not None:
-            encoder = ENCODERS[encoder.pop("kind")](**encoder)
-        return kind(vocabulary, **settings, encoder=encoder)
+    encoder: ImageEncoder = ENCODERS[settings.pop("kind")](**settings)
+    return encoder
+
+
+def _captioner(config: dict[str, Any], vocabulary: WordVocabulary, encoder: ImageEncoder | None) -> Captioner:
+    settings = dict(config)
+    return CAPTIONERS[settings.pop("kind")](vocabulary, **settings, encoder=encoder)

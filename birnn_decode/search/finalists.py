@@ -133,7 +133,6 @@ class Readers:
         self.direction = direction
         self.waiting: dict[Node, list[Finalist]] = {}
         self._wait(finalists)
-        direction.tree.sweeping = False
         # The scores that the sweeps have left in the tree need no reading.
         self.advance([node for node in self.waiting if node.scores is not None])
 
@@ -158,7 +157,12 @@ class Readers:
 
 
 def rank_finalists(
-    finalists: Sequence[Finalist], items: int, directions: Sequence[Direction], ranking: Ranking, keep: int
+    finalists: Sequence[Finalist],
+    items: int,
+    directions: Sequence[Direction],
+    ranking: Ranking,
+    keep: int,
+    sweeps_follow: bool = False,
 ) -> list[list[Finalist]]:
     """The best distinct sentences of each item, with all their terms in all directions.
 
@@ -168,10 +172,13 @@ def rank_finalists(
         directions: whose terms are reported.
         ranking: what they are ranked by.
         keep: at most so many per item.
+        sweeps_follow: whether what is read here may be asked for again.
 
     Returns:
         for each item finalists of finite score, best first; equal scores: the lower sequence of ids first.
     """
+    for direction in directions:
+        direction.tree.sweeping = sweeps_follow
     pools: list[list[Finalist]] = [[] for _ in range(items)]
     met: dict[tuple[int, FixedTemplate, tuple[int, ...]], Finalist] = {}
     for one in finalists:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
 
+from birnn_decode.evaluation import Interval, Report
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Template, Vocabulary
 
 RIGHT = "✓"
+CAPTION_METRICS = ("BLEU", "ROUGE", "METEOR", "CIDEr")
+MOST_WITH_BOTH_ENDS = 5  # columns whose intervals are shown by both ends, and not by half their width
 
 
 def answers_table(
@@ -71,3 +75,48 @@ def sentence(hypothesis: Hypothesis, vocabulary: Vocabulary, template: Template 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
+
+
+def report_tables(report: Report) -> list[Table]:
+    """What methods found, how near it is to the captions, and how far BSCD is ahead or behind."""
+    first = next(iter(report.figures.values()))
+    of_captions = [name for name in first if name.startswith(CAPTION_METRICS)]
+    of_blanks = [name for name in first if name not in of_captions]
+    tables = [_figures("method", report.figures, of_blanks, report.milliseconds)]
+    if of_captions:
+        tables.append(_figures("method", report.figures, of_captions))
+    if report.differences:
+        tables.append(_figures("bscd minus", report.differences, [name for name in of_blanks if name != "rows"]))
+        if of_captions:
+            tables.append(_figures("bscd minus", report.differences, of_captions))
+    return tables
+
+
+def _figures(
+    head: str,
+    figures: Mapping[str, Mapping[str, Interval]],
+    metrics: Sequence[str],
+    milliseconds: Mapping[str, float] | None = None,
+) -> Table:
+    """A line per method, and a column per metric: the figure and its interval."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (head, *metrics, *(["ms"] if milliseconds else [])):
+        table.add_column(name, justify="left" if name == head else "right", no_wrap=True)
+    narrow = len(metrics) > MOST_WITH_BOTH_ENDS
+    for method, own in figures.items():
+        cells = [_interval(own[name], signed=head != "method", narrow=narrow) for name in metrics]
+        table.add_row(method, *cells, *([f"{milliseconds[method]:.0f}"] if milliseconds else []))
+    return table
+
+
+def _interval(figure: Interval, signed: bool, narrow: bool) -> str:
+    if math.isnan(figure.value):
+        return "-"
+    digits = 0 if abs(figure.value) >= 100 else 2 if abs(figure.value) >= 10 else 3
+    sign = "+" if signed else ""
+    value = f"{figure.value:{sign}.{digits}f}"
+    if math.isnan(figure.low):
+        return value
+    if narrow:
+        return f"{value} ±{(figure.high - figure.low) / 2:.{digits}f}"
+    return f"{value} [{figure.low:{sign}.{digits}f}, {figure.high:{sign}.{digits}f}]"

