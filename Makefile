@@ -31,6 +31,7 @@ evaluate: $(VENV)/.installed build/held-out  ## how well each method fills blank
 	$(BIN)/birnn-decode evaluate --captions build/held-out/dataset.json --images build/held-out --blank 0.5
 
 build/held-out: | $(VENV)/.installed
+	rm -rf $@.unfinished
 	$(BIN)/birnn-decode scenes $@.unfinished --count 1000 --seed 2 --sentences 1
 	mv $@.unfinished $@
 

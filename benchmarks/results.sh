@@ -17,6 +17,7 @@ once() {
   local name=$1
   shift
   if [ ! -e "$out/$name.txt" ]; then
+    rm -rf "${out:?}/$name"
     echo "== $name: birnn-decode $*"
     { time "$run" "$@"; } >"$out/$name.unfinished" 2>&1 || { cat "$out/$name.unfinished"; exit 1; }
     mv "$out/$name.unfinished" "$out/$name.txt"
@@ -36,9 +37,12 @@ compare() {
   shift
   local asked=("$@" --min-words 6)
   local model=(--model "$out/$name.safetensors")
+  [ ! -e "$out/$name.safetensors.checkpoint" ] || training+=(--resume)
   once "$name-train" train "$@" "${training[@]}" --out "$out/$name.safetensors"
   once "$name" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --out "$out/$name"
-  once "$name-whole" evaluate "${asked[@]}" "${model[@]}" --limit 250 --blank whole --out "$out/$name-whole"
+  if [ "$name" = ucm ]; then  # without images all captions are one
+    once "$name-whole" evaluate "${asked[@]}" "${model[@]}" --blank whole --out "$out/$name-whole"
+  fi
   for blank in 0.25 0.5; do
     once "$name-curves-$blank" curves "${asked[@]}" "${model[@]}" --limit 200 --blank "$blank" \
       --out "$out/$name-curves-$blank"

@@ -34,6 +34,7 @@ Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
 FORWARD, BACKWARD = "forward", "backward"
 DEFAULT_MAX_LENGTH = 30
 METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
+SWEEPS = 100  # of Gibbs sampling
 COMPARED = tuple(name for name in METHODS if name != "gibbs")
 
 
@@ -161,7 +162,7 @@ def gibbs_decode(
     template: Templates = None,
     *,
     beam_size: int = 5,
-    sweeps: int = 100,
+    sweeps: int = SWEEPS,
     rows: int | Sequence[int] | None = None,
     scan: str = "ordered",
     restart_after: int = 20,
@@ -238,8 +239,9 @@ def compare(
         image: as for `bscd_decode`.
         template: as for `bscd_decode`.
         methods: which, and in which order: ``"urnn-f"``, ``"urnn-b"``, ``"urnn-f+end"``, ``"urnn-b+end"``,
-            ``"rerank"``, ``"gibbs"``, ``"bscd"``. Gibbs sampling goes on for as many rows as BSCD took for the item,
-            which must be among the methods.
+            ``"rerank"``, ``"gibbs"``, ``"bscd"``. Gibbs sampling is given as many rows as BSCD took for the item, which
+            must be among the methods; where its chains come by the same prefixes again and again, which costs no rows,
+            it ends after 100 sweeps with fewer.
         beam_size: as for `bscd_decode`.
         max_rounds: of BSCD.
         objective: as for `bscd_decode`.
@@ -354,7 +356,7 @@ class _Lengths:
 class _Sampling:
     """How Gibbs sampling goes on, and for how long; see `gibbs_decode`."""
 
-    sweeps: int = 100
+    sweeps: int = SWEEPS
     rows: Sequence[int] | None = None
     scan: str = "ordered"
     restart_after: int = 20

@@ -247,7 +247,7 @@ FAULTS = {
     "UNK asked for": [("evaluation/blanks.py", "if UNK in words[begin:end]:", "if False:")],
     "the true width told": [("evaluation/blanks.py", "Gap(*widths)", "Gap(end - begin, end - begin)")],
     "captions resampled, not images": [
-        ("evaluation/report.py", "images = [question.image_id for", "images = [id(question) for")
+        ("evaluation/report.py", "images = [question.source.name for", "images = [id(question) for")
     ],
     "differences the wrong way round": [
         ("evaluation/report.py", "paired_difference(ours, theirs, images)", "paired_difference(theirs, ours, images)")

@@ -4,7 +4,6 @@ import csv
 import functools
 import json
 import os
-import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -86,9 +85,9 @@ def test_training_says_what_it_does(trained, data):
     path, printed = trained
     lines = printed.splitlines()
     assert lines[:4] == [
-        "left out: 1 empty captions",
-        "left out: 1 images without features",
-        "left out: 1 captions of more than 40 words",
+        "left out of the split: 1 empty captions",
+        "left out of the split: 1 images without features",
+        "left out of the split: 1 captions of more than 40 words",
         "train: 17 images, 34 captions, val: 9 images, 18 captions; 13 words; lstm, 115,137 numbers each way",
     ]
     epochs = [line for line in lines if line.startswith("epoch")]
@@ -117,25 +116,38 @@ def test_the_best_pair_is_the_one_that_is_kept(trained, data):
 @pytest.mark.process
 def test_a_killed_run_goes_on_as_if_nothing_had_been(given, tmp_path):
     expected = output_of("train", *given, "--out", "whole", *SMALL, "--seed", "5", folder=tmp_path)
-    line = command_line("train", *given, "--out", "killed", *SMALL, "--seed", "5")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as running:
-        for line in running.stdout:
-            if line.startswith("epoch  1"):
-                running.kill()
-    assert running.returncode == -signal.SIGKILL
+    program = (
+        "import os, signal\n"
+        "from birnn_decode.training import Training\n"
+        "save = Training.save\n"
+        "def killed(self, path):\n"
+        "    save(self, path)\n"
+        "    if len(self.history) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Training.save = killed\n"
+        "from birnn_decode.cli import main\n"
+        "main()\n"
+    )
+    line = [command_line()[0], "-c", program, *map(str, ["train", *given, "--out", "killed", *SMALL, "--seed", "5"])]
+    assert subprocess.run(line, cwd=tmp_path, stdout=subprocess.PIPE, check=False).returncode == -signal.SIGKILL
     load_pair(tmp_path / "killed")
-    if (tmp_path / "killed.checkpoint").exists():  # it was quick enough
-        refused = refusal_of("train", *given, "--out", "killed", *SMALL, folder=tmp_path)
-        assert "killed.checkpoint is of a run that can go on: add --resume" in refused
-        other = refusal_of("train", *given, "--out", "killed", *SMALL, "--resume", folder=tmp_path)
-        assert "cannot be gone on with: since then the seed changed" in other
-        again = output_of("train", *given, "--out", "killed", *SMALL, "--seed", "5", "--resume", folder=tmp_path)
-        assert again.splitlines()[-1].split(",")[0] == expected.splitlines()[-1].split(",")[0].replace(
-            "whole", "killed"
-        )
-        assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
-    assert not (tmp_path / "whole.checkpoint").exists()
+    again = ["train", *given, "--out", "killed", *SMALL]
+    assert "killed.checkpoint is of a run that can go on: add --resume" in refusal_of(*again, folder=tmp_path)
+    changed = refusal_of(*again, "--resume", folder=tmp_path)
+    assert "cannot be gone on with: since then the seed changed" in changed
+    (tmp_path / "killed").rename(tmp_path / "elsewhere")
+    missing = refusal_of(*again, "--seed", "5", "--resume", folder=tmp_path)
+    assert "killed, the best pair of the run so far, is missing" in missing
+    (tmp_path / "elsewhere").rename(tmp_path / "killed")
+    resumed = output_of(*again, "--seed", "5", "--resume", folder=tmp_path)
+    epochs = [
+        [line.rpartition(";")[0] for line in printed.splitlines() if "epoch " in line]
+        for printed in (expected, resumed)
+    ]
+    assert epochs[1][0] == epochs[0][2]  # the third
+    assert (tmp_path / "killed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert not (tmp_path / "killed.checkpoint").exists()
+    with (tmp_path / "killed.csv").open(newline="") as one, (tmp_path / "whole.csv").open(newline="") as two:
+        assert [row[:-1] for row in csv.reader(one)] == [row[:-1] for row in csv.reader(two)]
 
 
 @pytest.mark.process
@@ -155,26 +167,50 @@ def test_an_interrupted_run_leaves_a_pair(given, tmp_path):
 
 @pytest.mark.process
 def test_a_full_disk_leaves_the_checkpoint_whole(given, tmp_path):
-    line = command_line("train", *given, "--out", "pair", *SMALL)
-    size = 400_000  # more than the pair takes, and less than the checkpoint
-    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))}
-    (tmp_path / "pair.checkpoint").write_bytes(b"old")
-    done = subprocess.run(
-        command_line("train", *given, "--out", "pair", *SMALL, "--resume"), capture_output=True, text=True, cwd=tmp_path
+    """Files may not grow beyond some size, as on a full disk, once a first checkpoint has been written."""
+    program = (
+        "import resource\n"
+        "from birnn_decode.training import Training\n"
+        "save = Training.save\n"
+        "def on_a_full_disk(self, path):\n"
+        "    if len(self.history) == 2: resource.setrlimit(resource.RLIMIT_FSIZE, (9999, 9999))\n"
+        "    save(self, path)\n"
+        "Training.save = on_a_full_disk\n"
+        "from birnn_decode.cli import main\n"
+        "main()\n"
     )
-    assert "pair.checkpoint is damaged, or not a checkpoint" in done.stderr
-    (tmp_path / "pair.checkpoint").unlink()
-    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path, **limit)
+    line = [command_line()[0], "-c", program, *map(str, ["train", *given, "--out", "pair", *SMALL])]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert "birnn-decode: cannot write pair.checkpoint: File too large" in done.stderr
+    assert done.stderr == "birnn-decode: cannot write pair.checkpoint: File too large\n"
     load_pair(tmp_path / "pair")
-    assert [file.name for file in tmp_path.iterdir()] == ["pair"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["pair", "pair.checkpoint", "pair.csv"]
+    resumed = output_of("train", *given, "--out", "pair", *SMALL, "--resume", folder=tmp_path)
+    assert [line[:8] for line in resumed.splitlines() if line.startswith("epoch")] == ["epoch  2", "epoch  3"]
+
+
+@pytest.mark.process
+def test_an_interruption_before_the_first_epoch_leaves_the_pair_as_it_stood(given, tmp_path):
+    program = (
+        "from birnn_decode import training\n"
+        "def interrupted(*given): raise KeyboardInterrupt\n"
+        "training._losses = interrupted\n"
+        "from birnn_decode.cli import main\n"
+        "main()\n"
+    )
+    line = [command_line()[0], "-c", program, *map(str, ["train", *given, "--out", "pair", *SMALL])]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        130,
+        "interrupted: pair has the pair as it stood; remove it to begin anew\n",
+    )
+    load_pair(tmp_path / "pair")
 
 
 def test_a_pair_without_images(data, tmp_path):
     given = ["--captions", data / "captions.json", "--no-image"]
     output_of("train", *given, "--out", "pair", *SMALL, "--captioner", "gru", folder=tmp_path)
-    assert "9 questions" not in output_of(
+    assert "width known: 17 questions" in output_of(
         "evaluate", *given, "--model", "pair", "--blank", "0.25", "--methods", "bscd", folder=tmp_path
     )
     assert "trained without images; given vectors of 7" in refusal_of(
@@ -230,7 +266,7 @@ def test_evaluating(trained, given, tmp_path):
     printed = output_of("evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path)
     first, second = printed.split("whole captions: ")
     assert "25% of the words, width known: 17 questions" in first
-    assert "left out: 1 captions with a word in the blank that the vocabulary lacks" in first
+    assert "left out of the split: 1 captions with a word in the blank that the vocabulary lacks" in first
     assert second.startswith("9 questions")
     assert [line.split()[0] for line in first.splitlines() if line.split(" ")[0] in names][:4] == names
     with (tmp_path / "results" / "figures.csv").open(newline="") as file:
@@ -247,12 +283,16 @@ def test_evaluating(trained, given, tmp_path):
     reports = json.loads((tmp_path / "results" / "figures.json").read_text())["reports"]
     assert [one["questions"] for one in reports] == [17, 9]
     assert reports[0]["signatures"]["bscd"].startswith("bscd|rounds:10|")
+    assert json.loads((tmp_path / "results" / "figures.json").read_text())["options"]["blanks"] == "0.25,whole"
+    assert "results is there already; name a new folder" in refusal_of(
+        "evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path
+    )
     whole = json.loads((tmp_path / "results" / "answers-whole-captions-bscd.json").read_text())
     assert [one["image_id"] for one in whole] == list(range(28, 37))
     assert all(
         set(words_of(one["caption"])) <= {"a", "there", "is", "one", "lies", "here", *COLOURS, *THINGS} for one in whole
     )
-    answers = json.loads((tmp_path / "results" / "answers-25percent-of-the-words-bscd.json").read_text())
+    answers = json.loads((tmp_path / "results" / "answers-25-percent-of-the-words-width-known-bscd.json").read_text())
     assert len(answers) == 17
 
 
@@ -331,7 +371,7 @@ def test_curves(trained, given, tmp_path):
     [
         (["train", "--captions", "JSON", "--out", "x"], "one of --features, --images and --no-image"),
         (["train", "--captions", "JSON", "--no-image", "--images", ".", "--out", "x"], "one of --features, --images"),
-        (["train", "--captions", "JSON", "--images", ".", "--out", "x"], "--images needs an encoder"),
+        (["train", "--captions", "JSON", "--images", ".", "--out", "x"], "--images needs an image encoder"),
         (["train", "--captions", "JSON", "--no-image", "--encoder", "efficientnet-lite0", "--out", "x"], "exclude"),
         (["train", "GIVEN", "--encoder", "resnet", "--out", "x"], "--encoder resnet: use efficientnet-lite0, or torch"),
         (["train", "GIVEN", "--out", "no/x"], "cannot write no/x: there is no folder no"),
@@ -349,7 +389,12 @@ def test_curves(trained, given, tmp_path):
         (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "gibbs"], "so bscd must be among them"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--min-words", "30"], "no caption is left to ask about: 18 captions"),
         (["evaluate", "--captions", "JSON", "--no-image", "--model", "PAIR"], "of 7 numbers; given --no"),
-        (["evaluate", "--captions", "JSON", "--images", ".", "--model", "PAIR"], "--images needs an encoder"),
+        (["evaluate", "--captions", "test=JSON", "--no-image"], "there is no file JSON"),
+        (["train", "GIVEN", "--list", "val=a", "--list", "val=b", "--out", "x"], "--list was given twice for one"),
+        (["train", "--captions", "val=a", "--list", "val=b", "--no-image", "--out", "x"], "both say which split"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--out", "old"], "Directory 'old' is a file"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--out", "old/new"], "cannot make the folder old/new: Not a"),
+        (["evaluate", "--captions", "JSON", "--images", ".", "--model", "PAIR"], "--images needs an image encoder"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--length", "long"], "--length long: use auto, none, average, or a"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--length", "inf"], "a reward per word is a finite number"),
         (["curves", "GIVEN", "--model", "PAIR"], "--out FOLDER is missing"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tables import pair
 
-from birnn_decode import DecodeResult, Objective, StopReason, Template, compare, score_sentences
+from birnn_decode import DecodeResult, Hypothesis, Objective, StopReason, Template, compare, score_sentences
 from birnn_decode.captions import CaptionedImage, WordVocabulary, middle_blank
 from birnn_decode.evaluation import (
     Question,
@@ -39,8 +39,7 @@ def test_questions_are_captions_without_their_middle():
     assert [question.template.to_text(WORDS) for question in questions] == ["a _ _ here", "_ <unk>"]
     assert questions[0].truths == ((4, 5, 6, 7),)
     assert questions[0].image == "first"
-    assert questions[0].image_id == 11
-    assert questions[0].references == IMAGES[0].captions
+    assert questions[0].source == IMAGES[0]
     assert questions[1].truths == ((5, 3),)  # UNK is context, and no answer
     assert left_out == {
         "captions of images without features": 1,
@@ -58,6 +57,21 @@ def test_whole_captions_are_asked_for_once_an_image():
     assert all(question.template is None for question in questions)
     assert questions[0].truths == ((4, 5, 6, 7), (4, 3, 6), (4, 5, 3, 7, 3), (6,))
     assert left_out == {"captions of images without features": 1}
+    wordless = CaptionedImage("first", 1, "test", (".", "!"))
+    assert caption_questions([wordless], {"first": None}, WORDS) == ([], {"images whose captions have no word": 1})
+
+
+def test_answers_keep_the_words_of_the_caption():
+    """Those around the blank that the vocabulary lacks are no <unk> in what is compared and written."""
+    image = CaptionedImage("x", 1, "test", ("A zebra, dog runs here: now",))
+    ((question,), _) = blank_questions([image], {"x": None}, WORDS, 0.4)
+    assert question.template.to_text(WORDS) == "a <unk> _ _ here <unk>"
+    found = Hypothesis((4, 3, 8, 8, 7, 3), WORDS.decode([4, 3, 8, 8, 7, 3]), ((8, 8),), 0, 0, 0, 0, None, None)
+    assert question.text(found) == "a zebra cat cat here now"
+    ((question,), _) = blank_questions([image], {"x": None}, WORDS, 0.4, widths=(0, 3))
+    shorter = Hypothesis((4, 3, 8, 7, 3), WORDS.decode([4, 3, 8, 7, 3]), ((8,),), 0, 0, 0, 0, None, None)
+    assert question.text(shorter) == "a zebra cat here now"
+    assert question.text(None) == ""
 
 
 CAPTIONS = [[2, 3, 4, 5], [5, 5], [3, 2, 4], [4, 4, 4, 2, 3], [2]]
@@ -72,7 +86,8 @@ def questions_of(captions, fraction=0.5, widths=None):
             ((begin, end),) = template.fixed()[0].runs
             known = [*caption[:begin]], [*caption[end:]]
             template = Template.blank(known[0], widths, known[1])
-        made.append(Question(number, number // 2, template, (tuple(caption),), ("a b",)))
+        source = CaptionedImage(f"{number // 2}.png", 7, "test", ("a b",))  # ids of several files may be the same
+        made.append(Question(number, source, template, (tuple(caption),), tuple(map(str, caption))))
     return made
 
 
@@ -96,7 +111,7 @@ def test_the_figures_are_what_they_say():
     found = [result["bscd"].best.tokens for result in results]
     truths = [found[0], found[1], *(tuple(caption) for caption in CAPTIONS[2:])]
     asked = [
-        Question(one.image, one.image_id, one.template, (truth,), one.references)
+        Question(one.image, one.source, one.template, (truth,), one.words)
         for one, truth in zip(questions, truths, strict=True)
     ]
     right = [float(one == truth) for one, truth in zip(found, truths, strict=True)]
@@ -132,8 +147,8 @@ def test_the_figures_are_what_they_say():
     assert made.milliseconds["rerank"] == pytest.approx(1000 * seconds / 5)
     assert made.signatures["bscd"].startswith("bscd|rounds:1|")
     assert made.answers["bscd"] == [  # without a vocabulary there is no text
-        {"image_id": image, "caption": "", "signature": result["bscd"].signature}
-        for image, result in zip(images, results, strict=True)
+        {"image_id": 7, "caption": "", "signature": result["bscd"].signature, "truth": " ".join(map(str, caption))}
+        for caption, result in zip(CAPTIONS, results, strict=True)
     ]
     assert not report(
         "half", asked, [[{"rerank": result["rerank"]} for result in results]], captioning=False
@@ -158,7 +173,8 @@ def test_a_whole_caption_is_right_if_it_is_any_of_the_images():
     results = [compare(*MODELS, 0, template, methods=["bscd"])]
     best = results[0]["bscd"].best.tokens
     for truths, right in (((best,), 1), (((5,), best), 1), (((5, 5, 5, 5),), 0)):
-        figures = report("", [Question(0, 0, None, truths, ("a",))], [results], captioning=False).figures["bscd"]
+        source = CaptionedImage("x", 0, "test", ("a",))
+        figures = report("", [Question(0, source, None, truths)], [results], captioning=False).figures["bscd"]
         assert figures["exactly right"].value == right
         assert "words right" not in figures
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birnn_decode.captions import CaptionedImage, Features, read_captions, read_features, write_features
+from birnn_decode.captions import CaptionedImage, Features, read_captions, read_features
 
 DATA = os.environ.get("BIRNN_DECODE_DATA")
 VECTORS = np.array([[0.1, -2], [3, 4], [5.5, 6]], dtype=np.float32)
@@ -197,7 +197,7 @@ def test_values_that_are_not_finite(path, bad):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "features"
-    write_features(path, Features(IDS, VECTORS))
+    save(path, features=VECTORS, image_ids=np.array(IDS))
     return path.read_bytes()
 
 
@@ -230,19 +230,6 @@ def test_features_in_memory_are_checked_too():
             Features(IDS, vectors)
     with pytest.raises(ValueError, match=r"^there are 1 ids for 3"):
         Features(IDS[:1], VECTORS)
-
-
-def test_what_is_written_is_read(tmp_path):
-    path = tmp_path / "deep.name"
-    path.write_text("before")
-    write_features(path, Features(IDS, VECTORS))
-    same(read_features(path), IDS, VECTORS)
-    assert os.listdir(tmp_path) == ["deep.name"]
-    with np.load(path) as file:
-        assert sorted(file.files) == ["features", "image_ids"]
-        assert file["image_ids"].tolist() == list(IDS)
-    with pytest.raises(OSError, match="there is no folder"):
-        write_features(tmp_path / "none" / "x.npz", Features(IDS, VECTORS))
 
 
 def named(*ids):

@@ -124,3 +124,15 @@ def test_readme_examples_run():
     assert given["result"].best.tokens[0] == 5
     assert given["results"][0].best.text.startswith("a ")
     assert not {0, 3} & set(given["results"][0].best.tokens)
+
+
+def test_the_command_names_the_captioners_and_presets_that_there_are():
+    """It writes them out, so that --help needs no PyTorch."""
+    pytest.importorskip("torch")
+    pytest.importorskip("click")
+    from birnn_decode.cli import training as command
+    from birnn_decode.models import files
+    from birnn_decode.training import PRESETS
+
+    assert set(command.CAPTIONERS) == set(files.CAPTIONERS)
+    assert set(command.PRESETS) == set(PRESETS)

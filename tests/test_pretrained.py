@@ -1,5 +1,6 @@
 """Image encoders that come with their own weights."""
 
+import enum
 import os
 import sys
 import types
@@ -93,9 +94,13 @@ def torchvision(monkeypatch):
         def forward(self, pictures):
             return self.classifier(self.body(pictures))
 
-    class Weights:
-        @staticmethod
-        def transforms():
+    class Versions(enum.Enum):
+        OLD = 1
+        NEW = 2
+        DEFAULT = 2
+
+        def transforms(self):
+            assert self is Versions.OLD
             return lambda picture: torch.from_numpy(np.array(picture.resize((2, 2)))).permute(2, 0, 1) / 255
 
     class NoLinear(torch.nn.Module):
@@ -107,7 +112,7 @@ def torchvision(monkeypatch):
     models = types.ModuleType("torchvision.models")
     models.list_models = lambda module: list(kinds)
     models.get_model = lambda name, weights=None: kinds[name](weights)
-    models.get_model_weights = lambda name: types.SimpleNamespace(DEFAULT=Weights)
+    models.get_model_weights = lambda name: Versions
     package = types.ModuleType("torchvision")
     package.models = models
     monkeypatch.setitem(sys.modules, "torchvision", package)
@@ -115,8 +120,9 @@ def torchvision(monkeypatch):
 
 
 @pytest.mark.usefixtures("torchvision")
-def test_a_classifier_of_torchvision(tmp_path):
-    encoder = TorchvisionEncoder("net")
+def test_a_classifier_of_torchvision(tmp_path, monkeypatch):
+    assert TorchvisionEncoder("net").config["weights"] == "NEW"
+    encoder = TorchvisionEncoder("net", "OLD")
     assert encoder.feature_size == 12
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     vector = encoder(encoder.prepare(picture)[None])[0]
@@ -126,7 +132,11 @@ def test_a_classifier_of_torchvision(tmp_path):
         for direction in ("forward", "backward")
     ]
     save_pair(*pair, tmp_path / "pair")
-    assert load_pair(tmp_path / "pair")[1].encoder.config == {"kind": "torchvision", "model": "net"}
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # another machine
+    loaded = load_pair(tmp_path / "pair")[1].encoder
+    assert loaded.config == {"kind": "torchvision", "model": "net", "weights": "OLD", "feature_size": 12}
+    with pytest.raises(ModuleNotFoundError, match="torchvision"):
+        loaded.prepare(picture)
 
 
 @pytest.mark.usefixtures("torchvision")

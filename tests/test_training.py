@@ -96,6 +96,17 @@ def test_presets(name):
         assert preset.dropout > 0
 
 
+def test_a_training_that_diverges_is_stopped():
+    data = counting_data()
+    pair = new_pair()
+    with torch.no_grad():
+        pair[1].output.bias.fill_(torch.inf)
+    training = Training(*pair, data, data, Recipe(1, learning_rate=0.25))
+    with pytest.raises(ValueError, match=r"has diverged in epoch 1 .* try a lower learning rate than 0.25"):
+        list(training.run())
+    assert training.history == []
+
+
 def test_padding_takes_no_part():
     """Short captions beside long ones count as they do alone."""
     data = counting_data()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import zipfile
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from birnn_decode.captions.datasets import CaptionedImage, reading
-from birnn_decode.files import write_whole
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second is how a zip file with nothing in it begins
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -131,17 +129,6 @@ def read_features(path: str | os.PathLike[str]) -> Features:
             return Features(tuple(map(_id_text, ids.tolist())), vectors.astype(np.float32, copy=False))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def write_features(path: str | os.PathLike[str], features: Features) -> None:
-    """Write feature vectors to an .npz file that `read_features` reads: all of it or nothing.
-
-    Raises:
-        OSError: it cannot be written there.
-    """
-    file = io.BytesIO()
-    np.savez(file, features=features.vectors, image_ids=np.array(features.ids))
-    write_whole(path, file.getvalue())
 
 
 def _read_npz(path: str) -> tuple[np.ndarray, np.ndarray]:

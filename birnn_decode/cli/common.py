@@ -13,15 +13,17 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from birnn_decode.captions.datasets import SPLITS
+
 if TYPE_CHECKING:
     import torch
 
     from birnn_decode.captions import CaptionedImage, CaptionFile
     from birnn_decode.models import Captioner, ImageEncoder
+    from birnn_decode.template import Template
 
 WIDTH_OF_FILES = 140
 PICTURES_AT_A_TIME = 64
-SPLITS = ("train", "val", "test")
 
 model_option = click.option(
     "--model",
@@ -36,6 +38,28 @@ def pair_of(model: Path | None) -> tuple[Captioner, Captioner]:
     from birnn_decode.models import default_pair, load_pair
 
     return default_pair() if model is None else load_pair(model)
+
+
+def warm_up(pair: tuple[Captioner, Captioner], image: Any, template: Template | None) -> None:
+    """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
+    from birnn_decode import rerank_decode
+
+    rerank_decode(*pair, image, template, beam_size=1)
+
+
+def new_folder(path: Path) -> None:
+    """Make a folder for results, where nothing is yet.
+
+    Raises:
+        click.UsageError: something is.
+        OSError: it cannot be made.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise click.UsageError(f"{path} is there already; name a new folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot make the folder {path}: {error.strerror or error}") from None
 
 
 def console(at_least: int = 0) -> Console:
@@ -68,13 +92,17 @@ class Data:
         from birnn_decode.captions import merge, read_captions
 
         lists = dict(_named("--list", value) for value in self.split_lists)
+        if len(lists) < len(self.split_lists):
+            raise click.UsageError("--list was given twice for one split; put all its names into one file")
         files = []
         for value in self.captions:
             name, _, path = value.partition("=")
-            if name in SPLITS:
-                files.append(read_captions(path, split=name))
-            else:
+            if name not in SPLITS:
                 files.append(read_captions(value, lists=lists or None))
+            elif lists:
+                raise click.UsageError(f"--captions {value} and --list both say which split images are of: use one")
+            else:
+                files.append(read_captions(path, split=name))
         return merge(files)
 
     def check(self) -> None:
@@ -111,7 +139,7 @@ class Data:
         else:
             assert self.images is not None
             if encoder is None:
-                raise click.UsageError("--images needs an encoder: name one by --encoder, or use a pair that has one")
+                raise click.UsageError("--images needs an image encoder: pairs have the one named by `train --encoder`")
             found = encode_pictures(self.images, images, encoder)
         lacking = len(images) - len(found)
         return {**found}, {"images without features": lacking} if lacking else {}
@@ -178,7 +206,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
     """What is to be said of what was left out."""
-    return [f"left out: {count} {what}" for what, count in left_out.items() if count]
+    return [f"left out of the split: {count} {what}" for what, count in left_out.items() if count]
 
 
 def _named(option: str, value: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from birnn_decode.cli.common import console, model_option, pair_of
+from birnn_decode.cli.common import console, model_option, new_folder, pair_of, warm_up
 
 if TYPE_CHECKING:
     from birnn_decode.captions import WordVocabulary
@@ -51,11 +51,16 @@ class Decoding:
 
     def image(self, given: Path) -> Path | None:
         """The picture; - stands for none."""
-        if given != Path("-"):
-            return given
-        if self.pair[0].feature_size:
+        model = self.pair[0]
+        if not model.feature_size:
+            if given != Path("-"):
+                raise click.UsageError("the pair was trained without images: write - in place of the picture")
+            return None
+        if given == Path("-"):
             raise click.UsageError("- is for pairs that were trained without images; this one needs a picture")
-        return None
+        if model.encoder is None:
+            raise click.UsageError("the pair has no image encoder and cannot see pictures: see `train --encoder`")
+        return given
 
     def template(self, text: str) -> Template:
         """A template, which must have a blank."""
@@ -210,9 +215,7 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
     from birnn_decode.captions import make_scene, words_of
     from birnn_decode.files import write_whole
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise click.UsageError(f"{out} is there already; name a new folder")
-    out.mkdir(parents=True, exist_ok=True)
+    new_folder(out)
     images = []
     for number in track(range(count), "drawing", console=Console(stderr=True), disable=not sys.stderr.isatty()):
         scene = make_scene(seed, number, sentences)
@@ -228,7 +231,7 @@ def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
     from birnn_decode import bscd_decode
 
     given = decoding.image(image)
-    _warm_up(decoding, given, template)
+    warm_up(decoding.pair, given, template)
     result = bscd_decode(*decoding.pair, given, template, beam_size=decoding.beam_size, max_rounds=decoding.max_rounds)
     if decoding.as_json:
         text = None if template is None else template.to_text(decoding.vocabulary)
@@ -243,18 +246,11 @@ def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
 def _compare(decoding: Decoding, image: Any, template: Template) -> dict[str, DecodeResult]:
     from birnn_decode import compare as compare_methods
 
-    _warm_up(decoding, image, template)
+    warm_up(decoding.pair, image, template)
     results: dict[str, DecodeResult] = compare_methods(
         *decoding.pair, image, template, beam_size=decoding.beam_size, max_rounds=decoding.max_rounds
     )
     return results
-
-
-def _warm_up(decoding: Decoding, image: Any, template: Template | None) -> None:
-    """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
-    from birnn_decode import rerank_decode
-
-    rerank_decode(*decoding.pair, image, template, beam_size=1)
 
 
 def _print_table(

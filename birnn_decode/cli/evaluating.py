@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
+from birnn_decode.captions.datasets import SPLITS
 from birnn_decode.cli.common import (
     WIDTH_OF_FILES,
     Data,
@@ -19,19 +22,23 @@ from birnn_decode.cli.common import (
     data_options,
     left_out_lines,
     model_option,
+    new_folder,
     pair_of,
     progress,
+    warm_up,
 )
+from birnn_decode.decode import METHODS
 
 if TYPE_CHECKING:
     from birnn_decode.captions import CaptionedImage
     from birnn_decode.evaluation import Question, Report
+    from birnn_decode.evaluation.curves import Point
     from birnn_decode.models import Captioner
     from birnn_decode.objective import Objective
     from birnn_decode.result import DecodeResult
 
 WHOLE = "whole"
-METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
+SEED_OF_LIMIT = 0
 LEAST_KNOWN_WORDS = 0.5  # of a data set's words; below that, the pair was trained on something else
 
 
@@ -85,7 +92,11 @@ class Asking:
         if not questions:
             what = ", ".join(f"{count} {why}" for why, count in left_out.items())
             raise ValueError(f"no caption is left to ask about: {what or 'there are none'}")
-        return questions[: self.limit], left_out
+        if self.limit is not None and self.limit < len(questions):
+            # Files are often sorted; the first questions would be of a few kinds of images only.
+            drawn = np.random.default_rng(SEED_OF_LIMIT).permutation(len(questions))[: self.limit]
+            questions = [questions[number] for number in sorted(drawn.tolist())]
+        return questions, left_out
 
 
 def asking_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -94,7 +105,7 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
     @model_option
     @click.option(
         "--split",
-        type=click.Choice(("train", "val", "test")),
+        type=click.Choice(SPLITS),
         default="test",
         show_default=True,
         help="The split whose captions are asked for.",
@@ -105,9 +116,9 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
         default=1,
         show_default=True,
         metavar="N",
-        help="Shorter captions are left out.",
+        help="No blanks are made in shorter captions.",
     )
-    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N questions.")
+    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N of the questions, drawn at random.")
     @click.option(
         "--batch-size",
         type=click.IntRange(min=1),
@@ -143,7 +154,7 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
     default=",".join(METHODS),
     show_default=True,
     metavar="NAMES",
-    help="Which, and in which order. gibbs samples for as many rows as bscd takes.",
+    help="Which, and in which order. gibbs is given as many rows as bscd takes.",
 )
 @click.option(
     "--width",
@@ -180,11 +191,14 @@ def evaluate(
         raise click.UsageError(f"--methods {unknown[0]}: use some of {','.join(METHODS)}")
     if "gibbs" in names and "bscd" not in names:
         raise click.UsageError("--methods: gibbs is given as many rows as bscd takes, so bscd must be among them, too")
+    if asking.out is not None:
+        new_folder(asking.out)
     images, inputs, not_read = asking.images(data)
     reports = []
     for kind in kinds:
         questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
         notes = left_out_lines(not_read + not_asked)
+        warm_up(asking.pair, questions[0].image, questions[0].template)
         batches, interrupted = _ask(asking, questions, names, beam_size, max_rounds, objective)
         if interrupted:
             done = sum(map(len, batches))
@@ -194,7 +208,7 @@ def evaluate(
             reports.append(_report(kind, width, questions, batches, notes))
             _print_report(reports[-1])
             if asking.out is not None:
-                _write(asking.out, reports, beam_size, asking)
+                _write(asking.out, reports)
         if interrupted:
             raise SystemExit(130)
     if asking.out is not None:
@@ -271,11 +285,9 @@ def _report(
     batches: Sequence[Sequence[dict[str, DecodeResult]]],
     notes: list[str],
 ) -> Report:
-    import importlib.util
-
     from birnn_decode.evaluation import report
 
-    name = "whole captions" if kind == WHOLE else f"{float(kind):.0%} of the words, width {width}"
+    name = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words, width {width}"
     captioning = importlib.util.find_spec("pycocoevalcap") is not None
     if not captioning:
         notes = [*notes, "BLEU, ROUGE-L, METEOR and CIDEr need birnn_decode[evaluation], which is not installed"]
@@ -297,22 +309,25 @@ def _print_report(one: Report) -> None:
         terminal.print(line, highlight=False, markup=False)
 
 
-def _write(folder: Path, reports: Sequence[Report], beam_size: int, asking: Asking) -> None:
-    """All results so far."""
+def _write(folder: Path, reports: Sequence[Report]) -> None:
+    """All results so far, and what was asked for."""
     from birnn_decode.evaluation import reports_csv, reports_json
     from birnn_decode.files import write_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
+    asked = click.get_current_context().params
     about = {
-        "model": None if asking.model is None else str(asking.model),
-        "split": asking.split,
-        "beam_size": beam_size,
+        name: value if isinstance(value, (int, float, str)) or value is None else str(value)
+        for name, value in asked.items()
     }
     write_whole(folder / "figures.csv", reports_csv(reports).encode())
-    write_whole(folder / "figures.json", reports_json(reports, about).encode())
+    write_whole(folder / "figures.json", reports_json(reports, {"options": about}).encode())
     for method, answers in reports[-1].answers.items():
-        name = f"answers-{reports[-1].name.split(',')[0].replace(' ', '-').replace('%', 'percent')}-{method}.json"
-        write_whole(folder / name, json.dumps(answers, indent=1).encode())
+        kind = reports[-1].name.replace("%", " percent").replace(",", "").replace(" ", "-")
+        write_whole(folder / f"answers-{kind}-{method}.json", json.dumps(answers, indent=1).encode())
+
+
+def _percent(share: str | float) -> str:
+    return f"{100 * float(share):g}%"
 
 
 @click.command(short_help="Draw how the methods do as they are given more.")
@@ -347,6 +362,8 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
 
     What is measured is written to curves.csv as it comes. After an interruption, what there is is drawn.
     """
+    import matplotlib  # noqa: F401 - what is missing is said before anything is measured
+
     from birnn_decode.evaluation.curves import measure, points_csv, steps
     from birnn_decode.files import write_whole
     from birnn_decode.show.curves import draw_curves
@@ -355,12 +372,12 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
     kind = _kind(blank)
     if asking.out is None:
         raise click.UsageError("--out FOLDER is missing: where are the pictures to go?")
+    new_folder(asking.out)
     images, inputs, not_read = asking.images(data)
     questions, not_asked = asking.questions(images, inputs, kind, unknown_width=False)
     for line in left_out_lines(not_read + not_asked):
         click.echo(line)
-    asking.out.mkdir(parents=True, exist_ok=True)
-    points = []
+    points: list[Point] = []
     interrupted = False
     try:
         with progress() as bar:
@@ -379,7 +396,10 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
                 bar.advance(task)
     except KeyboardInterrupt:
         interrupted = True
-    what = "whole captions" if kind == WHOLE else f"{float(kind):.0%} of the words missing"
+    if not points:
+        click.echo("interrupted before anything was measured", err=True)
+        raise SystemExit(130)
+    what = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words missing"
     drawn = draw_curves(points, asking.out, f"{what}, {len(questions)} questions")
     click.echo(f"curves.csv and {len(drawn)} pictures are in {asking.out}")
     if interrupted:

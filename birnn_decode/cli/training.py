@@ -99,6 +99,8 @@ def train(
         raise FileNotFoundError(f"cannot write {out}: there is no folder {out.parent}")
     if resume and not checkpoint.exists():
         raise click.UsageError(f"there is nothing to resume: no {checkpoint}")
+    if resume and not out.exists():
+        raise click.UsageError(f"{out}, the best pair of the run so far, is missing; remove {checkpoint} to begin anew")
     if not resume and checkpoint.exists():
         raise click.UsageError(f"{checkpoint} is of a run that can go on: add --resume, or remove it to begin anew")
     if not resume and out.exists():
@@ -204,6 +206,7 @@ def _run(training: Training, pair: tuple[Captioner, Captioner], out: Path, check
     from birnn_decode.files import write_whole
     from birnn_decode.models import save_pair
 
+    write_whole(log, _losses_csv(training.history).encode())  # what cannot be written there is said now
     try:
         with progress() as bar:
             task = bar.add_task("training", total=training.steps, completed=training.steps_done)
@@ -221,9 +224,10 @@ def _run(training: Training, pair: tuple[Captioner, Captioner], out: Path, check
     except KeyboardInterrupt:
         if not training.history:
             save_pair(*pair, out)
-        kept = "the pair as it stood" if not training.history else "the best pair so far"
-        further = "" if not training.history else "; --resume goes on"
-        click.echo(f"interrupted: {out} has {kept}{further}", err=True)
+        if checkpoint.exists():
+            click.echo(f"interrupted: {out} has the best pair so far; --resume goes on", err=True)
+        else:
+            click.echo(f"interrupted: {out} has the pair as it stood; remove it to begin anew", err=True)
         raise SystemExit(130) from None
     # Nothing is left to go on with.
     checkpoint.unlink(missing_ok=True)
@@ -242,8 +246,10 @@ def _line(epoch: Epoch, best: bool) -> str:
 
 def _losses_csv(history: Sequence[Epoch]) -> str:
     """One line per epoch; nats per word."""
+    from birnn_decode.training import Epoch
+
     text = io.StringIO()
-    columns = [entry.name for entry in fields(history[0])]
+    columns = [entry.name for entry in fields(Epoch)]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([getattr(epoch, name) for name in columns] for epoch in history)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage
-from birnn_decode.captions.vocabulary import UNK, WordVocabulary
+from birnn_decode.captions.vocabulary import UNK, WordVocabulary, words_of
 from birnn_decode.decode import COMPARED, compare
 from birnn_decode.objective import Objective
-from birnn_decode.result import DecodeResult
+from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Gap, Template
 
 
@@ -22,17 +22,35 @@ class Question:
 
     Attributes:
         image: as the models take it.
-        image_id: what COCO's files of results call it; what questions of one image have in common.
-        template: the caption with its blank; None: the whole caption.
+        source: the image's names and captions, the references.
+        template: a caption with its only blank; None: the whole caption.
         truths: the ids of the sentences that are right: the caption that the blank was made in, or all of the image's.
-        references: every caption of the image, as it is written.
+        words: those of the caption that the blank was made in, the vocabulary's or not; none for a whole caption.
     """
 
     image: Any
-    image_id: Hashable
+    source: CaptionedImage
     template: Template | None
     truths: tuple[tuple[int, ...], ...]
-    references: tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+    @property
+    def blank(self) -> slice:
+        """Where the missing words are in ``words``, and in the only one of ``truths``."""
+        assert self.template is not None
+        before = next(number for number, part in enumerate(self.template.parts) if not isinstance(part, int))
+        behind = len(self.template.parts) - before - 1
+        return slice(before, len(self.truths[0]) - behind)
+
+    def text(self, found: Hypothesis | None) -> str:
+        """An answer in words; "" is none. Around a blank stand the caption's own words, not UNK for some of them."""
+        if found is None or found.text is None:
+            return ""
+        if self.template is None:
+            return found.text
+        blank = self.blank
+        filled = found.text.split()[blank.start : blank.start + len(found.blanks[0])]
+        return " ".join([*self.words[: blank.start], *filled, *self.words[blank.stop :]])
 
 
 def blank_questions(
@@ -78,22 +96,29 @@ def blank_questions(
                 continue
             if widths is not None:
                 template = Template((*words[:begin], Gap(*widths), *words[end:]))
-            questions.append(Question(inputs[image.name], image.image_id, template, (tuple(words),), image.captions))
+            written = tuple(words_of(caption))
+            questions.append(Question(inputs[image.name], image, template, (tuple(words),), written))
     return questions, left_out
 
 
 def caption_questions(
     images: Sequence[CaptionedImage], inputs: Mapping[str, Any], vocabulary: WordVocabulary
 ) -> tuple[list[Question], Counter[str]]:
-    """One question for every image: its whole caption; arguments and results as `blank_questions`'s."""
+    """One question for every image: its whole caption; arguments and results as `blank_questions`'s.
+
+    An image whose captions have no word is left out.
+    """
     questions = []
     left_out: Counter[str] = Counter()
     for image in images:
         if image.name not in inputs:
             left_out["captions of images without features"] += len(image.captions)
             continue
-        truths = tuple(tuple(vocabulary.encode(caption, unknown=UNK)) for caption in image.captions)
-        questions.append(Question(inputs[image.name], image.image_id, None, truths, image.captions))
+        truths = [tuple(vocabulary.encode(caption, unknown=UNK)) for caption in image.captions]
+        if any(truths):
+            questions.append(Question(inputs[image.name], image, None, tuple(filter(None, truths))))
+        else:
+            left_out["images whose captions have no word"] += 1
     return questions, left_out
 
 

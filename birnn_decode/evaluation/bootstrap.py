@@ -34,6 +34,10 @@ class Interval:
         """Whether 0 is outside; False where there is no interval."""
         return self.low > 0 or self.high < 0
 
+    def cells(self) -> list[str]:
+        """The three numbers for a CSV file; what there is not is empty."""
+        return ["" if math.isnan(number) else repr(number) for number in (self.value, self.low, self.high)]
+
 
 def interval(metric: Metric, groups: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0) -> Interval:
     """A metric with its percentile bootstrap interval, groups drawn with replacement.

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birnn_decode.decode import COMPARED, bscd_decode, compare, gibbs_decode
+from birnn_decode.decode import COMPARED, SWEEPS, bscd_decode, compare, gibbs_decode
 from birnn_decode.evaluation.blanks import Question
-from birnn_decode.evaluation.bootstrap import Interval
-from birnn_decode.evaluation.report import report
+from birnn_decode.evaluation.bootstrap import Interval, interval
+from birnn_decode.evaluation.report import metrics_of
 from birnn_decode.result import DecodeResult
 
 BEAM, ROUNDS, ROWS = "beam size", "rounds", "times the rows of bscd"
@@ -55,7 +55,8 @@ def measure(
         beam_sizes: at which every method but Gibbs sampling is measured.
         fixed_beam: B while something else is varied.
         rounds: BSCD is measured with at most 0, 1, … of them.
-        budgets: Gibbs sampling is measured with so many times the rows that BSCD takes for the same question.
+        budgets: Gibbs sampling is measured with so many times the rows that BSCD takes for the same question, and as
+            many times its usual sweeps.
         batch_size: questions decoded at a time.
 
     Yields:
@@ -65,8 +66,12 @@ def measure(
     inputs = [([one.image for one in part], [one.template for one in part]) for part in parts]
 
     def points(along: str, setting: int, batches: Sequence[Sequence[Mapping[str, DecodeResult]]]) -> list[Point]:
-        figures = report("", questions, batches, captioning=False).figures
-        return [Point(along, method, setting, own) for method, own in figures.items()]
+        images = [question.source.name for question in questions]
+        metrics = metrics_of(questions, [result for batch in batches for result in batch])
+        return [
+            Point(along, method, setting, {metric.name: interval(metric, images) for metric in own})
+            for method, own in metrics.items()
+        ]
 
     for beam_size in beam_sizes:
         batches = [compare(model_f, model_b, *given, methods=COMPARED, beam_size=beam_size) for given in inputs]
@@ -85,7 +90,7 @@ def measure(
                 *given,
                 beam_size=fixed_beam,
                 rows=[budget * rows for rows in own],
-                sweeps=1000 * budget,
+                sweeps=SWEEPS * budget,
             )
             for given, own in zip(inputs, spent, strict=True)
         ]
@@ -105,7 +110,7 @@ def points_csv(points: Sequence[Point]) -> str:
     for point in points:
         for metric, figure in point.figures.items():
             row = [point.along, point.setting, point.method, metric]
-            writer.writerow([*row, repr(figure.value), repr(figure.low), repr(figure.high)])
+            writer.writerow([*row, *figure.cells()])
     return text.getvalue()
 
 

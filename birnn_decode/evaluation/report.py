@@ -14,7 +14,7 @@ import numpy as np
 
 from birnn_decode.evaluation.blanks import Question
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
-from birnn_decode.evaluation.metrics import Metric, mean_metric
+from birnn_decode.evaluation.metrics import Metric, caption_metrics, mean_metric
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Template
 
@@ -32,8 +32,8 @@ class Report:
         differences: BSCD minus each other method, on the same resamples; empty without BSCD.
         milliseconds: method to decoding time per question, batches and all.
         signatures: method to the signature of its results, without what differs from question to question.
-        answers: for each method COCO's list of results: the image's id and the answer, "" where none was found; and the
-            signature of its result.
+        answers: for each method COCO's list of results: the image's id and the answer, "" where none was found. Besides
+            the signature of its result, and of a blank the caption that it was made in, as ``truth``.
         notes: what is to be known besides.
     """
 
@@ -81,20 +81,18 @@ def report(
     """
     results = [result for batch in batches for result in batch]
     methods = list(results[0])
-    best = {method: [_best(result[method]) for result in results] for method in methods}
-    metrics = {method: _metrics(questions, best[method], [result[method] for result in results]) for method in methods}
+    metrics = metrics_of(questions, results)
     texts = {
-        method: ["" if one is None or one.text is None else one.text for one in best[method]] for method in methods
+        method: [question.text(_best(result[method])) for question, result in zip(questions, results, strict=True)]
+        for method in methods
     }
     notes = list(notes)
     if captioning:
-        from birnn_decode.evaluation.metrics import caption_metrics
-
-        of_captions, more = caption_metrics(texts, [question.references for question in questions])
+        of_captions, more = caption_metrics(texts, [question.source.captions for question in questions])
         notes += more
         for method in methods:
             metrics[method] += of_captions[method]
-    images = [question.image_id for question in questions]
+    images = [question.source.name for question in questions]
     others = [method for method in methods if method != AGAINST_OTHERS] if AGAINST_OTHERS in methods else []
     return Report(
         name=name,
@@ -115,13 +113,26 @@ def report(
         signatures={method: _common_signature([result[method] for result in results]) for method in methods},
         answers={
             method: [
-                {"image_id": image, "caption": text, "signature": result[method].signature}
-                for image, text, result in zip(images, texts[method], results, strict=True)
+                {
+                    "image_id": question.source.image_id,
+                    "caption": text,
+                    "signature": result[method].signature,
+                    **({"truth": " ".join(question.words)} if question.words else {}),
+                }
+                for question, text, result in zip(questions, texts[method], results, strict=True)
             ]
             for method in methods
         },
         notes=notes,
     )
+
+
+def metrics_of(questions: Sequence[Question], results: Sequence[Mapping[str, DecodeResult]]) -> dict[str, list[Metric]]:
+    """What can be told of each method's best answers without comparing texts."""
+    return {
+        method: _metrics(questions, [_best(result[method]) for result in results], [one[method] for one in results])
+        for method in results[0]
+    }
 
 
 def reports_csv(reports: Sequence[Report]) -> str:
@@ -132,13 +143,13 @@ def reports_csv(reports: Sequence[Report]) -> str:
     for one in reports:
         for method, figures in one.figures.items():
             for metric, figure in figures.items():
-                writer.writerow([one.name, method, "", metric, *_numbers(figure), one.signatures[method]])
+                writer.writerow([one.name, method, "", metric, *figure.cells(), one.signatures[method]])
             time = [repr(one.milliseconds[method]), "", ""]
             writer.writerow([one.name, method, "", "milliseconds", *time, one.signatures[method]])
         for method, figures in one.differences.items():
             for metric, figure in figures.items():
                 signature = f"{one.signatures[AGAINST_OTHERS]} minus {one.signatures[method]}"
-                writer.writerow([one.name, AGAINST_OTHERS, method, metric, *_numbers(figure), signature])
+                writer.writerow([one.name, AGAINST_OTHERS, method, metric, *figure.cells(), signature])
     return text.getvalue()
 
 
@@ -154,16 +165,14 @@ def _best(result: DecodeResult) -> Hypothesis | None:
 def _metrics(
     questions: Sequence[Question], best: Sequence[Hypothesis | None], results: Sequence[DecodeResult]
 ) -> list[Metric]:
-    """What can be told without comparing texts."""
     right = [
         float(one is not None and one.tokens in question.truths) for question, one in zip(questions, best, strict=True)
     ]
     metrics = [mean_metric("exactly right", right)]
     if all(question.template is not None for question in questions):
         pairs = [
-            _blank_words(question.template, question.truths[0], one)
+            (() if one is None else one.blanks[0], question.truths[0][question.blank])
             for question, one in zip(questions, best, strict=True)
-            if question.template is not None
         ]
         placed = [sum(a == b for a, b in zip(found, truth, strict=False)) for found, truth in pairs]
         counted = np.array([[hits, len(truth)] for hits, (_, truth) in zip(placed, pairs, strict=True)], dtype=float)
@@ -180,15 +189,6 @@ def _width_known(template: Template | None) -> bool:
     return template is not None and all(gap.low == gap.high for gap in template.gaps)
 
 
-def _blank_words(
-    template: Template, truth: tuple[int, ...], found: Hypothesis | None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What an answer put into the only blank, and what was there."""
-    before = next(number for number, part in enumerate(template.parts) if not isinstance(part, int))
-    behind = len(template.parts) - before - 1
-    return () if found is None else found.blanks[0], truth[before : len(truth) - behind]
-
-
 def _overlap(found: Sequence[int], truth: Sequence[int]) -> float:
     """F1 of the words, in whatever order."""
     common = sum(min(found.count(word), truth.count(word)) for word in set(found))
@@ -199,10 +199,6 @@ def _common_signature(results: Sequence[DecodeResult]) -> str:
     """The settings that all results have in common."""
     parts = [result.signature.split("|") for result in results]
     return "|".join(part for part in parts[0] if all(part in other for other in parts))
-
-
-def _numbers(figure: Interval) -> list[str]:
-    return ["" if math.isnan(value) else repr(value) for value in (figure.value, figure.low, figure.high)]
 
 
 def _plain(figures: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, float | None]]]:

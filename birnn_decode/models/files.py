@@ -62,6 +62,8 @@ def load_pair(path: str | os.PathLike[str]) -> tuple[Captioner, Captioner]:
         ValueError: it is not a file that `save_pair` wrote.
     """
     name = os.fspath(path)
+    if os.path.isdir(name):
+        raise IsADirectoryError(f"{name} is a folder, not a model file")
     try:
         with safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}

