@@ -47,6 +47,8 @@ compare() {
     once "$name-curves-$blank" curves "${asked[@]}" "${model[@]}" --limit 200 --blank "$blank" \
       --out "$out/$name-curves-$blank"
   done
+  once "$name-rerank-20" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --blank 0.25 --methods rerank --beam-size 20 \
+    --out "$out/$name-rerank-20"
   # The rule for widths that the search has to find, on validation captions.
   for rule in none average 1 2 3; do
     for blank in 0.25 0.5; do

@@ -259,6 +259,29 @@ FAULTS = {
     "pictures squeezed instead of cut": [
         (PRETRAINED, "upright.crop((left, top, left + CROP, top + CROP))", "upright.resize((CROP, CROP))")
     ],
+    "every caption a group of its own": [
+        (
+            "evaluation/bootstrap.py",
+            "np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)",
+            "np.arange(len(groups))",
+        )
+    ],
+    "METEOR's chunks counted where there is no penalty": [
+        ("evaluation/metrics.py", "0.0 if same else chunks", "chunks")
+    ],
+    "BLEU of the wrong length": [("evaluation/metrics.py", 'counts["reflen"]]', 'counts["testlen"]]')],
+    "vectors joined by ids that are names elsewhere": [
+        ("captions/features.py", "max(rules, key=", "max(rules[::-1], key=")
+    ],
+    "all rounds whatever is allowed": [("evaluation/curves.py", "max_rounds=most", "max_rounds=rounds")],
+    "<unk> for known words": [
+        (
+            "evaluation/blanks.py",
+            "[*self.words[: blank.start], *filled,",
+            "[*found.text.split()[: blank.start], *filled,",
+        )
+    ],
+    "a diverged training goes on": [(TRAINING, "if not of_batch.isfinite().all():", "if False:")],
     "restval left out": [("captions/datasets.py", 'of = "train" if of == "restval" else of', "pass")],
 }
 

@@ -85,9 +85,9 @@ def test_training_says_what_it_does(trained, data):
     path, printed = trained
     lines = printed.splitlines()
     assert lines[:4] == [
-        "left out of the split: 1 empty captions",
-        "left out of the split: 1 images without features",
-        "left out of the split: 1 captions of more than 40 words",
+        "left out: 1 empty captions",
+        "left out: 1 images without features",
+        "left out: 1 captions of more than 40 words",
         "train: 17 images, 34 captions, val: 9 images, 18 captions; 13 words; lstm, 115,137 numbers each way",
     ]
     epochs = [line for line in lines if line.startswith("epoch")]

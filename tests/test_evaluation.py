@@ -23,7 +23,7 @@ from birnn_decode.evaluation import (
     reports_csv,
     reports_json,
 )
-from birnn_decode.evaluation.curves import BEAM, ROUNDS, ROWS, curve, measure, points_csv, steps
+from birnn_decode.evaluation.curves import BEAM, LEAD, ROUNDS, ROWS, curve, measure, points_csv, steps
 
 WORDS = WordVocabulary(["a", "dog", "runs", "here", "cat"])
 IMAGES = [
@@ -155,6 +155,17 @@ def test_the_figures_are_what_they_say():
     ).differences
 
 
+def test_words_are_right_at_their_own_place():
+    def answered(*blank):
+        words = (2, *blank, 5)
+        return DecodeResult((Hypothesis(words, None, (blank,), 0, 0, 0, 0, None, None),), "", 0, 0, "", (), seconds=1.0)
+
+    (question,) = questions_of([[2, 3, 4, 5]], widths=(0, 3))
+    for blank, right in (((3, 4), 1), ((4, 3), 0), ((3, 3), 0.5), ((3, 2, 4), 0.5), ((), 0)):
+        figures = report("", [question], [[{"bscd": answered(*blank)}]], captioning=False).figures["bscd"]
+        assert figures["words right"].value == right
+
+
 def test_widths_that_were_to_be_found():
     questions = questions_of([[2, 3, 4, 5], [2, 3, 4, 4, 5, 5]], widths=(1, 3))
     batches = list(ask(*MODELS, questions, methods=["bscd"]))
@@ -236,6 +247,9 @@ def test_curves_are_measured_as_the_methods_are():
     rounds = curve(points, ROUNDS)["bscd"]
     assert [point.setting for point in rounds] == [0, 1, 2]
     rerank = [result["rerank"].best.joint for result in compare(*MODELS, *given, beam_size=2)]
+    for point in points:
+        assert point.figures[LEAD].value == pytest.approx(point.figures["J"].value - np.mean(rerank))
+    assert (rounds[0].figures[LEAD].low, rounds[0].figures[LEAD].high) == (0, 0)
     assert rounds[0].figures["J"].value == pytest.approx(np.mean(rerank))
     joints = [point.figures["J"].value for point in rounds]
     assert joints == sorted(joints)

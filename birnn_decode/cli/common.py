@@ -204,9 +204,9 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def left_out_lines(left_out: Mapping[str, int]) -> list[str]:
+def left_out_lines(left_out: Mapping[str, int], of: str = "") -> list[str]:
     """What is to be said of what was left out."""
-    return [f"left out of the split: {count} {what}" for what, count in left_out.items() if count]
+    return [f"left out{of}: {count} {what}" for what, count in left_out.items() if count]
 
 
 def _named(option: str, value: str) -> tuple[str, str]:

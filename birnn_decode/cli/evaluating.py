@@ -197,7 +197,7 @@ def evaluate(
     reports = []
     for kind in kinds:
         questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
-        notes = left_out_lines(not_read + not_asked)
+        notes = _left_out(not_read, not_asked)
         warm_up(asking.pair, questions[0].image, questions[0].template)
         batches, interrupted = _ask(asking, questions, names, beam_size, max_rounds, objective)
         if interrupted:
@@ -213,6 +213,10 @@ def evaluate(
             raise SystemExit(130)
     if asking.out is not None:
         click.echo(f"figures.csv, figures.json and the answers are in {asking.out}")
+
+
+def _left_out(not_read: Mapping[str, int], not_asked: Mapping[str, int]) -> list[str]:
+    return left_out_lines(not_read) + left_out_lines(not_asked, of=" of the split")
 
 
 def _kind(text: str) -> str | float:
@@ -375,7 +379,7 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
     new_folder(asking.out)
     images, inputs, not_read = asking.images(data)
     questions, not_asked = asking.questions(images, inputs, kind, unknown_width=False)
-    for line in left_out_lines(not_read + not_asked):
+    for line in _left_out(not_read, not_asked):
         click.echo(line)
     points: list[Point] = []
     interrupted = False
@@ -400,7 +404,7 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
         click.echo("interrupted before anything was measured", err=True)
         raise SystemExit(130)
     what = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words missing"
-    drawn = draw_curves(points, asking.out, f"{what}, {len(questions)} questions")
+    drawn = draw_curves(points, asking.out, f"{what}, {len(questions)} questions", beam_size)
     click.echo(f"curves.csv and {len(drawn)} pictures are in {asking.out}")
     if interrupted:
         raise SystemExit(130)

@@ -11,11 +11,13 @@ from typing import Any
 
 from birnn_decode.decode import COMPARED, SWEEPS, bscd_decode, compare, gibbs_decode
 from birnn_decode.evaluation.blanks import Question
-from birnn_decode.evaluation.bootstrap import Interval, interval
+from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
+from birnn_decode.evaluation.metrics import Metric
 from birnn_decode.evaluation.report import metrics_of
 from birnn_decode.result import DecodeResult
 
 BEAM, ROUNDS, ROWS = "beam size", "rounds", "times the rows of bscd"
+LEAD = "J above rerank's"  # at the beam size that is fixed; paired, so that its interval is not that of the captions
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Point:
         along: what is varied: `BEAM`, `ROUNDS`, or `ROWS` (Gibbs sampling's budget).
         method: who.
         setting: the beam size, the most rounds, or the budget over what BSCD takes with the beam size that is fixed.
-        figures: metric to figure.
+        figures: metric to figure, `LEAD` among them.
     """
 
     along: str
@@ -65,14 +67,24 @@ def measure(
     parts = [questions[begin : begin + batch_size] for begin in range(0, len(questions), batch_size)]
     inputs = [([one.image for one in part], [one.template for one in part]) for part in parts]
 
-    def points(along: str, setting: int, batches: Sequence[Sequence[Mapping[str, DecodeResult]]]) -> list[Point]:
-        images = [question.source.name for question in questions]
-        metrics = metrics_of(questions, [result for batch in batches for result in batch])
-        return [
-            Point(along, method, setting, {metric.name: interval(metric, images) for metric in own})
-            for method, own in metrics.items()
-        ]
+    images = [question.source.name for question in questions]
 
+    def metrics(batches: Sequence[Sequence[Mapping[str, DecodeResult]]]) -> dict[str, list[Metric]]:
+        return metrics_of(questions, [result for batch in batches for result in batch])
+
+    def joint(own: Sequence[Metric]) -> Metric:
+        return next(metric for metric in own if metric.name == "J")
+
+    def points(along: str, setting: int, batches: Sequence[Sequence[Mapping[str, DecodeResult]]]) -> list[Point]:
+        found = []
+        for method, own in metrics(batches).items():
+            figures = {metric.name: interval(metric, images) for metric in own}
+            figures[LEAD] = paired_difference(joint(own), base, images)
+            found.append(Point(along, method, setting, figures))
+        return found
+
+    reranked = [compare(model_f, model_b, *given, methods=["rerank"], beam_size=fixed_beam) for given in inputs]
+    base = joint(metrics(reranked)["rerank"])
     for beam_size in beam_sizes:
         batches = [compare(model_f, model_b, *given, methods=COMPARED, beam_size=beam_size) for given in inputs]
         yield points(BEAM, beam_size, batches)

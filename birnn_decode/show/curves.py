@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from birnn_decode.evaluation.curves import BEAM, ROUNDS, ROWS, Point, curve
+from birnn_decode.evaluation.curves import BEAM, LEAD, ROUNDS, ROWS, Point, curve
 from birnn_decode.files import write_whole
 
 if TYPE_CHECKING:
@@ -27,23 +27,25 @@ MARKERS = dict(zip(COLOURS, "v^<>sDo", strict=True))
 SIZE = (6.4, 4.4)  # inches
 
 
-def draw_curves(points: Sequence[Point], folder: Path, title: str) -> list[Path]:
+def draw_curves(points: Sequence[Point], folder: Path, title: str, fixed_beam: int) -> list[Path]:
     """Draw what was measured, each figure as PNG and SVG; bands and bars are 95 % intervals.
 
     Args:
         points: of `birnn_decode.evaluation.curves.measure`.
         folder: where the files go.
         title: what was asked.
+        fixed_beam: B while something else was varied.
 
     Returns:
         the files.
     """
+    above = f"mean J above rerank's at B = {fixed_beam} [nats]"
     figures = {
         "right-against-beam": _against_beam(points, "exactly right", "share of blanks filled exactly right"),
         "words-against-beam": _against_beam(points, "words right", "share of missing words at their place"),
-        "joint-against-beam": _against_beam(points, "J", "mean J [nats]"),
-        "joint-against-rows": _against_rows(points),
-        "joint-against-rounds": _against_rounds(points),
+        "joint-against-beam": _against_beam(points, LEAD, above),
+        "joint-against-rows": _against_rows(points, above),
+        "joint-against-rounds": _against_rounds(points, above),
     }
     written = []
     for name, figure in figures.items():
@@ -72,20 +74,20 @@ def _against_beam(points: Sequence[Point], metric: str, label: str) -> Figure | 
     return _finished(figure, axes)
 
 
-def _against_rows(points: Sequence[Point]) -> Figure | None:
+def _against_rows(points: Sequence[Point], label: str) -> Figure | None:
     curves = {method: own for method, own in curve(points, BEAM).items() if method in ("rerank", "bscd")}
     curves.update(curve(points, ROWS))
     if not curves:
         return None
-    figure, axes = _axes("rows per question (tokens read by hypotheses, both models)", "mean J [nats]")
+    figure, axes = _axes("rows per question (tokens read by hypotheses, both models)", label)
     for method, own in curves.items():
         rows = [point.figures["rows"].value for point in own]
-        _line(axes, method, rows, [point.figures["J"] for point in own])
+        _line(axes, method, rows, [point.figures[LEAD] for point in own])
         for point, at in zip(own, rows, strict=True):
             name = f"B={point.setting}" if point.along == BEAM else f"×{point.setting}"
             axes.annotate(
                 name,
-                (at, point.figures["J"].value),
+                (at, point.figures[LEAD].value),
                 xytext=(0, -11),
                 textcoords="offset points",
                 fontsize=7,
@@ -95,13 +97,13 @@ def _against_rows(points: Sequence[Point]) -> Figure | None:
     return _finished(figure, axes)
 
 
-def _against_rounds(points: Sequence[Point]) -> Figure | None:
+def _against_rounds(points: Sequence[Point], label: str) -> Figure | None:
     curves = curve(points, ROUNDS)
     if not curves:
         return None
-    figure, axes = _axes("rounds allowed (0: rerank)", "mean J [nats]")
+    figure, axes = _axes("rounds allowed (0: rerank)", label)
     for method, own in curves.items():
-        _line(axes, method, [point.setting for point in own], [point.figures["J"] for point in own])
+        _line(axes, method, [point.setting for point in own], [point.figures[LEAD] for point in own])
     axes.set_xticks(sorted({point.setting for own in curves.values() for point in own}))
     return _finished(figure, axes)
 
