@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import importlib
 import json
 import os
 import signal
@@ -344,6 +345,33 @@ def test_an_interrupted_evaluation_says_what_it_has(trained, given, tmp_path):
     assert "8 questions" in done.stdout
     assert "interrupted: the figures are of the first 8 of 17 questions" in done.stdout
     assert (tmp_path / "results" / "figures.csv").exists()
+
+
+def test_an_interruption_while_captions_are_compared_keeps_the_rest(trained, given, tmp_path, monkeypatch):
+    pytest.importorskip("pycocoevalcap")
+
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    module = importlib.import_module("birnn_decode.evaluation.report")
+    monkeypatch.setattr(module, "caption_metrics", interrupted)
+    arguments = [
+        "--model",
+        trained[0],
+        "--methods",
+        "rerank,bscd",
+        "--blank",
+        "0.25,0.5",
+        "--out",
+        tmp_path / "results",
+    ]
+    done = run_here("evaluate", *given, *arguments)
+    assert done.returncode == 130
+    assert "17 questions" in done.stdout
+    assert "interrupted: without BLEU, ROUGE-L, METEOR and CIDEr" in done.stdout
+    assert "50%" not in done.stdout
+    (one,) = json.loads((tmp_path / "results" / "figures.json").read_text())["reports"]
+    assert list(one["figures"]["bscd"]) == ["exactly right", "words right", "J", "rows"]
 
 
 def test_curves(trained, given, tmp_path):

@@ -205,7 +205,9 @@ def evaluate(
             notes.append(f"interrupted: the figures are of the first {done} of {len(questions)} questions")
             questions = questions[:done]
         if questions:
-            reports.append(_report(kind, width, questions, batches, notes))
+            one, stopped = _report(kind, width, questions, batches, notes)
+            reports.append(one)
+            interrupted = interrupted or stopped
             _print_report(reports[-1])
             if asking.out is not None:
                 _write(asking.out, reports)
@@ -288,14 +290,19 @@ def _report(
     questions: Sequence[Question],
     batches: Sequence[Sequence[dict[str, DecodeResult]]],
     notes: list[str],
-) -> Report:
+) -> tuple[Report, bool]:
+    """The figures, and whether the user had enough before all of them were there."""
     from birnn_decode.evaluation import report
 
     name = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words, width {width}"
     captioning = importlib.util.find_spec("pycocoevalcap") is not None
     if not captioning:
         notes = [*notes, "BLEU, ROUGE-L, METEOR and CIDEr need birnn_decode[evaluation], which is not installed"]
-    return report(name, questions, batches, captioning=captioning, notes=notes)
+    try:
+        return report(name, questions, batches, captioning=captioning, notes=notes), False
+    except KeyboardInterrupt:
+        notes = [*notes, "interrupted: without BLEU, ROUGE-L, METEOR and CIDEr"]
+        return report(name, questions, batches, captioning=False, notes=notes), True
 
 
 def _print_report(one: Report) -> None:
