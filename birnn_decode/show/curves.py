@@ -88,10 +88,11 @@ def _against_rows(points: Sequence[Point], label: str) -> Figure | None:
             axes.annotate(
                 name,
                 (at, point.figures[LEAD].value),
-                xytext=(0, -11),
+                xytext=(0, 6 if method == "bscd" else -11),
                 textcoords="offset points",
                 fontsize=7,
                 ha="center",
+                color=COLOURS[method],
             )
     axes.set_xscale("log")
     return _finished(figure, axes)
