@@ -50,11 +50,15 @@ compare() {
   once "$name-rerank-20" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --blank 0.25 --methods rerank --beam-size 20 \
     --out "$out/$name-rerank-20"
   # The rule for widths that the search has to find, on validation captions.
-  for rule in none average 1 2 3; do
+  for rule in none average 0.5 1 2 3; do
     for blank in 0.25 0.5; do
       once "$name-length-$blank-$rule" evaluate "${asked[@]}" "${model[@]}" --split val --limit 200 --blank "$blank" \
         --width unknown --methods rerank,bscd --length "$rule" --out "$out/$name-length-$blank-$rule"
     done
+    if [ "$name" = ucm ]; then
+      once "$name-length-whole-$rule" evaluate "${asked[@]}" "${model[@]}" --split val --limit 200 --blank whole \
+        --methods rerank,bscd --length "$rule" --out "$out/$name-length-whole-$rule"
+    fi
   done
 }
 

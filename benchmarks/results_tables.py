@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 COLUMNS = ("exactly right", "words right", "BLEU-4", "ROUGE-L", "CIDEr", "METEOR", "J", "rows")
+LENGTH_COLUMNS = ("word F1", "exactly right", "words too many", "BLEU-4", "CIDEr", "METEOR")
 COMPARED = ("exactly right", "words right", "J")
-LENGTH_RULES = ("none", "average", "0.5", "1", "1.5", "2", "3")
+LENGTH_RULES = ("none", "average", "0.5", "1", "2", "3")
 
 
 def main(folder):
@@ -58,20 +59,16 @@ def print_rows(path):
 
 def print_lengths(folder, data):
     rows = []
-    for blank in ("0.25", "0.5"):
+    for blank in ("0.25", "0.5", "whole"):
         for rule in LENGTH_RULES:
             path = folder / f"{data}-length-{blank}-{rule}" / "figures.json"
             if path.exists():
                 (one,) = json.loads(path.read_text())["reports"]
                 figures = one["figures"]["bscd"]
-                names = ("word F1", "words right", "exactly right", "words too many", "BLEU-4", "CIDEr", "METEOR")
-                rows.append([blank, rule, *(cell(figures[name]) for name in names if name in figures)])
+                rows.append([blank, rule, *(cell(figures[name]) if name in figures else "" for name in LENGTH_COLUMNS)])
     if rows:
         print(f"### {data}: widths to be found, bscd\n")
-        print_table(
-            ["blank", "rule", "word F1", "words right", "exactly right", "words too many", "BLEU-4", "CIDEr", "METEOR"],
-            rows,
-        )
+        print_table(["blank", "rule", *LENGTH_COLUMNS], rows)
 
 
 def print_table(head, rows):

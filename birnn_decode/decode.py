@@ -371,7 +371,8 @@ class _Call:
         batch: whether the caller gave a list and gets one.
         fixed: for each item its template at every choice of widths; None for a whole caption written freely.
         lengths: what a whole caption may be; None where nothing is searched, because the sentences are given.
-        rules: for each item the length rule in force.
+        widths: for each item what is known of its width; see `Objective.length_rule`.
+        rules: for each item the length rule in force, for J.
         gradients: whether a graph is recorded and the models stay in the mode they are in.
     """
 
@@ -425,7 +426,11 @@ class _Call:
             )
         self.fixed = [None if one is None else one.fixed() for one in templates]
         widths = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
-        self.rules = [objective.length_rule(width_known=lengths is None or number == 1) for number in widths]
+        self.widths = [
+            "known" if lengths is None or number == 1 else "whole" if fixed is None else "range"
+            for number, fixed in zip(widths, self.fixed, strict=True)
+        ]
+        self.rules = self._rules()
         with self._inference():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
 
@@ -559,7 +564,8 @@ class _Call:
             finalists += written
             swept = list(direction.tree.rows)
             scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
-            ranking = Ranking({direction: 1.0}, scopes, self.rules)
+            rules = self._rules(weight=1.0)
+            ranking = Ranking({direction: 1.0}, scopes, rules)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
         seconds = time.perf_counter() - began
         joint = self._joint(directions)
@@ -571,7 +577,7 @@ class _Call:
             stop = StopReason.SINGLE_SWEEP if met[item] else StopReason.DEAD_END
             trace = [Round(swept[item], len(met[item]))]
             settings = [f"beam-{name}", f"rank:{rank}"]
-            results.append(self._result(item, answer, directions, joint, stop, trace, settings, seconds))
+            results.append(self._result(item, answer, directions, joint, stop, trace, settings, seconds, rules[item]))
         return results
 
     def score(self, sentences: Sequence[Any]) -> list[list[Hypothesis]]:
@@ -689,6 +695,9 @@ class _Call:
             for template in (map(FixedTemplate.all_blank, sorted(widths[item])) if fixed is None else fixed)
         ]
 
+    def _rules(self, weight: float | None = None) -> list[str | float]:
+        return [self.objective.length_rule(width, weight) for width in self.widths]
+
     def _objective_settings(self) -> list[str]:
         weights = f"weights:{self.objective.weight_forward:g},{self.objective.weight_backward:g}"
         return [weights, f"scope:{self.objective.scope}"]
@@ -713,8 +722,14 @@ class _Call:
         trace: Sequence[Round],
         settings: Sequence[str],
         seconds: float,
+        rule: str | float | None = None,
     ) -> DecodeResult:
-        settings = [*settings, f"beams:{self.beam_size}", f"length:{self.rules[item]}"]
+        rule = self.rules[item] if rule is None else rule
+        settings = [
+            *settings,
+            f"beams:{self.beam_size}",
+            f"length:{rule if isinstance(rule, str) else format(rule, 'g')}",
+        ]
         if self.fixed[item] is None:
             settings.append(f"lengths:{self.lengths}")
         return DecodeResult(

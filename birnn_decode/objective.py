@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-DEFAULT_LENGTH_FOR_UNKNOWN_WIDTH = "average"
+REWARD = 0.25  # nats per word and unit of weight; this and the rule for whole captions: docs/results.md
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Objective:
         weight_forward: weight of the forward model; 0 drops its term altogether.
         weight_backward: weight of the backward model; 0 drops its term altogether.
         length: ``"none"``: J itself, which favours short sentences; ``"average"``: ``J / (words + 1)``; a number:
-            ``J + number * words``, a reward in nats per word; ``"auto"``: ``"none"`` where the width is known, and
-            ``"average"`` where it is for the search to find (a range of widths, a whole caption).
+            ``J + number * words``, a reward in nats per word; ``"auto"``: ``"none"`` where the width is known; where
+            a template has a range of widths, a reward of a quarter of a nat per word for each model, times its weight
+            (with equal weights of 1, ``J + 0.5 * words``); for a whole caption, ``"average"``. Both were chosen on
+            validation captions, see docs/results.md.
         scope: ``"sentence"`` or ``"blank"``. With ``"blank"`` and a width to be found, ``length="none"`` is refused: an
             empty blank would always win. It also wins with ``"average"`` wherever a width of 0 is allowed; a reward
             per word is the rule to use there.
@@ -54,16 +56,23 @@ class Objective:
         if self.scope not in ("sentence", "blank"):
             raise ValueError(f'scope={self.scope!r}: use "sentence" or "blank"')
 
-    def length_rule(self, width_known: bool) -> str | float:
+    def length_rule(self, width: str, weight: float | None = None) -> str | float:
         """The rule in force: ``"auto"`` resolved.
+
+        Args:
+            width: ``"known"``; or what the search has to find: a ``"range"``, or that of a ``"whole"`` caption.
+            weight: of all models that are ranked by together; None: the objective's.
 
         Raises:
             ValueError: blank-only scoring without a length rule where the width is for the search to find.
         """
         rule = self.length
         if rule == "auto":
-            rule = "none" if width_known else DEFAULT_LENGTH_FOR_UNKNOWN_WIDTH
-        if rule == "none" and self.scope == "blank" and not width_known:
+            both = self.weight_forward + self.weight_backward
+            reward = REWARD * (both if weight is None else weight)
+            rules: dict[str, str | float] = {"known": "none", "range": reward, "whole": "average"}
+            rule = rules[width]
+        if rule == "none" and self.scope == "blank" and width != "known":
             raise ValueError(
                 'scope="blank" with length="none" and a width to be found: the empty blank would always win. '
                 "Use a reward per word, such as length=2.0"

@@ -496,7 +496,7 @@ def test_the_best_of_all_that_was_drawn_are_returned(seed, template, beam_size, 
     with pytest.MonkeyPatch.context() as monkeypatch:
         sweeps = drawn_sentences(monkeypatch)
         result = gibbs_decode(forward, backward, None, template, beam_size=beam_size, sweeps=8, restart_after=3)
-    rule = "average" if width else "none"
+    rule = 0.5 if width else "none"
     known = set()
     for sweep, entry in zip(sweeps, result.trace[1:], strict=True):
         assert entry.new_sentences == len(set(sweep) - known)
@@ -892,7 +892,7 @@ def test_length_rules(length):
     result = gibbs_decode(
         forward, backward, None, Template.blank([2], (0, 2), [3]), beam_size=30, objective=objective, restart_after=5
     )
-    rule = "average" if length == "auto" else length
+    rule = 0.25 * (2.0 + 0.5) if length == "auto" else length
     expected = [
         (reference.length_rule(reference.joint(forward.model(), backward.model(), words, (2.0, 0.5)), len(words), rule))
         for words in (one.tokens for one in result.hypotheses)

@@ -170,9 +170,13 @@ def test_objectives_that_are_none(arguments, message):
 
 
 def test_length_rules():
-    assert Objective().length_rule(width_known=True) == "none"
-    assert Objective().length_rule(width_known=False) == "average"
-    assert Objective(length=2.0).length_rule(width_known=False) == 2.0
-    assert Objective(scope="blank", length="none").length_rule(width_known=True) == "none"
-    with pytest.raises(ValueError, match="the empty blank would always win"):
-        Objective(scope="blank", length="none").length_rule(width_known=False)
+    assert Objective().length_rule("known") == "none"
+    assert Objective().length_rule("whole") == "average"
+    assert Objective().length_rule("range") == 0.5
+    assert Objective(weight_forward=3, weight_backward=0.5).length_rule("range") == 3.5 * 0.25
+    assert Objective(weight_forward=3).length_rule("range", weight=1.0) == 0.25
+    assert Objective(length=2.0).length_rule("range", weight=1.0) == 2.0
+    assert Objective(scope="blank", length="none").length_rule("known") == "none"
+    for width in ("range", "whole"):
+        with pytest.raises(ValueError, match="the empty blank would always win"):
+            Objective(scope="blank", length="none").length_rule(width)

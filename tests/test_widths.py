@@ -16,8 +16,9 @@ rules = st.sampled_from(["auto", "average", "none", 1.5, -0.5])
 ranges = st.tuples(st.integers(0, 2), st.integers(0, 2)).map(lambda pair: Gap(pair[0], pair[0] + pair[1]))
 
 
-def in_force(rule, known=False):
-    return rule if rule != "auto" else "none" if known else "average"
+def in_force(rule, width="range", weight=2.0):
+    """``auto`` resolved: the reward is a quarter of a nat for each unit of the models' weights."""
+    return rule if rule != "auto" else {"known": "none", "range": 0.25 * weight, "whole": "average"}[width]
 
 
 @given(
@@ -33,7 +34,7 @@ def test_ranges_of_widths(seed, parts, beam_size, scope, rule, table, members):
     forward, backward = pair(seed, V, **table, **members)
     template = Template(tuple(parts))
     rule = 1.5 if (scope, rule) == ("blank", "none") else rule
-    rule_in_force = in_force(rule, known=len(template.fixed()) == 1)
+    rule_in_force = in_force(rule, "known" if len(template.fixed()) == 1 else "range")
     scored = []
     for fixed in template.fixed():
         allowed, blanks = reference_template(fixed.positions, WORDS)
@@ -72,7 +73,7 @@ def test_templates_filled_by_one_model(seed, parts, beam_size, direction, rank, 
                 terms = []
             elif rank == "blank":
                 terms = terms[min(blanks) : len(words)] if reverse else terms[: max(blanks) + 1]
-            rule_in_force = in_force(rule, known=len(template.fixed()) == 1)
+            rule_in_force = in_force(rule, "known" if len(template.fixed()) == 1 else "range", weight=1.0)
             scored.append((reference.length_rule(sum(terms), len(words), rule_in_force), words))
     result = beam_decode(
         scorer,
@@ -107,7 +108,7 @@ def test_whole_captions(seed, beam_size, lengths, rule, ids, table, members):
         10,
         longest,
         shortest,
-        length=in_force(rule),
+        length=in_force(rule, "whole"),
     )
     options = {"beam_size": beam_size, "min_length": shortest, "max_length": longest}
     result = bscd_decode(forward, backward, None, objective=Objective(length=rule), **options)

@@ -265,7 +265,8 @@ def _print_table(
     terminal.print(answers_table(results, decoding.vocabulary, template, truth=truth, top=decoding.top))
     terminal.print()
     if not width_known(template):
-        terminal.print("score: what sentences of different lengths are ranked by, per word", highlight=False)
+        rule = "J per word" if template is None else "J and half a nat per word"
+        terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
 
 
 def _print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -> None:
