@@ -40,7 +40,9 @@ compare() {
   [ ! -e "$out/$name.safetensors.checkpoint" ] || training+=(--resume)
   once "$name-train" train "$@" "${training[@]}" --out "$out/$name.safetensors"
   once "$name" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --out "$out/$name"
-  if [ "$name" = ucm ]; then  # without images all captions are one
+  if [ "$name" = ucm ]; then
+    once "$name-karpathy-train" train "$@" --preset karpathy --out "$out/$name-karpathy.safetensors"
+    # Without images all whole captions would be one.
     once "$name-whole" evaluate "${asked[@]}" "${model[@]}" --blank whole --out "$out/$name-whole"
   fi
   for blank in 0.25 0.5; do

@@ -124,7 +124,7 @@ PRESETS = {
         512,
         512,
         0.5,
-        Recipe(epochs=20, batch_size=20, optimizer="rmsprop", learning_rate=1e-3, clip_norm=None, clip_value=5.0),
+        Recipe(epochs=10, batch_size=20, optimizer="rmsprop", learning_rate=1e-3, clip_norm=None, clip_value=5.0),
     ),
 }
 
