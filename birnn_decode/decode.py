@@ -509,15 +509,16 @@ class _Call:
             def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
                 """Rank what was drawn among the best so far, and see who has rows left."""
                 new = [0] * self.items
-                pool = [one for answer in answers for one in answer]
+                pool = [one for item, answer in enumerate(answers) if not spent[item] for one in answer]
                 for problem, words in sentences:
                     if (problem.template, words) not in seen[problem.item]:
                         seen[problem.item].add((problem.template, words))
                         new[problem.item] += 1
                         pool.append(Finalist(problem.item, problem.template, words, directions))
-                answers[:] = rank_finalists(pool, self.items, directions, ranking, self.beam_size, sweeps_follow=True)
+                ranked = rank_finalists(pool, self.items, directions, ranking, self.beam_size, sweeps_follow=True)
                 for item, trace in enumerate(traces):
                     if not spent[item]:
+                        answers[item] = ranked[item]
                         trace.append(Round(self._rows(directions, item) - sum(one.rows for one in trace), new[item]))
                         spent[item] = sampling.rows is not None and self._rows(directions, item) >= sampling.rows[item]
                 return [not one for one in spent]

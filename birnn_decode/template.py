@@ -135,6 +135,11 @@ class Template:
         """The blanks of any-word positions, in sentence order."""
         return tuple(part for part in self.parts if isinstance(part, Gap))
 
+    @property
+    def width_known(self) -> bool:
+        """Whether all sentences are of one length."""
+        return all(gap.low == gap.high for gap in self.gaps)
+
     @classmethod
     def from_text(cls, text: str, vocabulary: Vocabulary) -> Template:
         r"""Read a template such as ``"a girl and {1-6} a wind board"``.

@@ -67,10 +67,9 @@ class Recipe:
     Attributes:
         epochs: how many times every caption is seen.
         batch_size: images per step, each with all of its captions.
-        optimizer: ``"adam"``: AdamW under PyTorch's `OneCycleLR`: the learning rate rises for a tenth of the steps and
+        optimizer: ``"adam"``: Adam under PyTorch's `OneCycleLR`: the learning rate rises for a tenth of the steps and
             then falls to 0, and the momentum does the opposite. ``"rmsprop"``: RMSprop at one learning rate.
         learning_rate: the highest.
-        weight_decay: of AdamW.
         clip_norm: gradients are scaled down to that norm; None: not at all.
         clip_value: each number of the gradients is cut off there; None: nowhere.
 
@@ -82,7 +81,6 @@ class Recipe:
     batch_size: int = 64
     optimizer: str = "adam"
     learning_rate: float = 2e-3
-    weight_decay: float = 0.0
     clip_norm: float | None = 5.0
     clip_value: float | None = None
 
@@ -389,7 +387,7 @@ def _optimizer(
     if recipe.optimizer == "rmsprop":
         rmsprop = torch.optim.RMSprop(parameters, lr=recipe.learning_rate)
         return rmsprop, torch.optim.lr_scheduler.ConstantLR(rmsprop, factor=1.0)
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
     # OneCycleLR needs two steps, and a rise of more than one of them.
     rise, steps = max(0.1, 1.5 / max(steps, 2)), max(steps, 2)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=rise)

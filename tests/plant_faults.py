@@ -222,12 +222,12 @@ FAULTS = {
     "prefixes forgotten in sentence order": [
         (GIBBS, "del path[direction.position(position, self.problem.template) + 1 :]", "del path[position + 1 :]")
     ],
-    "banned ids drawn": [(GIBBS, "            ruled_out[list(directions[0].banned)] = True\n", "")],
+    "banned ids drawn": [(GIBBS, "banned = list(directions[0].banned)", "banned: list[int] = []")],
     "scan never goes back": [(GIBBS, "self.blanks if sweep % 2 == 0 else self.blanks[::-1]", "self.blanks")],
     "chains begun a sweep early": [(GIBBS, "sweep % (restart_after + 1)", "sweep % restart_after")],
     "all chains draw the same": [(GIBBS, "(seed, number)) for", "(seed, 0)) for")],
     "answers of earlier sweeps forgotten": [
-        (DECODE, "pool = [one for answer in answers for one in answer]", "pool = []")
+        (DECODE, "if not spent[item] for one in answer]", "if False for one in answer]")
     ],
     "sampling without a budget": [
         (DECODE, '_Sampling(rows=[result.rows_evaluated for result in found["bscd"]])', "_Sampling()")

@@ -191,20 +191,26 @@ def test_a_full_disk_leaves_the_checkpoint_whole(given, tmp_path):
 
 
 @pytest.mark.process
-def test_an_interruption_before_the_first_epoch_leaves_the_pair_as_it_stood(given, tmp_path):
+@pytest.mark.parametrize(
+    "interrupted", ["training._losses = interrupted", "save, models.save_pair = models.save_pair, interrupted"]
+)
+def test_an_interruption_before_anything_was_saved_leaves_the_pair_as_it_stood(interrupted, given, tmp_path):
+    """In the first epoch, or between its end and the saving of it."""
     program = (
-        "from birnn_decode import training\n"
-        "def interrupted(*given): raise KeyboardInterrupt\n"
-        "training._losses = interrupted\n"
+        "from birnn_decode import models, training\n"
+        "calls = []\n"
+        "def interrupted(*given):\n"
+        "    calls.append(given)\n"
+        "    if len(calls) == 1: raise KeyboardInterrupt\n"
+        "    save(*given)\n"
+        f"{interrupted}\n"
         "from birnn_decode.cli import main\n"
         "main()\n"
     )
     line = [command_line()[0], "-c", program, *map(str, ["train", *given, "--out", "pair", *SMALL])]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (
-        130,
-        "interrupted: pair has the pair as it stood; remove it to begin anew\n",
-    )
+    assert done.returncode == 130
+    assert done.stderr == "interrupted: pair has the pair as it stood; remove it to begin anew\n"
     load_pair(tmp_path / "pair")
 
 

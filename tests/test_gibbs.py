@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import chisquare
 from tables import END, START, TableScorer, members, pair, reference_template, seeds, table_options, templates, words_of
+from test_bscd import assert_same, hypotheses
 
 from birnn_decode import (
     Objective,
@@ -45,16 +46,6 @@ LIBRARIES = ["numpy", *(["torch"] if importlib.util.find_spec("torch") else [])]
 beam_sizes = st.sampled_from([1, 2, 3, 8])
 scans = st.sampled_from(["ordered", "random"])
 weights = st.sampled_from([(1.0, 1.0), (1.0, 1.0), (0.3, 3.0), (2.0, 0.5), (0.0, 1.0), (1.0, 0.0)])
-
-
-def hypotheses(result):
-    return [(hypothesis.score, hypothesis.tokens) for hypothesis in result.hypotheses]
-
-
-def assert_same(found, expected):
-    """The same sentences in the same order, with the same scores."""
-    assert [words for _, words in found] == [words for _, words in expected]
-    assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-9)
 
 
 # ------------------------------------------------------------------------------------------ one draw

@@ -260,11 +260,11 @@ def _print_table(
     template: Template | None,
     truth: Sequence[int] | None = None,
 ) -> None:
-    from birnn_decode.show.tables import answers_table, width_known
+    from birnn_decode.show.tables import answers_table
 
     terminal.print(answers_table(results, decoding.vocabulary, template, truth=truth, top=decoding.top))
     terminal.print()
-    if not width_known(template):
+    if template is None or not template.width_known:
         rule = "J per word" if template is None else "J and half a nat per word"
         terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
 

@@ -222,7 +222,7 @@ def _run(training: Training, pair: tuple[Captioner, Captioner], out: Path, check
                 write_whole(log, _losses_csv(training.history).encode())
                 click.echo(_line(epoch, best))
     except KeyboardInterrupt:
-        if not training.history:
+        if not out.exists():
             save_pair(*pair, out)
         if checkpoint.exists():
             click.echo(f"interrupted: {out} has the best pair so far; --resume goes on", err=True)

@@ -80,10 +80,7 @@ def blank_questions(
     """
     questions = []
     left_out: Counter[str] = Counter()
-    for image in images:
-        if image.name not in inputs:
-            left_out["captions of images without features"] += len(image.captions)
-            continue
+    for image in _with_inputs(images, inputs, left_out):
         for caption in image.captions:
             words = vocabulary.encode(caption, unknown=UNK)
             if len(words) < max(min_words, 1):
@@ -110,16 +107,24 @@ def caption_questions(
     """
     questions = []
     left_out: Counter[str] = Counter()
-    for image in images:
-        if image.name not in inputs:
-            left_out["captions of images without features"] += len(image.captions)
-            continue
+    for image in _with_inputs(images, inputs, left_out):
         truths = [tuple(vocabulary.encode(caption, unknown=UNK)) for caption in image.captions]
         if any(truths):
             questions.append(Question(inputs[image.name], image, None, tuple(filter(None, truths))))
         else:
             left_out["images whose captions have no word"] += 1
     return questions, left_out
+
+
+def _with_inputs(
+    images: Sequence[CaptionedImage], inputs: Mapping[str, Any], left_out: Counter[str]
+) -> Iterator[CaptionedImage]:
+    """The images that there is an input for; the captions of the others are counted."""
+    for image in images:
+        if image.name in inputs:
+            yield image
+        else:
+            left_out["captions of images without features"] += len(image.captions)
 
 
 def ask(

@@ -16,7 +16,6 @@ from birnn_decode.evaluation.blanks import Question
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
 from birnn_decode.evaluation.metrics import Metric, caption_metrics, mean_metric
 from birnn_decode.result import DecodeResult, Hypothesis
-from birnn_decode.template import Template
 
 AGAINST_OTHERS = "bscd"
 
@@ -177,16 +176,12 @@ def _metrics(
         placed = [sum(a == b for a, b in zip(found, truth, strict=False)) for found, truth in pairs]
         counted = np.array([[hits, len(truth)] for hits, (_, truth) in zip(placed, pairs, strict=True)], dtype=float)
         metrics.append(Metric("words right", counted, lambda sums: sums[..., 0] / sums[..., 1]))
-        if not all(_width_known(question.template) for question in questions):
+        if any(question.template is not None and not question.template.width_known for question in questions):
             metrics.append(mean_metric("word F1", [_overlap(found, truth) for found, truth in pairs]))
             metrics.append(mean_metric("words too many", [float(len(found) - len(truth)) for found, truth in pairs]))
     metrics.append(mean_metric("J", [math.nan if one is None or one.joint is None else one.joint for one in best]))
     metrics.append(mean_metric("rows", [float(result.rows_evaluated) for result in results]))
     return metrics
-
-
-def _width_known(template: Template | None) -> bool:
-    return template is not None and all(gap.low == gap.high for gap in template.gaps)
 
 
 def _overlap(found: Sequence[int], truth: Sequence[int]) -> float:

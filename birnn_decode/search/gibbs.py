@@ -143,14 +143,12 @@ def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]]) 
             scores = direction.tree.backend.numbers(direction.tree.gather(nodes))
             with np.errstate(over="ignore"):  # models mask with the lowest number there is
                 total[rows] += weights[rows, None] * scores
+    banned = list(directions[0].banned)
     for (chain, at), log_probs in zip(moving, total, strict=True):
         allowed = chain.problem.template.positions[at]
-        ruled_out = np.ones(len(log_probs), dtype=bool)
+        ruled_out = banned
         if isinstance(allowed, frozenset):
-            ruled_out[sorted(allowed)] = False
-        else:
-            ruled_out[:] = False
-            ruled_out[list(directions[0].banned)] = True
+            ruled_out = sorted(frozenset(range(len(log_probs))) - allowed)
         log_probs[ruled_out] = -math.inf
         token = chain.draw(log_probs)
         if token is not None:

@@ -38,7 +38,8 @@ def answers_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True)
     table.add_column("sentence")
-    by_score = [] if width_known(template) else ["score"]
+    # Sentences of one length are ranked by their sums as they are.
+    by_score = [] if template is not None and template.width_known else ["score"]
     for name in (*by_score, "J", "log P→", "log P←", *(["right"] if truth is not None else []), "rows", "ms"):
         table.add_column(name, justify="center" if name == "right" else "right", no_wrap=True)
     for method, result in results.items():
@@ -53,11 +54,6 @@ def answers_table(
             nothing = [""] * (len(table.columns) - 4)
             table.add_row(method, Text(f"no sentence ({result.stop})", style="italic"), *nothing, *cost)
     return table
-
-
-def width_known(template: Template | None) -> bool:
-    """Whether all sentences are of one length, so that they are ranked by their sums as they are."""
-    return template is not None and all(gap.low == gap.high for gap in template.gaps)
 
 
 def sentence(hypothesis: Hypothesis, vocabulary: Vocabulary, template: Template | None) -> Text:
