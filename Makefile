@@ -55,7 +55,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,test,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,test,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -26,7 +26,9 @@ from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.scoring import score_given
 from birnn_decode.search.sweep import Prior, open_templates, sweep
 from birnn_decode.search.tree import PrefixTree
+from birnn_decode.spelling import spell
 from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
+from birnn_decode.tokenizers import as_vocabulary
 from birnn_decode.version import __version__
 
 Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
@@ -346,6 +348,16 @@ class _Lengths:
             )
         object.__setattr__(self, "widths", tuple(widths))
 
+    def up_to(self, most_words: float) -> _Lengths:
+        """What the models can read of it."""
+        least = max(self.min_length, *(self.widths or (0,)))
+        if least > most_words:
+            raise ValueError(
+                f"a caption of {least} words is asked for, and the models read at most {most_words} (their max_tokens, "
+                "START being one): ask for a shorter one"
+            )
+        return replace(self, max_length=int(min(self.max_length, most_words)))
+
     def __str__(self) -> str:
         if self.widths is None:
             return f"{self.min_length}-{self.max_length}"
@@ -369,6 +381,7 @@ class _Call:
     Attributes:
         items: how many (image, template) pairs there are.
         batch: whether the caller gave a list and gets one.
+        templates: for each item its template; None for a whole caption.
         fixed: for each item its template at every choice of widths; None for a whole caption written freely.
         lengths: what a whole caption may be; None where nothing is searched, because the sentences are given.
         widths: for each item what is known of its width; see `Objective.length_rule`.
@@ -403,11 +416,13 @@ class _Call:
         self.never = frozenset[int]().union(*(never_of(scorer) for scorer in self.scorers.values()))
         self.beam_size = beam_size
         self.objective = _checked_objective(objective)
-        self.lengths = lengths or _Lengths()
+        self.most_words = self._most_words()
+        self.lengths = (lengths or _Lengths()).up_to(self.most_words)
         self.vocabulary = vocabulary
         for model in models.values():
             if self.vocabulary is None:
                 self.vocabulary = getattr(model, "vocabulary", None)
+        self.vocabulary = as_vocabulary(self.vocabulary)
         for member in ("encode", "decode"):
             if self.vocabulary is not None and not hasattr(self.vocabulary, member):
                 raise TypeError(
@@ -418,13 +433,13 @@ class _Call:
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
-        templates = [self._template(one, item) for item, one in enumerate(templates)]
-        if self.lengths != _Lengths() and templates and None not in templates:
+        self.templates = [self._template(one, item) for item, one in enumerate(templates)]
+        if lengths not in (None, _Lengths()) and self.templates and None not in self.templates:
             raise ValueError(
                 "widths, min_length and max_length are for whole captions (template=None); a template says its own "
                 "widths, as in {1-6}"
             )
-        self.fixed = [None if one is None else one.fixed() for one in templates]
+        self.fixed = [None if one is None else one.fixed() for one in self.templates]
         widths = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
         self.widths = [
             "known" if lengths is None or number == 1 else "whole" if fixed is None else "range"
@@ -433,6 +448,11 @@ class _Call:
         self.rules = self._rules()
         with self._inference():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
+
+    def _most_words(self) -> float:
+        """The most words of a sentence that every model can read, START being one token more."""
+        limits = [getattr(scorer, "max_tokens", None) for scorer in self.scorers.values()]
+        return min((limit - 1 for limit in limits if limit is not None), default=math.inf)
 
     def answer(self, results: Sequence[Any]) -> Any:
         """What the caller gets: a list for a list, else the only result."""
@@ -618,12 +638,14 @@ class _Call:
 
     def _check_same_words(self, models: Mapping[str, Any]) -> None:
         """Check that models that bring vocabularies which can be compared bring the same."""
-        forward, backward = (getattr(models.get(name), "vocabulary", None) for name in (FORWARD, BACKWARD))
+        forward, backward = (
+            as_vocabulary(getattr(models.get(name), "vocabulary", None)) for name in (FORWARD, BACKWARD)
+        )
         comparable = type(forward).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
         if None not in (forward, backward) and comparable and forward != backward:
             raise ValueError(
                 f"the forward model's vocabulary ({forward!r}) is not the backward model's ({backward!r}); both must "
-                "have the same words at the same ids"
+                f"have the same words at the same ids{_difference(forward, backward)}"
             )
 
     def _template(self, given: Any, item: int) -> Template | None:
@@ -638,7 +660,9 @@ class _Call:
                 "whole caption; a list is one template for each image"
             )
         check_against_vocabulary(given, self.vocab_size, self.boundaries, self.never, name)
-        return given
+        template = given.within(self.vocab_size, self.never | self.boundaries)
+        self._check_length(template, name)
+        return template
 
     def _words(self, given: Any) -> tuple[int, ...]:
         ids = self._needed_vocabulary("a sentence in text").encode(given) if isinstance(given, str) else given
@@ -647,7 +671,16 @@ class _Call:
         except TypeError:
             raise TypeError(f"the sentence is {given!r}; give a text or a sequence of ids") from None
         check_against_vocabulary(Template(words), self.vocab_size, self.boundaries, self.never, "sentence")
+        self._check_length(Template(words), "sentence")
         return words
+
+    def _check_length(self, given: Template, name: str) -> None:
+        longest = max(map(len, given.fixed()))
+        if longest > self.most_words:
+            raise ValueError(
+                f"the {name} has {longest} words at its widest, and the models read at most {self.most_words} "
+                "(their max_tokens, START being one): shorten it, or narrow its blanks"
+            )
 
     def _needed_vocabulary(self, what: str) -> Vocabulary:
         if self.vocabulary is None:
@@ -743,6 +776,12 @@ class _Call:
             seconds=seconds,
         )
 
+    def _text(self, finalist: Finalist, vocabulary: Vocabulary) -> str:
+        template = self.templates[finalist.item]
+        if template is None:
+            return vocabulary.decode(list(finalist.words))
+        return spell(template, finalist.words, finalist.template.runs, vocabulary)
+
     def _hypothesis(self, finalist: Finalist, directions: Sequence[Direction], joint: Ranking) -> Hypothesis:
         terms: dict[str, tuple[float, ...] | None] = {FORWARD: None, BACKWARD: None}
         for direction in directions:
@@ -752,7 +791,7 @@ class _Call:
         log_probs = {name: None if own is None else total(own) for name, own in terms.items()}
         return Hypothesis(
             tokens=finalist.words,
-            text=None if self.vocabulary is None else self.vocabulary.decode(list(finalist.words)),
+            text=None if self.vocabulary is None else self._text(finalist, self.vocabulary),
             blanks=finalist.template.blanks(finalist.words),
             score=finalist.score,
             joint=finalist.value(joint) if len(directions) > 1 and finalist.finished else None,
@@ -776,6 +815,22 @@ def _items(image: Any, template: Any) -> tuple[bool, list[Any], list[int], list[
     if isinstance(template, list):
         return True, [image] if template else [], [0] * len(template), template
     return False, [image], [0], [template]
+
+
+def _difference(forward: Any, backward: Any) -> str:
+    """Where two vocabularies differ, and what helps, for an error; nothing where their words are not known."""
+    words = [list(getattr(vocabulary, "words", ())) for vocabulary in (forward, backward)]
+    if not all(words):
+        return ""
+    cure = "birnn_decode.scorers.in_vocabulary(model_b, model_f.vocabulary)"
+    if sorted(words[0]) == sorted(words[1]):
+        return f". They have the same words in another order: give {cure} as the backward model"
+    found = [
+        f"the {name} one alone has {', '.join(map(repr, sorted(alone)[:2]))}"
+        for name, alone in ((FORWARD, {*words[0]} - {*words[1]}), (BACKWARD, {*words[1]} - {*words[0]}))
+        if alone
+    ]
+    return f": {'; '.join(found)}" if found else ""
 
 
 def _trace(searches: Sequence[Search], rows: Sequence[int]) -> list[Round]:

@@ -8,11 +8,14 @@ import math
 import operator
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Protocol, TypeAlias
+
+from birnn_decode.tokenizers import as_vocabulary
 
 MAX_WIDTH_COMBINATIONS = 64
 MAX_WIDTH = 10_000  # of one blank: more is a slip of the finger, not a sentence
+TOKENS_PER_WORD = 4  # at most, where words are made of subwords
 
 
 class Blank(enum.Enum):
@@ -31,7 +34,11 @@ Position: TypeAlias = "int | frozenset[int] | Blank"
 
 
 class Vocabulary(Protocol):
-    """Text to token ids and back. START and END are neither expected nor wanted in the ids."""
+    """Text to token ids and back. START and END are neither expected nor wanted in the ids.
+
+    What splits words into subwords may have three members more, as
+    `birnn_decode.tokenizers.TokenizerVocabulary` has: ``encode_pieces``, ``keeps_space``, ``word_classes``.
+    """
 
     def encode(self, text: str) -> Sequence[int]:
         """Token ids of a piece of text."""
@@ -44,10 +51,18 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True)
 class Gap:
-    """A blank of ``low`` to ``high`` missing words."""
+    """A blank of ``low`` to ``high`` missing words.
+
+    Attributes:
+        low: fewest.
+        high: most.
+        allowed: which ids each of them may take; None: any. Unlike a set of allowed ids in a `Template`, it does not
+            ask for ids that a scorer never writes: the front door takes those out.
+    """
 
     low: int
     high: int
+    allowed: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
         for width in (self.low, self.high):
@@ -57,6 +72,11 @@ class Gap:
             raise ValueError(f"a blank of {self.low} to {self.high} words: widths must satisfy 0 <= low <= high")
         if self.high > MAX_WIDTH:
             raise ValueError(f"a blank of {self.high} words: at most {MAX_WIDTH} are searched")
+        if self.allowed is not None:
+            if not isinstance(self.allowed, frozenset):
+                raise TypeError(f"a blank that allows {self.allowed!r}: give a frozenset of ids, or None for any")
+            if self.high and not self.allowed:
+                raise ValueError(f"a blank of up to {self.high} words that allows no id: the set is empty")
 
 
 @dataclass(frozen=True)
@@ -90,6 +110,65 @@ class FixedTemplate:
 
 _MARKER = re.compile(r"\\[_{]|_|\{")
 _WIDTH = re.compile(r"\{\s*(\d+)\s*(?:-\s*(\d+)\s*)?\}")
+_WORDS = re.compile(r"\{\s*(\d+)\s+words?\s*\}")
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A blank of a template in text, as it is written there; ``words`` says that it counts words, not tokens."""
+
+    notation: str
+    low: int
+    high: int
+    words: bool = False
+
+    def gaps(self, vocabulary: Any, opens: bool) -> list[Gap]:
+        """What it asks for; ``opens`` says that the sentence begins with it."""
+        if not self.words or not hasattr(vocabulary, "word_classes"):
+            return [Gap(self.low, self.high)]
+        classes = vocabulary.word_classes()
+        more = Gap(0, TOKENS_PER_WORD - 1 if classes.go_on else 0, classes.go_on)
+        first = Gap(1, 1, classes.begin | classes.open if opens else classes.begin)
+        return [gap for number in range(self.low) for gap in (Gap(1, 1, classes.begin) if number else first, more)]
+
+
+def _read(text: str) -> tuple[list[str], list[list[_Written]]]:
+    """The known pieces of a template in text, and the blanks between each two of them, one behind the other."""
+    pieces, blanks = [""], list[list[_Written]]()
+    at = 0
+    while match := _MARKER.search(text, at):
+        pieces[-1] += text[at : match.start()]
+        at = match.end()
+        marker = match.group()
+        if marker.startswith("\\"):
+            pieces[-1] += marker[1]
+            continue
+        if marker == "_":
+            written = _Written("_", 1, 1)
+        elif words := _WORDS.match(text, match.start()):
+            written = _Written(words[0], int(words[1]), int(words[1]), words=True)
+            at = words.end()
+        elif width := _WIDTH.match(text, match.start()):
+            written = _Written(width[0], int(width[1]), int(width[2] or width[1]))
+            at = width.end()
+        else:
+            raise ValueError(
+                f"cannot read {text[match.start() : match.start() + 12]!r} in the template {text!r}: a blank is "
+                r"_, {3} or {1-6}, or {2 words}; write \{ for a literal brace"
+            )
+        if written.low > written.high:
+            raise ValueError(
+                f"the blank {written.notation} in the template {text!r} ends before it begins: {{a-b}}, a <= b"
+            )
+        if not pieces[-1].strip() and blanks:  # nothing but white space since the last one
+            blanks[-1].append(written)
+            pieces[-1] = ""
+        else:
+            blanks.append([written])
+            pieces.append("")
+    pieces[-1] += text[at:]
+    pieces[0], pieces[-1] = (piece if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
+    return pieces, blanks
 
 
 @dataclass(frozen=True)
@@ -101,8 +180,14 @@ class Template:
     Neighbouring blanks are one blank, and their ranges add. A *blank* is a run of positions that are not known:
     missing words and sets of allowed ids alike.
 
+    With a tokenizer of subwords, ``_``, ``{3}`` and ``{1-6}`` count its tokens; ``{2 words}`` counts words, each of
+    which is a token that begins one and up to three that continue it. Elsewhere ``{2 words}`` is ``{2}``.
+
     Attributes:
         parts: known ids, sets of allowed ids and `Gap`\ s, in sentence order; START and END are implied.
+        spelling: where the template was given as text, its known pieces as they were written, each with the number of
+            its ids, and its blanks with their widths in tokens (see `birnn_decode.spelling`); no part of what makes
+            templates equal.
 
     Raises:
         TypeError: a part is none of these.
@@ -110,6 +195,7 @@ class Template:
     """
 
     parts: tuple[int | frozenset[int] | Gap, ...]
+    spelling: tuple[tuple[str, int] | Gap, ...] | None = field(default=None, compare=False, repr=False)
 
     BLANK: ClassVar[Blank] = BLANK
 
@@ -118,8 +204,8 @@ class Template:
         for number, given in enumerate(self.parts):
             part = _checked_part(given, number)
             before = merged[-1] if merged else None
-            if isinstance(part, Gap) and isinstance(before, Gap):
-                merged[-1] = Gap(before.low + part.low, before.high + part.high)
+            if isinstance(part, Gap) and isinstance(before, Gap) and part.allowed == before.allowed:
+                merged[-1] = Gap(before.low + part.low, before.high + part.high, part.allowed)
             else:
                 merged.append(part)
         object.__setattr__(self, "parts", tuple(merged))
@@ -132,7 +218,7 @@ class Template:
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """The blanks of any-word positions, in sentence order."""
+        """The blanks, in sentence order, but for sets of allowed ids; several for one blank that counts words."""
         return tuple(part for part in self.parts if isinstance(part, Gap))
 
     @property
@@ -145,45 +231,36 @@ class Template:
         r"""Read a template such as ``"a girl and {1-6} a wind board"``.
 
         Args:
-            text: known text with ``_``, ``{n}`` and ``{a-b}`` for missing words; ``\_`` and ``\{`` are literal.
-            vocabulary: its ``encode`` turns each piece of known text into ids.
+            text: known text with ``_``, ``{n}``, ``{a-b}`` and ``{n words}`` for what is missing; ``\_`` and ``\{`` are
+                literal.
+            vocabulary: turns the pieces of known text into ids; a Hugging Face tokenizer is one, too.
+
+        Raises:
+            ValueError: what is no blank, a known word that the vocabulary lacks, or too many widths.
         """
+        vocabulary = as_vocabulary(vocabulary)
+        pieces, blanks = _read(text)
+        if hasattr(vocabulary, "word_classes"):
+            _check_word_count([written for some in blanks for written in some if written.words])
+        if hasattr(vocabulary, "encode_pieces"):
+            encoded = vocabulary.encode_pieces(pieces)
+        else:
+            encoded = [vocabulary.encode(piece) if piece else () for piece in pieces]
         parts: list[int | frozenset[int] | Gap] = []
-        piece, at = "", 0
-
-        def flush() -> None:
-            nonlocal piece
-            if piece and not piece.isspace():
-                parts.extend(operator.index(token) for token in vocabulary.encode(piece))
-            piece = ""
-
-        while match := _MARKER.search(text, at):
-            piece += text[at : match.start()]
-            at = match.end()
-            marker = match.group()
-            if marker.startswith("\\"):
-                piece += marker[1]
-                continue
-            flush()
-            if marker == "_":
-                parts.append(Gap(1, 1))
-                continue
-            width = _WIDTH.match(text, match.start())
-            if width is None:
-                raise ValueError(
-                    f"cannot read {text[match.start() : match.start() + 12]!r} in the template {text!r}: a blank is "
-                    r"_, {3} or {1-6}; write \{ for a literal brace"
-                )
-            low, high = int(width[1]), int(width[2] or width[1])
-            if low > high:
-                raise ValueError(
-                    f"the blank {width[0]} in the template {text!r} ends before it begins: {{a-b}}, a <= b"
-                )
-            parts.append(Gap(low, high))
-            at = width.end()
-        piece += text[at:]
-        flush()
-        return cls(tuple(parts))
+        spelling: list[tuple[str, int] | Gap] = []
+        for number, (piece, ids) in enumerate(zip(pieces, encoded, strict=True)):
+            if number:
+                gaps = [
+                    gap
+                    for place, written in enumerate(blanks[number - 1])
+                    for gap in written.gaps(vocabulary, opens=not parts and not place)
+                ]
+                parts += gaps
+                spelling.append(Gap(sum(gap.low for gap in gaps), sum(gap.high for gap in gaps)))
+            known = [operator.index(token) for token in ids]
+            parts += known
+            spelling.append((piece, len(known)))
+        return cls(tuple(parts), tuple(spelling))
 
     @classmethod
     def from_tokens(cls, tokens: Iterable[int | Blank | Collection[int]]) -> Template:
@@ -208,23 +285,45 @@ class Template:
         """The template as text that `from_text` reads back; ids are joined to words by the vocabulary.
 
         Raises:
-            ValueError: the template has a set of allowed ids, which has no notation in text.
+            ValueError: the template has a set of allowed ids, or counts words in subwords, which have no notation in
+                text once they are ids.
         """
+        vocabulary = as_vocabulary(vocabulary)
         pieces: list[str] = []
         for is_known, group in itertools.groupby(self.parts, key=lambda part: isinstance(part, int)):
             parts = list(group)
             if is_known:
-                text = vocabulary.decode([part for part in parts if isinstance(part, int)])
+                ids = [part for part in parts if isinstance(part, int)]
+                behind = getattr(vocabulary, "decode_behind", vocabulary.decode)
+                text = behind(ids) if pieces else vocabulary.decode(ids)
                 pieces.append(re.sub(r"[_{]", r"\\\g<0>", text))
                 continue
             for part in parts:
-                if not isinstance(part, Gap):
+                if not isinstance(part, Gap) or part.allowed is not None:
                     raise ValueError("a set of allowed ids has no notation in text; keep the Template itself")
                 if part.low == part.high:
                     pieces.append(" ".join("_" * part.low) or "{0}")
                 else:
                     pieces.append(f"{{{part.low}-{part.high}}}")
-        return " ".join(pieces)
+        if not hasattr(vocabulary, "encode_pieces"):
+            return " ".join(pieces)
+        # The space in front of a known piece is its own; the one behind it is a token of its own to some tokenizers.
+        spaced = re.sub(r"(?<=\S)(?=(?<!\\)(?:_|\{))", " ", "".join(pieces))
+        return spaced if Template.from_text(spaced, vocabulary) == self else "".join(pieces)
+
+    def within(self, vocab_size: int, never: Collection[int]) -> Template:
+        """The same template, whose blanks allow no id that the scorers lack or that a blank never takes."""
+        if all(gap.allowed is None for gap in self.gaps):
+            return self
+        possible = frozenset(range(vocab_size)) - frozenset(never)
+
+        def narrowed(part: int | frozenset[int] | Gap) -> int | frozenset[int] | Gap:
+            if not isinstance(part, Gap) or part.allowed is None:
+                return part
+            allowed = part.allowed & possible
+            return replace(part, high=part.high if allowed else 0, allowed=allowed)
+
+        return replace(self, parts=tuple(narrowed(part) for part in self.parts))
 
     def fixed(self) -> tuple[FixedTemplate, ...]:
         """One template of fixed widths for every combination of widths, narrow ones first."""
@@ -239,7 +338,8 @@ class Template:
             begin = len(positions)
             for part in group:
                 if isinstance(part, Gap):
-                    positions.extend([BLANK] * next(remaining))
+                    allowed: Position = BLANK if part.allowed is None else part.allowed
+                    positions.extend([allowed] * next(remaining))
                 else:
                     positions.append(part)
             if not is_known:
@@ -270,6 +370,13 @@ def check_against_vocabulary(
         if isinstance(part, Gap):
             if part.high and len(set(never)) >= vocab_size:
                 raise ValueError(f"the blank (part {number} of the {name}) allows no word: every id is a `never` id")
+            if part.low and part.allowed is not None:
+                possible = part.allowed.difference(never, boundaries)
+                if not any(token < vocab_size for token in possible):
+                    raise ValueError(
+                        f"the blank (part {number} of the {name}) allows no word: none of its {len(part.allowed)} ids "
+                        f"is one that the scorers write (below {vocab_size}, and no START, END or `never` id)"
+                    )
             continue
         for token in [part] if isinstance(part, int) else sorted(part):
             if token >= vocab_size:
@@ -302,3 +409,16 @@ def _checked_part(part: object, number: int) -> int | frozenset[int] | Gap:
     if min(allowed) < 0:
         raise ValueError(f"part {number} of the template has id {min(allowed)}; ids are 0 or larger")
     return next(iter(allowed)) if len(allowed) == 1 else allowed
+
+
+def _check_word_count(counted: Sequence[_Written]) -> None:
+    """Check that the blanks that count words of subwords have few enough combinations of widths."""
+    words = sum(written.low for written in counted)
+    most = next(one for one in itertools.count() if TOKENS_PER_WORD ** (one + 1) > MAX_WIDTH_COMBINATIONS)
+    if words > most:
+        combinations = TOKENS_PER_WORD**words if words < 10 else f"{TOKENS_PER_WORD}^{words}"
+        raise ValueError(
+            f"{' and '.join(written.notation for written in counted)} may be 1 to {TOKENS_PER_WORD} tokens each, "
+            f"{combinations} combinations; at most {most} words per template, or count tokens: "
+            f"{{{words}-{3 * words}}}"
+        )

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birnn_decode import Objective, Template
+from birnn_decode.captions import WordVocabulary
+from birnn_decode.spelling import spell
 from birnn_decode.template import BLANK, FixedTemplate, Gap, check_against_vocabulary
 
 
@@ -40,6 +42,8 @@ class Words:
         ("_ a _", (Gap(1, 1), 0, Gap(1, 1))),
         (r"a \_ \{b} _", (0, 1, 2, Gap(1, 1))),
         (r"a\_b _", (0, Gap(1, 1))),
+        ("a {2 words} b", (0, Gap(2, 2), 1)),
+        ("a { 1 word } _", (0, Gap(2, 2))),
     ],
 )
 def test_text(text, parts):
@@ -52,7 +56,9 @@ def test_literal_marks_reach_the_vocabulary_as_themselves():
     assert words.words == ["x_y", "{3}", "}"]
 
 
-@pytest.mark.parametrize("text", ["a {", "a {x}", "{1,3}", "{-1}", "{1-}", "a {} b"])
+@pytest.mark.parametrize(
+    "text", ["a {", "a {x}", "{1,3}", "{-1}", "{1-}", "a {} b", "{1-2 words}", "{2words}", "{2 word s}"]
+)
 def test_text_that_is_no_template(text):
     with pytest.raises(ValueError, match=r"cannot read .*a blank is _, \{3\} or \{1-6\}"):
         Template.from_text(text, Words())
@@ -180,3 +186,77 @@ def test_length_rules():
     for width in ("range", "whole"):
         with pytest.raises(ValueError, match="the empty blank would always win"):
             Objective(scope="blank", length="none").length_rule(width)
+
+
+WORDS = WordVocabulary(["a", "and", "big", "dog", "girl", "mans", "red", "wind"])
+
+
+@pytest.mark.parametrize(
+    ("text", "fills", "shown"),
+    [
+        ("a girl and _ a wind", ["red"], "a girl and red a wind"),
+        ("A girl, and _  a Wind!", ["red"], "A girl, and red  a Wind!"),
+        ("a {2}, and", ["big dog"], "a big dog, and"),
+        ("a {0-2} dog", [""], "a dog"),
+        ("a {0-2}, and", [""], "a, and"),
+        ("a{0-2}dog", [""], "a dog"),
+        ("a{0-2}dog", ["red"], "a red dog"),
+        ("a {0-2}", [""], "a"),
+        ("{0-2} dog", [""], "dog"),
+        ("A dog {0-2}, and {0-2} A Man's", ["", "red"], "A dog, and red A Man's"),
+        ("a (_) dog", ["red"], "a (red) dog"),
+        ("_ _ dog", ["big red"], "big red dog"),
+        ("_, _ dog", ["big red"], "big, red dog"),  # the comma has no ids: to the search it is one blank
+        ("a {0-1}, {1-2} dog", ["big red"], "a big, red dog"),
+        ("a {0-1}, {1-2} dog", ["big"], "a, big dog"),
+        ("- _ -", ["dog"], "- dog -"),
+        ("a {2 words} dog", ["big red"], "a big red dog"),
+        (r"a \_ _ \{dog}", ["red"], "a _ red {dog}"),
+        ("a Girl", [], "a Girl"),
+        ("", [], ""),
+    ],
+)
+def test_what_was_known_stands_as_it_was_written(text, fills, shown):
+    template = Template.from_text(text, WORDS)
+    fills = [WORDS.encode(fill) for fill in fills]
+    (fixed,) = (one for one in template.fixed() if [end - begin for begin, end in one.runs] == [*map(len, fills)])
+    filled = iter([token for fill in fills for token in fill])
+    words = [next(filled) if fixed.undecided(at) else token for at, token in enumerate(fixed.positions)]
+    assert spell(template, words, fixed.runs, WORDS) == shown
+    bare = Template(template.parts)
+    assert bare == template
+    assert hash(bare) == hash(template)
+    assert spell(bare, words, fixed.runs, WORDS) == WORDS.decode(words)
+
+
+@given(st.lists(st.sampled_from(["a", "girl", "_", "{0-2}", "{2}", "{1 word}"]), max_size=6), st.data())
+def test_lower_case_words_between_spaces_are_spelt_as_the_vocabulary_decodes_them(written, data):
+    template = Template.from_text(" ".join(written), WORDS)
+    for fixed in template.fixed():
+        words = [
+            data.draw(st.sampled_from(range(4, 12))) if fixed.undecided(at) else token
+            for at, token in enumerate(fixed.positions)
+        ]
+        assert spell(template, words, fixed.runs, WORDS) == WORDS.decode(words)
+
+
+def test_blanks_of_certain_ids():
+    some, others = frozenset({1, 2}), frozenset({2, 3})
+    template = Template((Gap(1, 1, some), Gap(0, 1, some), Gap(0, 1, others), Gap(1, 1), Gap(1, 1)))
+    assert template.parts == (Gap(1, 2, some), Gap(0, 1, others), Gap(2, 2))
+    assert not template.width_known
+    assert template.fixed()[-1] == FixedTemplate((some, some, others, BLANK, BLANK), ((0, 5),))
+    with pytest.raises(ValueError, match="no notation in text"):
+        template.to_text(Words())
+    assert template.within(4, {1}).parts == (Gap(1, 2, frozenset({2})), Gap(0, 1, others), Gap(2, 2))
+    assert template.within(9, {2, 3}).parts == (Gap(1, 2, frozenset({1})), Gap(0, 0, frozenset()), Gap(2, 2))
+    assert (plain := Template.blank([1], 2)).within(3, {1}) is plain
+    with pytest.raises(ValueError, match="a blank of up to 2 words that allows no id"):
+        Gap(1, 2, frozenset())
+    with pytest.raises(TypeError, match="give a frozenset of ids, or None for any"):
+        Gap(1, 2, {1})
+    with pytest.raises(ValueError, match=r"part 0 of the template\) allows no word: none of its 2 ids"):
+        check_against_vocabulary(Template((Gap(1, 1, some),)), 5, {1}, {1, 2})
+    with pytest.raises(ValueError, match="none of its 2 ids"):
+        check_against_vocabulary(Template((Gap(1, 1, some),)), 1, {0}, ())
+    check_against_vocabulary(Template((Gap(0, 1, some),)), 5, {1}, {1, 2})
