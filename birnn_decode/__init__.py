@@ -3,7 +3,7 @@
 from birnn_decode.decode import beam_decode, bscd_decode, compare, gibbs_decode, rerank_decode, score_sentences
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
-from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer
+from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
 from birnn_decode.template import Template
 from birnn_decode.version import __version__
 
@@ -21,6 +21,7 @@ __all__ = [
     "as_scorer",
     "beam_decode",
     "bscd_decode",
+    "check_scorer",
     "compare",
     "gibbs_decode",
     "rerank_decode",

@@ -16,6 +16,9 @@ FINALISTS, FREE, DECODE = "search/finalists.py", "search/free.py", "decode.py"
 SCORING, RECURRENT, CAPTIONER = "search/scoring.py", "scorers/recurrent.py", "models/captioner.py"
 GIBBS, FILES, PRETRAINED = "search/gibbs.py", "models/files.py", "models/pretrained.py"
 PROTOCOL, TRAINING, SCENES = "scorers/protocol.py", "training.py", "captions/scenes.py"
+STATE, CACHES, HUGGING_FACE = "scorers/state.py", "scorers/caches.py", "scorers/huggingface.py"
+READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/combined.py"
+TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -88,7 +91,7 @@ FAULTS = {
         )
     ],
     "state rows mixed up in the torch select": [
-        ("scorers/torch.py", "torch.as_tensor(rows, device=tensors[0].device))", "torch.as_tensor(rows).flip(0))")
+        (STATE, "torch.as_tensor(rows, device=leaves[0].device))", "torch.as_tensor(rows).flip(0))")
     ],
     "joined states not put back in order": [(TREE, "if order != sorted(order):", "if False:")],
     "prefixes pushed again in every round": [
@@ -144,20 +147,20 @@ FAULTS = {
     ],
     "known words prefilled for other images": [
         (
-            RECURRENT,
+            READER,
             "self.read(self.tokens(prefixes), self.select(self.start(context), items))",
             "self.read(self.tokens(prefixes), self.select(self.start(context), items * 0))",
         )
     ],
     "sentences scored for other images": [
         (
-            RECURRENT,
-            "self.read(self.tokens(padded), self.select(self.start(context), items))",
-            "self.read(self.tokens(padded), self.select(self.start(context), items * 0))",
+            READER,
+            "self._score(self.select(beginning, items[some]), sentences[some])",
+            "self._score(self.select(beginning, items[some] * 0), sentences[some])",
         )
     ],
     "the end of a sentence not scored by captioners": [
-        (RECURRENT, "for token in (*words, self.end_token)]", "for token in (*words, self.start_token)]")
+        (READER, "for token in (*words, self.end_token)]", "for token in (*words, self.start_token)]")
     ],
     "what the image gives mixed up by select": [
         (RECURRENT, "None if condition is None else 0)", "None)"),
@@ -196,7 +199,7 @@ FAULTS = {
     ],
     "states of None let through": [
         (
-            "scorers/torch.py",
+            STATE,
             "    if state is None:\n        raise",
             "    if state is None:\n        return\n        raise",
         )
@@ -282,6 +285,68 @@ FAULTS = {
         )
     ],
     "a diverged training goes on": [(TRAINING, "if not of_batch.isfinite().all():", "if False:")],
+    "a cache is not copied": [(CACHES, "        return copy.deepcopy(cache)\n", "        return cache\n")],
+    "a growing cache is not copied": [(CACHES, "[copy.copy(layer) for layer in cache.layers]", "cache.layers")],
+    "a written cache shares its tensors": [(CACHES, "type(layer) is DynamicLayer", "True")],
+    "a cache reordered in place": [(CACHES, "    new = copy_of(cache)\n    returned", "    new = cache\n    returned")],
+    "what a cache's method returns is dropped": [(CACHES, "new if returned is None else returned", "new")],
+    "cross-attention not joined": [
+        (CACHES, "joined([cache.cross_attention_cache for cache in caches])", "caches[0].cross_attention_cache")
+    ],
+    "a step changes the caches of its state": [(TORCH, "own_caches(state, self.batch_axis))", "state)")],
+    "buffers not put back": [(TORCH, "            self._put(before)\n", "            pass\n")],
+    "buffers of a state counted in place": [(TORCH, "buffer.clone() for", "buffer for")],
+    "GIT counts positions from the image on": [(HUGGING_FACE, "tokens, position_ids=positions, past", "tokens, past")],
+    "BLIP ends with eos": [
+        (HUGGING_FACE, "return self._text_config().sep_token_id", "return self._text_config().eos_token_id")
+    ],
+    "START read where there is none": [(HUGGING_FACE, "() if self._reads_start else", "() if True else")],
+    "ids beyond the tokenizer are words": [
+        (
+            HUGGING_FACE,
+            "{*vocabulary.special_ids, *range(len(vocabulary), config.vocab_size)}",
+            "{*vocabulary.special_ids}",
+        )
+    ],
+    "state of get_logprobs_state on axis 0": [
+        ("scorers/captioning.py", "batch_axis=((None, 0), 1)", "batch_axis=((None, 0), 0)")
+    ],
+    "one token too many for a model": [(DECODE, "limit - 1 for limit in limits", "limit for limit in limits")],
+    "captions written beyond the positions": [(DECODE, "int(min(self.max_length, most_words))", "self.max_length")],
+    "weights of an ensemble ignored": [
+        (
+            COMBINED,
+            "[math.log(weight) if weight else -math.inf for weight in self.weights]",
+            "[-math.log(len(self.weights))] * len(self.weights)",
+        )
+    ],
+    "ids mapped the wrong way": [
+        (
+            COMBINED,
+            "return scores[..., self._index_like(scores)], state",
+            "return scores[..., self._index_like(scores).argsort()], state",
+        )
+    ],
+    "the hook's prefixes lack the last word": [
+        (
+            COMBINED,
+            "return self._hooked(prefixes, scores), _Adjusted(inner, prefixes)",
+            "return self._hooked(prefixes[:, :-1], scores), _Adjusted(inner, prefixes)",
+        )
+    ],
+    "temperature multiplies": [
+        (COMBINED, "return log_probs / self.temperature", "return log_probs * self.temperature")
+    ],
+    "pieces encoded without what stands before": [
+        (TOKENIZERS, "for anchor, head in self._anchors if behind else", "for anchor, head in [] if behind else")
+    ],
+    "white space before a blank kept": [
+        (TOKENIZERS, "        shortest = len(piece.rstrip())\n", "        shortest = len(piece)\n")
+    ],
+    "words continue with words": [
+        (TEMPLATE, "TOKENS_PER_WORD - 1 if classes.go_on else 0, classes.go_on)", "TOKENS_PER_WORD - 1, classes.begin)")
+    ],
+    "known text decoded": [(SPELLING, "        self.text += piece\n", "        self.text += self._decoded(width)\n")],
     "restval left out": [("captions/datasets.py", 'of = "train" if of == "restval" else of', "pass")],
 }
 
@@ -317,7 +382,7 @@ def run(folder: Path) -> list[str]:
 def plant(name: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for part in ("birnn_decode", "tests", "examples"):
+        for part in ("birnn_decode", "tests", "examples", "docs"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         for file in ("setup.cfg", "README.md"):
             shutil.copy(ROOT / file, copy)

@@ -374,7 +374,7 @@ def test_many_pictures_and_sentences_are_read_in_parts(monkeypatch):
     sentences = [["a girl", "wind"], ["a"], ["board and a"], ["girl"], ["a girl and wind"]]
     whole = score_sentences(*models, pictures, sentences)
     monkeypatch.setattr("birnn_decode.models.captioner.PICTURES_AT_A_TIME", 2)
-    monkeypatch.setattr("birnn_decode.scorers.recurrent.LARGEST_BLOCK", 3 * len(WORDS))
+    monkeypatch.setattr("birnn_decode.scorers.reader.LARGEST_BLOCK", 10 * len(WORDS))
     parts = score_sentences(*models, pictures, sentences)
     for one, two in zip(chain(*whole), chain(*parts), strict=True):
         assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)

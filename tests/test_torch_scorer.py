@@ -194,7 +194,7 @@ def test_select_and_join():
         (3, ValueError, r"state\[0\] has shape"),
         ((1,), TypeError, r"state has 2 entries, and batch_axis has 1 there"),
         ({"h": 1, "c": 1}, TypeError, r"batch_axis has no entry for state\[0\]"),
-        (("1", 1), TypeError, r"state\[0\] is a tensor, and batch_axis has '1' there; it must be a number"),
+        (("1", 1), TypeError, r"state\[0\] is a Tensor, which has no method '1' to reorder itself"),
     ],
 )
 def test_wrong_declarations(batch_axis, error, message):

@@ -27,7 +27,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import decoding, evaluating, training
+    from birnn_decode.cli import checking, decoding, evaluating, training
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -64,6 +64,7 @@ for command in (
     training.train,
     evaluating.evaluate,
     evaluating.curves,
+    checking.check,
 ):
     cli.add_command(command)
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from birnn_decode.captions.vocabulary import END, PAD, START, UNK, WordVocabulary
 from birnn_decode.models.encoder import ImageEncoder
-from birnn_decode.scorers.recurrent import RecurrentReader
+from birnn_decode.scorers.reader import Reader
 
 PICTURES_AT_A_TIME = 256
 
 
-class Captioner(RecurrentReader, nn.Module):
+class Captioner(Reader, nn.Module):
     """A captioner of one reading direction, and a `Scorer`; the base of the three below.
 
     Dropout is on the image's features, the word vectors and the output, not inside the recurrence (as Karpathy and

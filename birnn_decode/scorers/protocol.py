@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -33,6 +34,7 @@ class Scorer(Protocol):
             that is in the ``never`` of either scorer; START and END are always in it.
         vocabulary: has ``encode(text) -> ids`` and ``decode(ids) -> text``; used where the caller passes none.
         direction (str): "forward" or "backward", which way the model reads; saves a caller who mixes the two up.
+        max_tokens (int): the most tokens, START included, that the model can read of a sentence.
 
     Methods that may be left out, and are used where present:
         join(states) -> state: the rows of several states, one state after another. With it, rows whose prefixes were
@@ -66,25 +68,77 @@ class Scorer(Protocol):
         ...
 
 
-def as_scorer(model: Any, direction: str = "given") -> Scorer:
+def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer:
     """The scorer of a model; a scorer passes through.
 
+    Recognised are Hugging Face's ``VisionEncoderDecoderModel``, BLIP, GIT and causal language models
+    (`birnn_decode.scorers.huggingface`), models with ``get_logprobs_state`` (`birnn_decode.scorers.captioning`), and
+    functions of (images, prefixes), which become a `PrefixScorer`. ``bscd_decode`` and its like call this for the
+    models that they are given, so that it need not be called where no options are wanted.
+
     Args:
-        model: an object with the members of `Scorer`.
+        model: an object with the members of `Scorer`, or one of the above.
         direction: ``"forward"`` or ``"backward"``, where known: which way it is to read; named in error messages.
+        options: what the wrapper is told, such as ``start_token=``, ``vocabulary=``, ``encode=``.
 
     Raises:
-        TypeError: the model is not a scorer; the message says what it lacks.
+        TypeError: the model is not a scorer and none of these; the message says what would make one of it.
         ValueError: its ids do not fit its vocabulary, or it says that it reads in the other direction.
     """
+    if all(hasattr(model, name) for name in REQUIRED):
+        if options:
+            raise TypeError(
+                f"the {direction} model is a scorer already, which {', '.join(options)} cannot change; give that to "
+                "the wrapper that made it"
+            )
+    else:
+        if direction != "given":
+            options = {"direction": direction, **options}
+        model = _wrapped(model, direction, options)
+    return _checked(model, direction)
+
+
+def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
+    """The scorer of a model that is recognised."""
+    transformers = sys.modules.get("transformers")
+    if transformers is not None and isinstance(model, transformers.PreTrainedModel):
+        from birnn_decode.scorers.huggingface import scorer_of
+
+        if (scorer := scorer_of(model, **options)) is not None:
+            return scorer
+    elif hasattr(model, "get_logprobs_state"):
+        if "features" not in options:
+            raise TypeError(
+                f"the {direction} model is {_kind(model)}, which has get_logprobs_state: as_scorer needs features= a "
+                "function from a list of images to the tensors that stand between tokens and state there"
+            )
+        from birnn_decode.scorers.captioning import LogprobsStateScorer
+
+        return LogprobsStateScorer(model, **options)
+    elif callable(model) and not hasattr(model, "modules") and not isinstance(model, type):
+        if missing := [name for name in REQUIRED[:3] if name not in options]:
+            raise TypeError(
+                f"the {direction} model is {_kind(model)}: to make a PrefixScorer of a function (images, prefixes) -> "
+                f"scores, as_scorer needs {', '.join(name + '=' for name in missing)}"
+            )
+        from birnn_decode.scorers.wrappers import PrefixScorer
+
+        return PrefixScorer(model, **options)
     missing = [name for name in REQUIRED if not hasattr(model, name)]
-    if missing:
-        raise TypeError(
-            f"the {direction} model is {_kind(model)}, which is not a Scorer: it lacks {', '.join(missing)}. "
-            "Wrap a decoder of recurrent layers with birnn_decode.scorers.recurrent.RecurrentScorer, a step function "
-            "with StepScorer or birnn_decode.scorers.torch.TorchScorer, a function of (image, prefix) with PrefixScorer"
-        )
-    reads = getattr(model, "direction", direction)
+    raise TypeError(
+        f"the {direction} model is {_kind(model)}, which is not a Scorer: it lacks {', '.join(missing)}. "
+        "Wrap a decoder of recurrent layers with birnn_decode.scorers.recurrent.RecurrentScorer, a step function "
+        "with StepScorer or birnn_decode.scorers.torch.TorchScorer, a function of (image, prefix) with PrefixScorer"
+    )
+
+
+def _checked(model: Any, direction: str) -> Scorer:
+    """A scorer whose ids fit its vocabulary, and that reads the way it is to read.
+
+    Raises:
+        TypeError, ValueError: see `as_scorer`.
+    """
+    reads = getattr(model, "direction", None) or direction
     if {reads, direction} == {"forward", "backward"}:
         raise ValueError(f"the model given as the {direction} one reads {reads}: are the two models swapped?")
     if not hasattr(model.vocab_size, "__index__"):

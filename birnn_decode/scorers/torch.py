@@ -1,22 +1,29 @@
-"""Scorers from PyTorch decoders whose state is a structure of tensors."""
+"""Scorers from PyTorch decoders whose state is a structure of tensors, or is kept in the decoder's buffers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from birnn_decode.backend import Array
-from birnn_decode.template import Vocabulary
+from birnn_decode.scorers.state import check_rows, first_tensor, has_cache, join_rows, own_caches, select_rows
+from birnn_decode.scorers.wrappers import Declared, Wrapper
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-class TorchScorer:
+class TorchScorer(Wrapper):
     """A `Scorer` from a step function over a state of tensors.
 
-    The state is any nesting of tuples, named tuples, lists and dicts of tensors. Which axis of a tensor counts the rows
-    is declared, never guessed: ``batch_axis`` is one number for all of them, or the same nesting with a number for each
-    tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow from it.
+    The state is any nesting of tuples, named tuples, lists and dicts of tensors and caches. Which axis of a tensor
+    counts the rows is declared, never guessed: ``batch_axis`` is one number for all of them, or the same nesting with a
+    number for each tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow
+    from it. A cache that reorders itself has the name of its method, which takes the rows as a tensor, in the place of
+    the number: it is called on a copy, and the step is given a copy, too, so that both may change what they are given.
 
     Example, a `torch.nn.LSTM`, whose (h, c) have the rows on axis 1::
 
@@ -29,20 +36,13 @@ class TorchScorer:
                              start_token=1, end_token=2, aligned=False, model=captioner)
 
     Args:
-        step: ``(tokens [R], state) -> (scores [R, vocab_size], state)``; tokens are on the device of the state. It must
-            not change the tensors of the state it is given.
+        step: ``(tokens [R], state) -> (scores [R, vocab_size], state)``; tokens are on the device of the state, or else
+            of the model. It must not change the tensors of the state it is given.
         start: ``context -> state`` of one row per image.
         batch_axis: see above.
-        vocab_size: number of ids.
-        start_token: begins a sentence in this model's reading direction.
-        end_token: ends it.
-        encode: ``list of images -> context``; the list itself if not given.
         normalized: whether ``step`` returns log-probabilities rather than logits.
         aligned: whether all rows of a call must have read equally many tokens (caches); plain RNN states need not.
-        never: ids that are no words; START and END always are.
-        vocabulary: text to ids and back.
-        model: what all of this belongs to: it is put in eval mode while decoding, and back. Without it, that is up to
-            you; dropout left on gives another answer every time.
+        declared: what every wrapper is told, ids first; see `Wrapper`.
     """
 
     def __init__(
@@ -51,36 +51,22 @@ class TorchScorer:
         start: Callable[[Any], Any],
         *,
         batch_axis: Any,
-        vocab_size: int,
-        start_token: int,
-        end_token: int,
-        encode: Callable[[Sequence[Any]], Any] | None = None,
         normalized: bool = False,
         aligned: bool = True,
-        never: Collection[int] = (),
-        vocabulary: Vocabulary | None = None,
-        model: torch.nn.Module | None = None,
+        **declared: Unpack[Declared],
     ):
+        super().__init__(**declared)
         self.batch_axis = batch_axis
-        self.vocab_size = vocab_size
-        self.start_token = start_token
-        self.end_token = end_token
         self.normalized = normalized
         self.aligned = aligned
-        self.never = frozenset(never)
-        self.vocabulary = vocabulary
-        self._model = model
-        self._encode = encode or list
         self._start = start
         self._step = step
-
-    def modules(self) -> Iterator[torch.nn.Module]:
-        """What is put in eval mode while decoding."""
-        return iter(()) if self._model is None else self._model.modules()
+        if has_cache(batch_axis):
+            self.join = None  # type: ignore[assignment]
 
     def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
         """How many images there are, and whatever the model needs of them."""
-        return len(images), self._encode(images)
+        return len(images), super().encode(images)
 
     def start(self, context: tuple[int, Any]) -> Any:
         """The state of one row per image.
@@ -96,8 +82,8 @@ class TorchScorer:
 
     def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
         """Read tokens; checks the new state as `start` does."""
-        device = next((tensor.device for _, tensor, _ in _leaves(state, self.batch_axis)), torch.device("cpu"))
-        scores, state = self._step(torch.as_tensor(tokens, device=device), state)
+        tokens = torch.as_tensor(tokens, device=self._device(state))
+        scores, state = self._step(tokens, own_caches(state, self.batch_axis))
         check_rows(state, len(tokens), self.batch_axis)
         return scores, state
 
@@ -109,84 +95,82 @@ class TorchScorer:
         """The rows of several states; what is the same for all rows is the first's."""
         return join_rows(states, self.batch_axis)
 
-
-def select_rows(state: Any, rows: Array, axes: Any) -> Any:
-    """A structure of tensors with the given rows of each; ``axes`` as `TorchScorer`'s ``batch_axis``."""
-
-    def gather(tensors: list[torch.Tensor], axis: int) -> torch.Tensor:
-        return tensors[0].index_select(axis, torch.as_tensor(rows, device=tensors[0].device))
-
-    return _map(gather, axes, state)
+    def _device(self, state: Any) -> torch.device | None:
+        """Of the first tensor of the state that has rows, else of the model."""
+        tensor = first_tensor(state, self.batch_axis)
+        if tensor is None and self._model is not None:
+            tensor = next(self._model.parameters(), None)
+        return None if tensor is None else tensor.device
 
 
-def join_rows(states: Sequence[Any], axes: Any) -> Any:
-    """One structure of the rows of several, one structure after another."""
-    return _map(lambda tensors, axis: torch.cat(tensors, dim=axis), axes, *states)
+class BufferScorer(TorchScorer):
+    """A `Scorer` of a decoder that keeps its state in its own buffers, as Meshed-Memory Transformers do.
 
+    Such a decoder is not re-entrant. Here its buffers are taken out after each call, and copies of the rows' own are
+    put back before the next; in between they are what they were before. So one decoder serves any number of searches,
+    those of both directions included.
 
-def check_rows(state: Any, rows: int, axes: Any) -> None:
-    """Check that every tensor has as many rows as there should be, where they are declared to be.
-
-    Raises:
-        ValueError: one has not.
-        TypeError: the declaration does not fit the structure.
-    """
-    for path, tensor, axis in _leaves(state, axes):
-        if not -tensor.ndim <= axis < tensor.ndim or tensor.shape[axis] != rows:
-            raise ValueError(
-                f"{path} has shape {tuple(tensor.shape)}, and batch_axis says that its axis {axis} counts the "
-                f"rows, of which there are {rows}; declare the axis that does, or None if all rows share it"
-            )
-
-
-def _map(function: Callable[[list[torch.Tensor], int], torch.Tensor], axes: Any, *states: Any) -> Any:
-    """A structure like the states' of ``function(the tensors at this place, their axis)``."""
-    first = states[0]
-    if axes is None:
-        return first
-    if isinstance(first, torch.Tensor):
-        return function(list(states), axes)
-    if isinstance(first, Mapping):
-        return {key: _map(function, _axes_at(axes, key), *(state[key] for state in states)) for key in first}
-    entries = [_map(function, _axes_at(axes, at), *(state[at] for state in states)) for at in range(len(first))]
-    return type(first)(*entries) if hasattr(first, "_fields") else type(first)(entries)
-
-
-def _leaves(state: Any, axes: Any, path: str = "state") -> Iterator[tuple[str, torch.Tensor, int]]:
-    """(where, tensor, axis) of every tensor with rows.
+    Args:
+        step: ``(tokens [R], memory) -> scores [R, vocab_size]``; ``memory`` has the rows of what ``encode`` returned.
+        buffers: names of the decoder's buffers that are its state, as ``model.named_buffers()`` gives them.
+        stateful: ``rows -> context manager`` inside which the decoder keeps its state, from its beginning on.
+        model: the decoder, or what it belongs to.
+        batch_axis: the axis of the buffers that counts the rows; for several kinds of them a dict from name to axis.
+        normalized: whether ``step`` returns log-probabilities rather than logits.
+        declared: what every wrapper is told, ids first; see `Wrapper`. ``encode`` returns tensors with the images on
+            axis 0, nested as the memory is to be.
 
     Raises:
-        TypeError: the declaration does not fit the state, or the state holds what cannot be gathered.
+        ValueError: the model has no such buffer.
     """
-    if axes is None:
-        return
-    if state is None:
-        raise TypeError(
-            f"{path} is None, which has no rows: give zeros, or declare None as its batch_axis if all rows share it"
-        )
-    if isinstance(state, torch.Tensor):
-        if not isinstance(axes, int):
-            raise TypeError(f"{path} is a tensor, and batch_axis has {axes!r} there; it must be a number or None")
-        yield path, state, axes
-    elif isinstance(state, Mapping):
-        for key, entry in state.items():
-            yield from _leaves(entry, _axes_at(axes, key, path), f"{path}[{key!r}]")
-    elif isinstance(state, (list, tuple)):
-        if not isinstance(axes, int) and len(axes) != len(state):
-            raise TypeError(f"{path} has {len(state)} entries, and batch_axis has {len(axes)} there")
-        for at, entry in enumerate(state):
-            yield from _leaves(entry, _axes_at(axes, at, path), f"{path}[{at}]")
-    else:
-        raise TypeError(
-            f"{path} is a {type(state).__name__}; a state is made of tensors in tuples, lists and dicts. Where all "
-            "rows share a value, declare None as its batch_axis"
+
+    def __init__(
+        self,
+        step: Callable[[torch.Tensor, Any], torch.Tensor],
+        buffers: Sequence[str],
+        stateful: Callable[[int], contextlib.AbstractContextManager[Any]],
+        *,
+        model: torch.nn.Module,
+        batch_axis: Any = 0,
+        normalized: bool = False,
+        **declared: Any,
+    ):
+        modules = dict(model.named_modules())
+        self._places: dict[str, tuple[dict[str, Any], str]] = {}
+        for name in buffers:
+            path, _, own = name.rpartition(".")
+            if path not in modules or own not in modules[path]._buffers:
+                there = ", ".join(name for name, _ in model.named_buffers()) or "none at all"
+                raise ValueError(f"{type(model).__name__} has no buffer {name!r}; it has {there}")
+            self._places[name] = modules[path]._buffers, own
+
+        def begin(memory: Any) -> Any:
+            tensor = first_tensor(memory, 0)
+            with self._kept(), stateful(0 if tensor is None else len(tensor)):
+                return memory, self._taken()
+
+        def advance(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+            memory, own = state
+            with self._kept(), stateful(len(tokens)):
+                # A decoder may count in place.
+                self._put({name: buffer.clone() for name, buffer in own.items()})
+                return step(tokens, memory), (memory, self._taken())
+
+        super().__init__(
+            advance, begin, batch_axis=(0, batch_axis), normalized=normalized, aligned=True, model=model, **declared
         )
 
+    def _taken(self) -> dict[str, torch.Tensor]:
+        return {name: buffers[own] for name, (buffers, own) in self._places.items()}
 
-def _axes_at(axes: Any, key: Any, path: str = "state") -> Any:
-    if isinstance(axes, int):
-        return axes
-    try:
-        return axes[key]
-    except (KeyError, IndexError, TypeError):
-        raise TypeError(f"batch_axis has no entry for {path}[{key!r}]") from None
+    def _put(self, state: Mapping[str, torch.Tensor]) -> None:
+        for name, (buffers, own) in self._places.items():
+            buffers[own] = state[name]
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        before = self._taken()
+        try:
+            yield
+        finally:
+            self._put(before)

@@ -1,18 +1,107 @@
-"""Scorers from plain callables, for NumPy and PyTorch alike."""
+"""Scorers from plain callables, for NumPy and PyTorch alike, and what all wrappers are told of their model."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from birnn_decode.backend import Array
 from birnn_decode.template import Vocabulary
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-class StepScorer:
+
+class Ids(TypedDict):
+    """What every wrapper must be told; see `Wrapper`."""
+
+    vocab_size: int
+    start_token: int
+    end_token: int
+
+
+class Declared(Ids, total=False):
+    """What every wrapper may be told; see `Wrapper`."""
+
+    encode: Callable[[Sequence[Any]], Any] | None
+    never: Collection[int]
+    vocabulary: Vocabulary | None
+    direction: str | None
+    max_tokens: int | None
+    model: Any
+
+
+class Wrapper:
+    """What every wrapper is told of its model, beyond how to step it.
+
+    Ids and order are all that makes a backward model: one that was trained on reversed text has the ``start_token`` and
+    the ``end_token`` of its forward twin; one that was trained on text reversed with its START and END has them
+    exchanged; two that share weights are two wrappers of one module.
+
+    Args:
+        vocab_size: number of ids.
+        start_token: begins a sentence in this model's reading direction.
+        end_token: ends it.
+        encode: ``list of images -> context``; the list itself if not given.
+        never: ids that are no words; START and END always are.
+        vocabulary: text to ids and back.
+        direction: ``"forward"`` or ``"backward"``, the way the model reads sentences: a caller who mixes the two up is
+            told so.
+        max_tokens: the most tokens, START included, that the model can read of a sentence: the rows of its table of
+            positions. Sentences for which that is not enough are refused before any is read, and captions are written
+            freely up to it. None: no limit.
+        model: the `torch.nn.Module` that all of this belongs to: it is put in eval mode while decoding, and back.
+            Without it, that is up to you; dropout left on gives another answer every time.
+
+    Raises:
+        ValueError: another direction, or room for no token.
+        TypeError: the model has no modules to put in eval mode.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        start_token: int,
+        end_token: int,
+        encode: Callable[[Sequence[Any]], Any] | None = None,
+        never: Collection[int] = (),
+        vocabulary: Vocabulary | None = None,
+        direction: str | None = None,
+        max_tokens: int | None = None,
+        model: Any = None,
+    ):
+        if direction not in ("forward", "backward", None):
+            raise ValueError(f'direction={direction!r}: use "forward" or "backward", the way the model reads sentences')
+        if max_tokens is not None and (not hasattr(max_tokens, "__index__") or max_tokens < 1):
+            raise ValueError(
+                f"max_tokens={max_tokens!r}: it is a whole number, 1 or larger, because START is one token"
+            )
+        if model is not None and not hasattr(model, "modules"):
+            raise TypeError(f"model={model!r}: give the torch.nn.Module that is put in eval mode, or leave it out")
+        self.vocab_size = vocab_size
+        self.start_token = start_token
+        self.end_token = end_token
+        self.never = frozenset(never)
+        self.vocabulary = vocabulary
+        self.direction = direction
+        self.max_tokens = max_tokens
+        self._model = model
+        self._encode = encode or list
+
+    def encode(self, images: Sequence[Any]) -> Any:
+        """Whatever the model needs of the images."""
+        return self._encode(images)
+
+    def modules(self) -> Iterator[Any]:
+        """What is put in eval mode while decoding."""
+        return iter(()) if self._model is None else iter(self._model.modules())
+
+
+class StepScorer(Wrapper):
     """A `Scorer` from its functions; every argument is the member of `Scorer` of the same name.
 
     Example, a bigram model, which needs no state::
@@ -31,17 +120,12 @@ class StepScorer:
         step: ``(tokens [R], state) -> (scores [R, vocab_size], state)``.
         start: ``context -> state`` of one row per image.
         select: ``(state, rows) -> state``.
-        vocab_size: number of ids.
-        start_token: begins a sentence in this model's reading direction.
-        end_token: ends it.
-        encode: ``list of images -> context``; the list itself if not given.
         join: ``states -> state``, optional.
         prefill: ``(context, items, prefixes) -> (scores, state)``, optional.
         score: ``(context, items, sentences) -> arrays of log-probabilities``, optional.
         normalized: whether ``step`` returns log-probabilities rather than logits.
         aligned: whether all rows of a call must have read equally many tokens.
-        never: ids that are no words; START and END always are.
-        vocabulary: text to ids and back.
+        declared: what every wrapper is told, ids first; see `Wrapper`.
     """
 
     def __init__(
@@ -50,32 +134,22 @@ class StepScorer:
         start: Callable[[Any], Any],
         select: Callable[[Any, Array], Any],
         *,
-        vocab_size: int,
-        start_token: int,
-        end_token: int,
-        encode: Callable[[Sequence[Any]], Any] | None = None,
         join: Callable[[Sequence[Any]], Any] | None = None,
         prefill: Callable[[Any, Array, Array], tuple[Array, Any]] | None = None,
         score: Callable[[Any, Array, Sequence[tuple[int, ...]]], Sequence[Any]] | None = None,
         normalized: bool = False,
         aligned: bool = True,
-        never: Collection[int] = (),
-        vocabulary: Vocabulary | None = None,
+        **declared: Unpack[Declared],
     ):
+        super().__init__(**declared)
         self.step = step
         self.start = start
         self.select = select
-        self.vocab_size = vocab_size
-        self.start_token = start_token
-        self.end_token = end_token
-        self.encode = encode or list
         self.join = join
         self.prefill = prefill
         self.score = score
         self.normalized = normalized
         self.aligned = aligned
-        self.never = frozenset(never)
-        self.vocabulary = vocabulary
 
 
 class _Prefixes(NamedTuple):
@@ -84,7 +158,7 @@ class _Prefixes(NamedTuple):
     tokens: np.ndarray  # [R, t], START in front
 
 
-class PrefixScorer:
+class PrefixScorer(Wrapper):
     """A `Scorer` from a function that scores whole prefixes: O(T²) work for T words, but no state to get wrong.
 
     Args:
@@ -92,14 +166,9 @@ class PrefixScorer:
             column. ``context`` has one entry per row: the entries of what ``encode`` returned, repeated as needed.
             Prefixes are tensors on the device of the context where that holds tensors, and NumPy arrays in the first
             call otherwise.
-        vocab_size: number of ids.
-        start_token: begins a sentence in this model's reading direction.
-        end_token: ends it.
-        encode: ``list of images -> context``: a list or an array with one entry per image along its first axis; the
-            list itself if not given.
         normalized: whether the function returns log-probabilities rather than logits.
-        never: ids that are no words; START and END always are.
-        vocabulary: text to ids and back.
+        declared: what every wrapper is told, ids first; see `Wrapper`. ``encode`` returns a list or an array with one
+            entry per image along its first axis.
     """
 
     aligned = True
@@ -108,22 +177,12 @@ class PrefixScorer:
         self,
         function: Callable[[Any, Array], Array],
         *,
-        vocab_size: int,
-        start_token: int,
-        end_token: int,
-        encode: Callable[[Sequence[Any]], Any] | None = None,
         normalized: bool = False,
-        never: Collection[int] = (),
-        vocabulary: Vocabulary | None = None,
+        **declared: Unpack[Declared],
     ):
+        super().__init__(**declared)
         self.function = function
-        self.vocab_size = vocab_size
-        self.start_token = start_token
-        self.end_token = end_token
         self.normalized = normalized
-        self.never = frozenset(never)
-        self.vocabulary = vocabulary
-        self._encode = encode or list
 
     def encode(self, images: Sequence[Any]) -> Any:
         """Whatever the function needs of the images.
@@ -131,7 +190,7 @@ class PrefixScorer:
         Raises:
             TypeError: it does not have one entry per image.
         """
-        context = self._encode(images)
+        context = super().encode(images)
         if not (isinstance(context, list) or hasattr(context, "shape")) or len(context) != len(images):
             size = f" of {len(context)}" if hasattr(context, "__len__") else ""
             raise TypeError(

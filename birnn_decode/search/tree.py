@@ -16,7 +16,7 @@ import numpy as np
 
 from birnn_decode.backend import Array, Backend
 from birnn_decode.scorers import Scorer
-from birnn_decode.search.checks import backend_of, checked_pair, faulty_scores
+from birnn_decode.scorers.answers import backend_of, checked_pair, faulty_scores
 
 _NOT_STARTED = object()
 

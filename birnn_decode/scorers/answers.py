@@ -1,4 +1,4 @@
-"""What a search expects of a scorer's answers, and what it says where they are something else."""
+"""What is expected of a scorer's answers, and what is said where they are something else."""
 
 from __future__ import annotations
 

@@ -1,0 +1,300 @@
+"""Scorers of Hugging Face's image-to-text models and of its causal language models; needs transformers.
+
+What the models have in common is a cache that the call changes: a state holds one, and each call is given a copy of its
+own (`birnn_decode.scorers.caches`). What differs is where the image is: in a memory that the decoder attends to, or in
+the cache, in front of the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+
+from birnn_decode.scorers.caches import copy_of
+from birnn_decode.scorers.reader import Reader
+from birnn_decode.scorers.wrappers import Wrapper
+from birnn_decode.tokenizers import as_vocabulary
+
+
+class _State(NamedTuple):
+    memory: Any  # [R, regions, hidden] that the decoder attends to, or None
+    cache: Any  # of R rows
+    pending: tuple[torch.Tensor, ...]  # logits [R, vocab_size] of the first word, where START is not read
+    words: int  # tokens read, START included, the image's not
+
+
+class HuggingFaceScorer(Wrapper, Reader):
+    """A `Scorer` of a Hugging Face model; the base of those for each kind, between which `as_scorer` chooses.
+
+    START, END, PAD and the size of the vocabulary are taken from the model's configuration. They may coincide. A
+    backward model that was trained on reversed text has the same; one whose text was reversed with its START and END is
+    told ``start_token`` and ``end_token``.
+
+    Args:
+        model: the model.
+        declared: see `Wrapper`. ``encode`` makes the model's pixel values [N, channels, height, width] of a list of
+            images, such as ``lambda images: processor(images=images, return_tensors="pt").pixel_values``; without it
+            images are tensors [channels, height, width]. ``vocabulary`` may be a tokenizer, whose special tokens are
+            then no words. ``max_tokens`` is the number of the model's positions.
+
+    Raises:
+        ValueError: the configuration lacks an id, or has several ends.
+    """
+
+    aligned = True
+    model: Any
+
+    def __init__(self, model: PreTrainedModel, **declared: Any):
+        self.model = model
+        config = self._text_config()
+        given = {name: declared.pop(name, None) for name in ("start_token", "end_token")}
+        vocabulary = as_vocabulary(declared.pop("vocabulary", None))
+        named = [
+            getattr(one, f"{name}_token_id", None)
+            for one in (config, model.config)
+            for name in ("pad", "bos", "eos", "sep")
+        ]
+        special = {token for token in named if isinstance(token, int)} | set(declared.pop("never", ()))
+        if hasattr(vocabulary, "special_ids"):
+            # The table of embeddings is often longer than the tokenizer's list, to be a multiple of something.
+            special |= {*vocabulary.special_ids, *range(len(vocabulary), config.vocab_size)}
+        super().__init__(
+            **{
+                "vocab_size": config.vocab_size,
+                "start_token": self._one_id("start_token", given["start_token"], self._start_ids()),
+                "end_token": self._one_id("end_token", given["end_token"], self._end_ids()),
+                "max_tokens": getattr(config, "max_position_embeddings", None),
+                **declared,
+                "encode": declared.get("encode") or torch.stack,
+                "never": {token for token in special if token < config.vocab_size},
+                "vocabulary": vocabulary,
+                "model": model,
+            }
+        )
+        self._encode_given = declared.get("encode") is not None
+        self.batch_axis = (0 if self._attends() else None, "reorder_cache", 0, None)
+
+    # ------------------------------------------------------------------------------- what the kinds of models differ in
+
+    def _text_config(self) -> Any:
+        """The configuration of the part that writes."""
+        return self.model.config
+
+    def _start_ids(self) -> Any:
+        """START, as the configuration has it."""
+        return self._text_config().bos_token_id
+
+    def _end_ids(self) -> Any:
+        """END, as the configuration has it."""
+        return self._text_config().eos_token_id
+
+    def _attends(self) -> bool:
+        """Whether the image is a memory that the decoder attends to."""
+        return False
+
+    def _begin(self, encoded: Any, images: int) -> _State:
+        """The state of one row per image."""
+        raise NotImplementedError
+
+    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
+        """The model's output, with logits and past_key_values, for tokens [R, t]; the cache is its own."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------ what they share
+
+    def _one_id(self, name: str, given: int | None, configured: Any) -> int:
+        if given is not None:
+            return given
+        if isinstance(configured, int):
+            return configured
+        what = "several ids" if isinstance(configured, (list, tuple)) else "none"
+        raise ValueError(
+            f"the configuration of {type(self.model).__name__} has {what} for {name} ({configured}): give {name}= the "
+            "id that the model was trained with"
+        )
+
+    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
+        """How many images there are, and what the model sees of them, on its device.
+
+        Raises:
+            TypeError: images are no tensors, and there is no ``encode`` to make some of them.
+        """
+        if not self._encode_given and not all(isinstance(image, torch.Tensor) for image in images):
+            raise TypeError(
+                f"an image is a {type(images[0]).__name__}; {type(self.model).__name__} takes tensors [channels, "
+                'height, width]. For others give encode=lambda images: processor(images=images, return_tensors="pt")'
+                ".pixel_values"
+            )
+        encoded = super().encode(images)
+        if isinstance(encoded, torch.Tensor):
+            encoded = encoded.to(self.model.device, self.model.dtype)
+        return len(images), encoded
+
+    def start(self, context: tuple[int, Any]) -> _State:
+        """The state of one row per image."""
+        images, encoded = context
+        return self._begin(encoded, images)
+
+    def tokens(self, tokens: Any) -> torch.Tensor:
+        """Token ids on the model's device."""
+        return torch.as_tensor(tokens, dtype=torch.int64, device=self.model.device)
+
+    def read(self, tokens: torch.Tensor, state: _State) -> tuple[torch.Tensor, _State]:
+        """Read ``tokens`` [R, t]: logits [R, t, vocab_size]."""
+        words = state.words + tokens.shape[1]
+        if state.pending:
+            first = state.pending[0][:, None]
+            state = state._replace(pending=(), words=1)
+            if words == 1:
+                return first, state
+            rest, state = self.read(tokens[:, 1:], state)
+            return torch.cat([first, rest], dim=1), state
+        output = self._read(tokens, state._replace(cache=copy_of(state.cache)))
+        return output.logits, state._replace(cache=output.past_key_values, words=words)
+
+    def project(self, hidden: torch.Tensor) -> torch.Tensor:
+        """What is read are logits."""
+        return hidden
+
+
+class VisionEncoderDecoderScorer(HuggingFaceScorer):
+    """A `transformers.VisionEncoderDecoderModel`: TrOCR, ViT-GPT2, Donut and their like."""
+
+    def _text_config(self) -> Any:
+        return self.model.config.decoder
+
+    def _start_ids(self) -> Any:
+        for config in (self.model.config, self.model.generation_config):
+            if getattr(config, "decoder_start_token_id", None) is not None:
+                return config.decoder_start_token_id
+        return self._text_config().bos_token_id
+
+    def _end_ids(self) -> Any:
+        for config in (self.model.config, self.model.generation_config):
+            if getattr(config, "eos_token_id", None) is not None:
+                return config.eos_token_id
+        return self._text_config().eos_token_id
+
+    def _attends(self) -> bool:
+        return True
+
+    def _begin(self, encoded: Any, images: int) -> _State:
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        return _State(self.model.encoder(encoded)[0], cache, (), 0)
+
+    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
+        return self.model(
+            encoder_outputs=(state.memory,), decoder_input_ids=tokens, past_key_values=state.cache, use_cache=True
+        )
+
+
+class BlipScorer(HuggingFaceScorer):
+    """A `transformers.BlipForConditionalGeneration`. Its sentences end with the separator, ``sep_token_id``."""
+
+    def _text_config(self) -> Any:
+        return self.model.config.text_config
+
+    def _end_ids(self) -> Any:
+        return self._text_config().sep_token_id
+
+    def _attends(self) -> bool:
+        return True
+
+    def _begin(self, encoded: Any, images: int) -> _State:
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        return _State(self.model.vision_model(encoded).last_hidden_state, cache, (), 0)
+
+    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
+        return self.model.text_decoder(
+            tokens, encoder_hidden_states=state.memory, past_key_values=state.cache, use_cache=True
+        )
+
+
+class GitScorer(HuggingFaceScorer):
+    """A `transformers.GitForCausalLM`. The image is in the cache, and words count their positions from 0 behind it."""
+
+    def _begin(self, encoded: Any, images: int) -> _State:
+        nothing = torch.empty(images, 0, dtype=torch.int64, device=self.model.device)
+        output = self.model(nothing, pixel_values=encoded, past_key_values=DynamicCache(), use_cache=True)
+        return _State(None, output.past_key_values, (), 0)
+
+    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
+        # Left to itself the model counts positions from the image's first region on, once there is a cache.
+        positions = torch.arange(state.words, state.words + tokens.shape[1], device=tokens.device)[None]
+        return self.model(tokens, position_ids=positions, past_key_values=state.cache, use_cache=True)
+
+
+class CausalScorer(HuggingFaceScorer):
+    """A causal language model, such as `transformers.GPT2LMHeadModel`, with the image as embeddings before the words.
+
+    Args:
+        model: the model.
+        reads_start: whether START is read behind the image. False: the first word follows the image directly, as in
+            ClipCap; ``start_token`` is then only a name for what is not there.
+        declared: as `HuggingFaceScorer`'s. ``encode`` makes the embeddings [N, P, hidden] that stand before the words;
+            without it the model is a language model, and images are None.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, reads_start: bool = True, **declared: Any):
+        super().__init__(model, **declared)
+        self._reads_start = reads_start
+        # A limit that was given is one of tokens, and the image's embeddings are no tokens.
+        self._positions = None if "max_tokens" in declared else self.max_tokens
+        if not reads_start and not self._encode_given:
+            raise ValueError(
+                "reads_start=False needs an image to follow: give encode=images -> embeddings [N, P, hidden]"
+            )
+
+    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
+        """How many images there are, and their embeddings.
+
+        Raises:
+            TypeError: there are images, and no ``encode`` to make embeddings of them.
+            ValueError: the embeddings are of another shape.
+        """
+        if not self._encode_given:
+            if any(image is not None for image in images):
+                raise TypeError(
+                    f"{type(self.model).__name__} sees no images: give encode=images -> embeddings [N, P, hidden] to "
+                    "stand before the words, or None as the image"
+                )
+            return len(images), None
+        count, prefix = super().encode(images)
+        if prefix.ndim != 3 or len(prefix) != count:
+            raise ValueError(
+                f"encode gave embeddings of shape {tuple(prefix.shape)} for {count} images; expected [N, P, hidden]"
+            )
+        return count, prefix
+
+    def _begin(self, encoded: Any, images: int) -> _State:
+        if encoded is None:
+            return _State(None, DynamicCache(), (), 0)
+        output = self.model(inputs_embeds=encoded, past_key_values=DynamicCache(), use_cache=True)
+        pending = () if self._reads_start else (output.logits[:, -1],)
+        return _State(None, output.past_key_values, pending, 0)
+
+    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
+        positions = state.cache.get_seq_length() + tokens.shape[1]
+        if self._positions is not None and positions > self._positions:
+            raise ValueError(
+                f"the model has {self._positions} positions, and the image's embeddings with {state.words} tokens read "
+                f"and {tokens.shape[1]} more take {positions}: ask for shorter sentences, or a smaller max_length"
+            )
+        return self.model(tokens, past_key_values=state.cache, use_cache=True)
+
+
+def scorer_of(model: PreTrainedModel, **options: Any) -> HuggingFaceScorer | None:
+    """The scorer of a Hugging Face model, or None where none of the kinds fits."""
+    names = {kind.__name__ for kind in type(model).__mro__}
+    if "VisionEncoderDecoderModel" in names:
+        return VisionEncoderDecoderScorer(model, **options)
+    if "BlipForConditionalGeneration" in names:
+        return BlipScorer(model, **options)
+    if "GitForCausalLM" in names:
+        return GitScorer(model, **options)
+    if not model.config.is_encoder_decoder and model.can_generate():
+        return CausalScorer(model, **options)
+    return None

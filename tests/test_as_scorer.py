@@ -1,0 +1,153 @@
+"""What is recognised as a model, what is asked for where it is not, and what the models can read."""
+
+import types
+
+import numpy as np
+import pytest
+
+from birnn_decode import (
+    PrefixScorer,
+    StepScorer,
+    Template,
+    as_scorer,
+    beam_decode,
+    bscd_decode,
+    gibbs_decode,
+    score_sentences,
+)
+
+V = 6
+IDS = {"vocab_size": V, "start_token": 0, "end_token": 1}
+
+
+def table(images, prefixes):
+    """Scores by the last two tokens."""
+    rows = np.asarray(prefixes)
+    before = rows[:, -2] if rows.shape[1] > 1 else rows[:, -1]
+    return np.sin(np.arange(V)[None] * (1.0 + rows[:, -1:]) + 3 * before[:, None])
+
+
+def prefix_scorer(**more):
+    return PrefixScorer(table, **{**IDS, **more})
+
+
+def test_a_function_becomes_a_prefix_scorer():
+    wrapped = as_scorer(table, "forward", **IDS)
+    assert isinstance(wrapped, PrefixScorer)
+    assert wrapped.direction == "forward"
+    template = Template.blank([2], 2, [3])
+    one, other = (beam_decode(scorer, None, template, direction="forward") for scorer in (wrapped, prefix_scorer()))
+    assert one.hypotheses == other.hypotheses
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (table, {}, "function.*to make a PrefixScorer of a function.*needs vocab_size=, start_token=, end_token="),
+        (table, {"vocab_size": 3}, "needs start_token=, end_token=$"),
+        (StepScorer, {}, "which is not a Scorer: it lacks"),  # the class, not one of its kind
+        (
+            object(),
+            {},
+            "which is not a Scorer: it lacks vocab_size, start_token, end_token, encode, start, step, select",
+        ),
+        (None, {}, "None, which is not a Scorer"),
+        (prefix_scorer(), {"vocabulary": None, "end_token": 2}, "a scorer already, which vocabulary, end_token cannot"),
+        (types.SimpleNamespace(get_logprobs_state=1), {}, "needs features= a function from a list of images"),
+    ],
+)
+def test_what_is_asked_for(model, options, message):
+    with pytest.raises(TypeError, match=message):
+        as_scorer(model, "backward", **options)
+
+
+def test_a_scorer_passes_through():
+    scorer = prefix_scorer()
+    assert as_scorer(scorer) is scorer
+    assert as_scorer(scorer, "backward") is scorer
+
+
+def test_direction_is_heeded():
+    forward, backward = prefix_scorer(direction="forward"), prefix_scorer(direction="backward")
+    bscd_decode(forward, backward, None, Template.blank([], 2))
+    with pytest.raises(ValueError, match="given as the forward one reads backward"):
+        bscd_decode(backward, forward, None, Template.blank([], 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"direction": "left"}, ValueError, 'direction=\'left\': use "forward" or "backward"'),
+        ({"max_tokens": 0}, ValueError, "max_tokens=0: it is a whole number, 1 or larger, because START is one"),
+        ({"max_tokens": 2.5}, ValueError, "max_tokens=2.5: it is a whole number"),
+        ({"model": table}, TypeError, "give the torch.nn.Module that is put in eval mode"),
+    ],
+)
+def test_wrong_declarations(given, error, message):
+    with pytest.raises(error, match=message):
+        prefix_scorer(**given)
+
+
+class Counting:
+    """Scores, and how long the longest prefix was."""
+
+    def __init__(self):
+        self.longest = 0
+
+    def __call__(self, images, prefixes):
+        self.longest = max(self.longest, prefixes.shape[1])
+        return table(images, prefixes)
+
+
+def limited(forward=4, backward=None):
+    return (
+        PrefixScorer(Counting(), **IDS, max_tokens=forward),
+        PrefixScorer(Counting(), vocab_size=V, start_token=1, end_token=0, max_tokens=backward),
+    )
+
+
+@pytest.mark.parametrize("limits", [(4, None), (9, 4), (4, 4)])
+def test_no_more_is_read_than_a_model_can(limits):
+    """Four tokens are START and three words."""
+    models = limited(*limits)
+    for call in (
+        lambda: bscd_decode(*models, None, Template.blank([2], 2, [3])),
+        lambda: bscd_decode(*models, None, Template.blank([2], (0, 3))),
+        lambda: score_sentences(*models, None, [[2, 3], [2, 3, 4, 5]]),
+        lambda: gibbs_decode(*models, None, Template.blank([], 4)),
+    ):
+        for model in models:
+            model.function.longest = 0
+        try:
+            call()
+        except ValueError as error:
+            assert "has 4 words at its widest, and the models read at most 3" in str(error)  # noqa: PT017
+            assert [model.function.longest for model in models] == [0, 0]
+        else:
+            assert [model.function.longest for model in models] == [4, 4]
+
+
+def test_captions_are_written_up_to_what_a_model_can_read():
+    models = limited(4, 6)
+    result = bscd_decode(*models, None)
+    assert result.hypotheses
+    assert all(len(hypothesis.tokens) <= 3 for hypothesis in result.hypotheses)
+    assert max(model.function.longest for model in models) == 4
+    assert "lengths:0-3" in result.signature
+    same = bscd_decode(
+        prefix_scorer(), PrefixScorer(table, vocab_size=V, start_token=1, end_token=0), None, max_length=3
+    )
+    assert same.hypotheses == result.hypotheses
+    for asked, words in (({"min_length": 4}, 4), ({"widths": [2, 5]}, 5)):
+        with pytest.raises(ValueError, match=f"a caption of {words} words is asked for, and the models read at most 3"):
+            bscd_decode(*models, None, **asked)
+
+
+def test_the_models_that_come_along_are_scorers_of_their_own():
+    pytest.importorskip("torch")
+    from birnn_decode.models import default_pair
+
+    forward, backward = default_pair()
+    assert as_scorer(forward, "forward") is forward
+    with pytest.raises(ValueError, match="given as the forward one reads backward: are the two models swapped"):
+        as_scorer(backward, "forward")

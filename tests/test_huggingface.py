@@ -1,0 +1,264 @@
+"""Hugging Face's models, built from a configuration: what is taken from it, and what is said where it does not do."""
+
+from itertools import chain
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import tokenizers  # noqa: E402
+from tiny_models import V, blip, git, gpt2, pixels, vit_gpt2  # noqa: E402
+
+from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, score_sentences  # noqa: E402
+from birnn_decode.scorers.caches import copy_of, joined, reordered  # noqa: E402
+from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
+
+
+def embeddings(images):
+    return torch.stack(images)[:, 0, :4, :].repeat(1, 1, 2)  # [N, 4, 16]
+
+
+@pytest.mark.parametrize(
+    ("build", "start", "end", "never", "most"),
+    [
+        (vit_gpt2, 1, 2, {0, 1, 2, 3}, 12),
+        (blip, 1, 2, {0, 1, 2, 3}, 12),  # ends with the separator, and not with eos
+        (git, 1, 2, {0, 1, 2}, 12),
+        (gpt2, 0, 0, {0}, 16),
+    ],
+)
+def test_ids_are_those_of_the_configuration(build, start, end, never, most):
+    scorer = as_scorer(build(0))
+    assert (scorer.start_token, scorer.end_token, scorer.vocab_size) == (start, end, V)
+    assert scorer.never | {start, end} == never | {start, end}
+    assert scorer.max_tokens == most
+    told = as_scorer(build(0), "backward", start_token=end, end_token=start, never={7}, max_tokens=5)
+    assert (told.start_token, told.end_token, told.max_tokens, told.direction) == (end, start, 5, "backward")
+    assert told.never == scorer.never | {7}
+
+
+def test_models_go_straight_into_a_decode():
+    models = [git(1), git(2)]
+    template = Template.blank([4], 2, [5])
+    direct = bscd_decode(*models, pixels(), template)
+    wrapped = bscd_decode(*(as_scorer(model) for model in models), pixels(), template)
+    assert [result.hypotheses for result in direct] == [result.hypotheses for result in wrapped]
+
+
+def test_dropout_is_off_while_decoding_and_on_again_afterwards():
+    model = git(1).train()
+    template = Template.blank([4], 2, [5])
+    one, two = (beam_decode(model, pixels()[0], template, direction="forward") for _ in range(2))
+    assert one.hypotheses == two.hypotheses
+    assert model.training
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("build", [vit_gpt2, blip, git, gpt2])
+def test_states_are_not_changed_by_later_calls(build):
+    """The caches that go into a call are changed by it; those of a state are not."""
+    model = build(0)
+    scorer = as_scorer(model, encode=embeddings) if build is gpt2 else as_scorer(model)
+    with torch.no_grad():
+        _, state = scorer.step([4, 5, 6], scorer.select(scorer.start(scorer.encode(pixels())), torch.arange(3)))
+        first, _ = scorer.step([7, 8, 9], state)
+        scorer.step([4, 4, 4], state)
+        scorer.step([5, 6], scorer.select(state, torch.tensor([2, 0])))
+        again, _ = scorer.step([7, 8, 9], state)
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("build", [vit_gpt2, blip, git, gpt2])
+def test_rows_joined_are_rows_side_by_side(build):
+    model = build(0)
+    scorer = as_scorer(model, encode=embeddings) if build is gpt2 else as_scorer(model)
+    with torch.no_grad():
+        _, state = scorer.step([4, 5, 6], scorer.start(scorer.encode(pixels())))
+        parts = [scorer.select(state, torch.tensor(rows)) for rows in ([2, 0], [1, 1, 2])]
+        together, _ = scorer.step([7, 8, 9, 10, 4], scorer.join(parts))
+        alone = [scorer.step(tokens, part)[0] for tokens, part in zip(([7, 8], [9, 10, 4]), parts, strict=True)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-10)
+
+
+def test_many_sentences_are_scored_in_parts(monkeypatch):
+    scorer = as_scorer(blip(0))
+    sentences = [[4, 5, 6], [7], [], [8, 9], [4, 4, 4, 4]]
+    whole = score_sentences(scorer, None, pixels(), [sentences] * 3)
+    monkeypatch.setattr("birnn_decode.scorers.reader.LARGEST_BLOCK", 11 * V)
+    parts = score_sentences(scorer, None, pixels(), [sentences] * 3)
+    for one, two in zip(chain(*whole), chain(*parts), strict=True):
+        assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
+
+
+def test_special_tokens_and_ids_beyond_the_tokenizer_are_no_words():
+    words = ["<pad>", "<s>", "</s>", "<unk>", "a", "dog", "runs", "far", "1", "."]
+    own = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: token for token, word in enumerate(words)}, unk_token="<unk>")
+    )
+    own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=own, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    scorer = as_scorer(gpt2(0), vocabulary=tokenizer)
+    assert scorer.never == {0, 1, 2, 3, 10, 11}
+    result = beam_decode(scorer, None, "a _ runs", direction="forward", beam_size=20)
+    assert {hypothesis.blanks[0][0] for hypothesis in result.hypotheses} == set(range(4, 10))
+    assert {hypothesis.text for hypothesis in result.hypotheses} >= {"a dog runs", "a far runs"}
+
+
+def no_start():
+    model = vit_gpt2(0)
+    model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
+    model.config.decoder.bos_token_id = None
+    return model
+
+
+def two_ends():
+    model = git(0)
+    model.config.eos_token_id = [2, 3]
+    return model
+
+
+def bert():
+    return transformers.BertModel(
+        transformers.BertConfig(
+            vocab_size=V, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "images", "error", "message"),
+    [
+        (
+            no_start,
+            {},
+            [],
+            ValueError,
+            r"VisionEncoderDecoderModel has none for start_token \(None\): give start_token=",
+        ),
+        (two_ends, {}, [], ValueError, r"GitForCausalLM has several ids for end_token \(\[2, 3\]\): give end_token="),
+        (bert, {}, [], TypeError, "BertModel, which is not a Scorer"),
+        (
+            lambda: blip(0),
+            {},
+            ["a.png"],
+            TypeError,
+            "an image is a str; BlipForCond.*give encode=lambda images: processor",
+        ),
+        (lambda: gpt2(0), {}, pixels(), TypeError, "GPT2LMHeadModel sees no images: give encode="),
+        (lambda: gpt2(0), {"reads_start": False}, [], ValueError, "reads_start=False needs an image to follow"),
+        (
+            lambda: gpt2(0),
+            {"encode": torch.stack},
+            pixels(),
+            ValueError,
+            r"shape \(3, 3, 8, 8\) for 3 images; expected",
+        ),
+        (lambda: gpt2(0), {"colour": 3}, [], TypeError, "colour"),
+    ],
+)
+def test_what_does_not_do(build, options, images, error, message):
+    with pytest.raises(error, match=message):
+        beam_decode(as_scorer(build(), "forward", **options), images, Template.blank([], 1), direction="forward")
+
+
+def test_more_than_the_positions_can_hold():
+    """Four embeddings of the image, START and the words have 16 positions."""
+    scorer = as_scorer(gpt2(0), encode=embeddings)
+    assert beam_decode(scorer, pixels()[0], Template.blank([4] * 9, 2), direction="forward").hypotheses
+    with pytest.raises(
+        ValueError, match=r"16 positions, and the image's embeddings with 1[0-9] tokens read and 1 more"
+    ):
+        beam_decode(scorer, pixels()[0], Template.blank([4] * 9, 4), direction="forward", rank="sentence")
+    with pytest.raises(ValueError, match="has 16 words at its widest, and the models read at most 15"):
+        beam_decode(scorer, pixels()[0], Template.blank([4] * 9, 7), direction="forward")
+
+
+# ------------------------------------------------------------------------------------------------------------- caches
+
+
+class OwnCache:
+    """A cache of one tensor that is written in place, with two ways of reordering."""
+
+    def __init__(self, rows):
+        self.kept = torch.zeros(rows, 3, dtype=torch.int64)
+        self.length = 0
+
+    def add(self, tokens):
+        self.kept[:, self.length] = tokens
+        self.length += 1
+
+    def reorder(self, rows):
+        self.kept.copy_(self.kept[rows]) if len(rows) == len(self.kept) else setattr(self, "kept", self.kept[rows])
+
+    def chosen(self, rows):
+        new = OwnCache(len(rows))
+        new.kept, new.length = self.kept[rows], self.length
+        return new
+
+
+@pytest.mark.parametrize("method", ["reorder", "chosen"])
+def test_a_cache_of_ones_own_is_reordered_and_stepped_on_copies(method):
+    def step(tokens, state):
+        state["cache"].add(tokens)
+        scores = torch.nn.functional.one_hot(state["cache"].kept.sum(dim=1) % V, V).double()
+        return scores, state
+
+    scorer = TorchScorer(
+        step,
+        lambda images: {"cache": OwnCache(len(images))},
+        batch_axis={"cache": method},
+        vocab_size=V,
+        start_token=0,
+        end_token=1,
+    )
+    assert scorer.join is None
+    state = scorer.start(scorer.encode([None] * 3))
+    scores, after = scorer.step([1, 2, 3], state)
+    assert scores.argmax(dim=1).tolist() == [1, 2, 3]
+    for _ in range(2):  # the state is as it was, and so is what was selected from it
+        assert scorer.step([4, 5, 6], after)[0].argmax(dim=1).tolist() == [5, 7, 9]
+        turned = scorer.select(after, torch.tensor([2, 0, 0]))
+        assert scorer.step([1, 1, 2], turned)[0].argmax(dim=1).tolist() == [4, 2, 3]
+        fewer = scorer.select(after, torch.tensor([1]))
+        assert scorer.step([0], fewer)[0].argmax(dim=1).tolist() == [2]
+        assert scorer.step([1, 1, 2], turned)[0].argmax(dim=1).tolist() == [4, 2, 3]
+    assert state["cache"].length == 0
+
+
+def test_a_cache_without_the_method_it_is_said_to_have():
+    scorer = TorchScorer(
+        None, lambda _: [OwnCache(1)], batch_axis=["shuffle"], vocab_size=V, start_token=0, end_token=1
+    )
+    with pytest.raises(
+        TypeError, match=r"state\[0\] is a OwnCache, which has no method 'shuffle' to reorder itself by"
+    ):
+        scorer.start(scorer.encode([None]))
+
+
+def test_a_cache_that_is_written_in_place_is_copied_whole():
+    """Hugging Face's static cache is one table that each call writes into."""
+    cache = transformers.StaticCache(config=gpt2(0).config, max_cache_len=4)
+    keys = torch.randn(2, 2, 1, 8)
+    cache.update(keys, keys, 0)
+    copy = copy_of(cache)
+    copy.update(keys + 1, keys + 1, 0)
+    assert torch.equal(cache.layers[0].keys[:, :, 1:], torch.zeros(2, 2, 3, 8))
+    turned = reordered(cache, "reorder_cache", torch.tensor([1, 0]))
+    assert torch.equal(turned.layers[0].keys[:, :, 0], keys[[1, 0], :, 0])
+    assert torch.equal(cache.layers[0].keys[:, :, 0], keys[:, :, 0])
+    with pytest.raises(TypeError, match="how to join caches of type StaticCache"):
+        joined([cache, cache])
+
+
+def test_a_growing_cache_is_copied_without_its_tensors():
+    cache = transformers.DynamicCache()
+    keys = torch.randn(2, 2, 1, 8)
+    cache.update(keys, keys, 0)
+    copy = copy_of(cache)
+    assert copy.layers[0].keys is cache.layers[0].keys
+    copy.update(keys, keys, 0)
+    assert cache.get_seq_length() == 1
+    assert copy.get_seq_length() == 2

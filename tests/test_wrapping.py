@@ -1,0 +1,293 @@
+"""Every kind of captioner that docs/wrapping.md has a recipe for, wrapped by that recipe."""
+
+import contextlib
+import itertools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import standins  # noqa: E402
+from tiny_models import V, blip, git, gpt2, pixels, project, vit_bert, vit_gpt2  # noqa: E402
+
+from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, check_scorer, score_sentences  # noqa: E402
+from birnn_decode.scorers import PrefixScorer, never_of  # noqa: E402
+
+PAGE = (Path(__file__).parent.parent / "docs" / "wrapping.md").read_text(encoding="utf-8")
+RECIPES = {
+    section.partition("\n")[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    for section in re.split(r"^#+ ", PAGE, flags=re.MULTILINE)[1:]
+}
+DOUBLE = {"dtype": torch.float64}
+
+
+class Words:
+    """Ids written as words."""
+
+    def encode(self, text):
+        return [int(word[1:]) for word in text.split()]
+
+    def decode(self, ids):
+        return " ".join(f"w{token}" for token in ids)
+
+
+def names(start, end, pad):
+    """What the recipes' names stand for, those of the page's first block included."""
+    found = {"torch": torch, "contextlib": contextlib, "START": start, "END": end, "PAD": pad, "words": Words()}
+    exec(RECIPES["Wrap your captioner"][0], found)
+    return found
+
+
+def cook(recipe, model, start=1, end=2, pad=0, number=0, **more):
+    """The names that a recipe leaves."""
+    found = {**names(start, end, pad), "model": model, **more}
+    exec(RECIPES[recipe][number], found)
+    return found
+
+
+@dataclass
+class Kind:
+    """A captioner of each direction and its scorers.
+
+    ``whole(images, captions [N, T], backward) -> scores [N, T, V]`` is the models' own pass over captions that begin
+    with START.
+    """
+
+    forward: Any
+    backward: Any
+    whole: Any
+    images: list
+
+
+def pair(kind, recipe, start=1, end=2, pad=0, **more):
+    """Two captioners of a kind: the backward one was trained on text reversed with its START and END."""
+    models = [kind(V, seed=seed).double().eval() for seed in (1, 2)]
+    scorers = [
+        cook(recipe, models[0], start, end, pad, **more)["scorer"],
+        cook(recipe, models[1], end, start, pad, **more)["scorer"],
+    ]
+    return Kind(
+        *scorers, lambda images, captions, back: models[back].teacher_forced(images, captions), kind.pictures(**DOUBLE)
+    )
+
+
+def virtex():
+    model = standins.Virtex(V, seed=1).double().eval()
+    found = cook("Both directions in one module, no cache", model)
+    return Kind(found["forward"], found["backward"], model.teacher_forced, model.pictures(**DOUBLE))
+
+
+def hugging_face(build, whole):
+    """Backward models here were trained on reversed text between the same START and END."""
+    models = [build(seed) for seed in (1, 2)]
+    scorers = [as_scorer(model, direction) for model, direction in zip(models, ("forward", "backward"), strict=True)]
+    return Kind(*scorers, lambda images, captions, back: whole(models[back], torch.stack(images), captions), pixels())
+
+
+def gpt2_with(make):
+    models = [gpt2(seed) for seed in (1, 2)]
+
+    def whole(images, captions, back):
+        model = models[back]
+        prefix = project(model)(torch.stack(images))
+        embeddings = torch.cat([prefix, model.transformer.wte(captions)], dim=1)
+        return model(inputs_embeds=embeddings, use_cache=False).logits[:, prefix.shape[1] :]
+
+    return Kind(*map(make, models), whole, pixels())
+
+
+def gpt2_by_hand(model):
+    ids = {"vocab_size": V, "start_token": 0, "end_token": 0, "never": {0}}
+    return cook("Hugging Face", model, number=2, ids=ids, project=project(model))["scorer"]
+
+
+def gpt2_recognised(model):
+    return cook("Hugging Face", model, number=1, project=project(model), tokenizer=Words())["scorer"]
+
+
+def clip_cap():
+    """The first word follows the image directly."""
+    models = [gpt2(seed) for seed in (1, 2)]
+    scorers = [
+        as_scorer(model, encode=lambda images, model=model: project(model)(torch.stack(images)), reads_start=False)
+        for model in models
+    ]
+
+    def whole(images, captions, back):
+        model = models[back]
+        embeddings = torch.cat([project(model)(torch.stack(images)), model.transformer.wte(captions[:, 1:])], dim=1)
+        return model(inputs_embeds=embeddings, use_cache=False).logits[:, 3:]
+
+    return Kind(*scorers, whole, pixels())
+
+
+def functions():
+    models = [standins.ShowAttendTell(V, seed=seed).double().eval() for seed in (1, 2)]
+    recipe = "Any function of images and prefixes"
+    scorers = [cook(recipe, models[0], 1, 2)["scorer"], cook(recipe, models[1], 2, 1)["scorer"]]
+    images = models[0].pictures(**DOUBLE)
+    return Kind(*scorers, lambda images, captions, back: models[back].teacher_forced(images, captions), images)
+
+
+def no_word_twice(prefixes, scores):
+    """Words that were read are impossible."""
+    return scores.scatter(1, prefixes[:, 1:], -torch.inf)
+
+
+def ensembles():
+    """Two kinds of captioners mixed, at a temperature, and no word twice; in the backward one the other way round."""
+    kinds = [KINDS["attention over regions"](), KINDS["function"]()]
+    recipe = "Ensembles, temperatures, hooks"
+
+    def mixed(scorers):
+        found = {**names(1, 2, 0), "one": scorers[0], "two": scorers[1], "no_word_twice": no_word_twice}
+        exec(RECIPES[recipe][0], found)
+        return found["scorer"]
+
+    def whole(images, captions, back):
+        one, two = (kind.whole(images, captions, back).log_softmax(-1) for kind in kinds)
+        scores = (
+            torch.logaddexp(one + torch.tensor(2 / 3).double().log(), two + torch.tensor(1 / 3).double().log()) / 0.8
+        )
+        for place in range(1, captions.shape[1]):
+            read = captions[:, 1 : place + 1]
+            scores[:, place] = scores[:, place].scatter(1, read, -torch.inf)
+        return scores
+
+    forward, backward = (mixed([getattr(kind, side) for kind in kinds]) for side in ("forward", "backward"))
+    return Kind(forward, backward, whole, kinds[0].images)
+
+
+KINDS = {
+    "attention over regions": lambda: pair(standins.ShowAttendTell, "An LSTM cell with attention over image regions"),
+    "image first": lambda: pair(standins.ShowTell, "An image vector as the first input of an LSTM"),
+    **{
+        f"get_logprobs_state {kind.__name__}": lambda kind=kind: pair(kind, "Models with `get_logprobs_state`", 0, 0)
+        for kind in (standins.NewFC, standins.Att2in, standins.TransformerLike)
+    },
+    "both directions in one": virtex,
+    "own buffers": lambda: pair(standins.MeshedMemory, "A decoder that keeps its state in its own buffers"),
+    "ViT and GPT-2": lambda: hugging_face(
+        vit_gpt2, lambda model, images, captions: model(images, captions, use_cache=False).logits
+    ),
+    "ViT and BERT": lambda: hugging_face(
+        vit_bert, lambda model, images, captions: model(images, captions, use_cache=False).logits
+    ),
+    "BLIP": lambda: hugging_face(blip, lambda model, images, captions: model(images, captions).logits),
+    "GIT": lambda: hugging_face(
+        git, lambda model, images, captions: model(captions, pixel_values=images, use_cache=False).logits[:, 5:]
+    ),
+    "GPT-2 with a prefix": lambda: gpt2_with(gpt2_recognised),
+    "GPT-2 with a prefix, by hand": lambda: gpt2_with(gpt2_by_hand),
+    "GPT-2 as in ClipCap": clip_cap,
+    "function": functions,
+    "ensemble": ensembles,
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return KINDS[request.param]()
+
+
+def own_terms(kind, image, sentences, back):
+    """[K, words + 1] log-probabilities in reading order, by the model's own pass; sentences are equally long."""
+    scorer = kind.backward if back else kind.forward
+    read = torch.tensor([words[::-1] if back else words for words in sentences], dtype=torch.int64)
+    begin = torch.full((len(read), 1), scorer.start_token)
+    with torch.no_grad():
+        scores = kind.whole([image] * len(read), torch.cat([begin, read], dim=1), back)
+    targets = torch.cat([read, torch.full((len(read), 1), scorer.end_token)], dim=1)
+    terms = scores.log_softmax(-1).gather(2, targets[..., None])[..., 0]
+    return torch.cat([terms[:, :-1].flip(1), terms[:, -1:]], dim=1) if back else terms
+
+
+def words_of(kind):
+    return sorted(set(range(V)) - never_of(kind.forward) - never_of(kind.backward))
+
+
+def test_scores_are_those_of_the_models_own_pass(kind):
+    a, b, c, d, *_ = words_of(kind)
+    for sentences in ([()], [(a,), (d,)], [(a, b, c, d), (d, a, b, a)]):
+        given = [[list(words) for words in sentences] for _ in kind.images]
+        for image, found in zip(
+            kind.images, score_sentences(kind.forward, kind.backward, kind.images, given), strict=True
+        ):
+            for back, name in enumerate(("token_log_probs_forward", "token_log_probs_backward")):
+                own = own_terms(kind, image, sentences, bool(back)).tolist()
+                for one, terms in zip(found, own, strict=True):
+                    assert getattr(one, name) == pytest.approx(terms, abs=1e-4)
+
+
+def test_answers_are_those_of_enumeration(kind):
+    """Two missing words, three images with a template each in one batch; a beam for every sentence, and a small one."""
+    words = words_of(kind)
+    a, b, c, d, *_ = words
+    blank = Template.BLANK
+    templates = [[a, blank, blank, b], [blank, blank, c], [d, b, blank, a, blank]]
+    given = [Template.from_tokens(template) for template in templates]
+    everything = len(words) ** 2 + 1
+    beams = {
+        "forward": beam_decode(
+            kind.forward, kind.images, given, direction="forward", rank="sentence", beam_size=everything
+        ),
+        "backward": beam_decode(
+            kind.backward, kind.images, given, direction="backward", rank="sentence", beam_size=everything
+        ),
+        "both": bscd_decode(kind.forward, kind.backward, kind.images, given, beam_size=everything),
+        "small": bscd_decode(kind.forward, kind.backward, kind.images, given, beam_size=3),
+    }
+    for item, (image, template) in enumerate(zip(kind.images, templates, strict=True)):
+        fills = [iter(fill) for fill in itertools.product(words, repeat=2)]
+        sentences = [tuple(next(fill) if word is blank else word for word in template) for fill in fills]
+        terms = [own_terms(kind, image, sentences, back).sum(dim=1) for back in (False, True)]
+        own = {"forward": terms[0], "backward": terms[1], "both": terms[0] + terms[1]}
+        for name, results in beams.items():
+            values = dict(zip(sentences, own["both" if name == "small" else name].tolist(), strict=True))
+            best = sorted(values, key=lambda words: (-values[words], words))
+            found = results[item].hypotheses
+            assert found
+            if name == "small":
+                assert found[0].score <= values[best[0]] + 1e-6
+            else:
+                possible = [words for words in best if values[words] > -torch.inf]
+                assert [one.tokens for one in found] == possible[: len(found)]
+                assert len(found) >= min(20, len(possible))
+            for one in found:
+                assert one.score == pytest.approx(values[one.tokens], abs=1e-4)
+
+
+def test_a_whole_caption_is_what_the_slow_way_writes(kind):
+    """Free search, where hypotheses finish and leave, against whole prefixes read anew at every step."""
+    slow = [slow_way(kind, back) for back in (False, True)]
+    fast = bscd_decode(kind.forward, kind.backward, kind.images, max_length=5, beam_size=4)
+    for one, other in zip(fast, bscd_decode(*slow, kind.images, max_length=5, beam_size=4), strict=True):
+        assert [hypothesis.tokens for hypothesis in one.hypotheses] == [h.tokens for h in other.hypotheses]
+        assert [h.score for h in one.hypotheses] == pytest.approx([h.score for h in other.hypotheses], abs=1e-6)
+
+
+def slow_way(kind, back):
+    scorer = kind.backward if back else kind.forward
+
+    def function(images, prefixes):
+        return kind.whole(images, torch.as_tensor(prefixes), back)[:, -1]
+
+    return PrefixScorer(
+        function,
+        vocab_size=V,
+        start_token=scorer.start_token,
+        end_token=scorer.end_token,
+        never=scorer.never,
+        max_tokens=scorer.max_tokens,
+    )
+
+
+def test_the_wrapping_is_found_sound(kind):
+    for back, scorer in enumerate((kind.forward, kind.backward)):
+        report = check_scorer(scorer, kind.images, reference=slow_way(kind, bool(back)))
+        assert report.ok, report
