@@ -1,22 +1,27 @@
 """Every kind of captioner that docs/wrapping.md has a recipe for, wrapped by that recipe."""
 
 import contextlib
+import copy
 import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import standins  # noqa: E402
+from PIL import Image  # noqa: E402
 from tiny_models import V, blip, git, gpt2, pixels, project, vit_bert, vit_gpt2  # noqa: E402
 
 from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, check_scorer, score_sentences  # noqa: E402
+from birnn_decode.captions import WordVocabulary  # noqa: E402
 from birnn_decode.scorers import PrefixScorer, never_of  # noqa: E402
+from birnn_decode.scorers.torch import BufferScorer  # noqa: E402
 
 PAGE = (Path(__file__).parent.parent / "docs" / "wrapping.md").read_text(encoding="utf-8")
 RECIPES = {
@@ -43,10 +48,14 @@ def names(start, end, pad):
     return found
 
 
-def cook(recipe, model, start=1, end=2, pad=0, number=0, **more):
+COOKED = set()
+
+
+def cook(recipe, model=None, start=1, end=2, pad=0, number=0, **more):
     """The names that a recipe leaves."""
     found = {**names(start, end, pad), "model": model, **more}
     exec(RECIPES[recipe][number], found)
+    COOKED.add((recipe, number))
     return found
 
 
@@ -142,11 +151,10 @@ def no_word_twice(prefixes, scores):
 def ensembles():
     """Two kinds of captioners mixed, at a temperature, and no word twice; in the backward one the other way round."""
     kinds = [KINDS["attention over regions"](), KINDS["function"]()]
-    recipe = "Ensembles, temperatures, hooks"
 
     def mixed(scorers):
-        found = {**names(1, 2, 0), "one": scorers[0], "two": scorers[1], "no_word_twice": no_word_twice}
-        exec(RECIPES[recipe][0], found)
+        one, two = scorers
+        found = cook("Ensembles, temperatures, hooks", one=one, two=two, no_word_twice=no_word_twice)
         return found["scorer"]
 
     def whole(images, captions, back):
@@ -291,3 +299,115 @@ def test_the_wrapping_is_found_sound(kind):
     for back, scorer in enumerate((kind.forward, kind.backward)):
         report = check_scorer(scorer, kind.images, reference=slow_way(kind, bool(back)))
         assert report.ok, report
+
+
+def test_one_decoder_with_buffers_serves_both_directions():
+    """Its buffers are those of whatever it did last, and each search has its own."""
+    recipe = "A decoder that keeps its state in its own buffers"
+    model = standins.MeshedMemory(V, seed=1).double().eval()
+    shared = [cook(recipe, model, 1, 2)["scorer"], cook(recipe, model, 2, 1)["scorer"]]
+    twins = [cook(recipe, copy.deepcopy(model), *ends)["scorer"] for ends in ((1, 2), (2, 1))]
+    templates = [Template.blank([4], 3, [5]), Template.blank([], (1, 3), [6]), None]
+    images = model.pictures(**DOUBLE)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    results = [bscd_decode(*models, images, templates, max_length=8) for models in (shared, twins)]
+    for one, two in zip(*results, strict=True):
+        assert one.hypotheses == two.hypotheses
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+class Always(torch.nn.Module):
+    """Always keeps its state: the sum of what it has read."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.tensor([7, 8]))
+
+    @contextlib.contextmanager
+    def anew(self, rows):
+        self.total = torch.zeros(rows, dtype=torch.int64)
+        yield
+
+    def step(self, tokens, memory):
+        self.total += tokens
+        return torch.nn.functional.one_hot((self.total + memory) % V, V).double()
+
+
+def test_what_a_decoder_was_doing_is_not_disturbed():
+    model = Always()
+    scorer = BufferScorer(
+        model.step, ["total"], model.anew, model=model, vocab_size=V, start_token=1, end_token=2, encode=torch.tensor
+    )
+    result = beam_decode(scorer, 4, Template.blank([3], 2), direction="forward")
+    assert result.best.tokens == (3, 8, 4)  # 4 + 1 + 3 is 8, and 8 more is 16 - 12
+    assert model.total.tolist() == [7, 8]
+
+
+def test_a_decoder_without_such_a_buffer():
+    model = standins.MeshedMemory(V, seed=1)
+    with pytest.raises(ValueError, match=r"MeshedMemory has no buffer 'decoder.seq'; it has decoder.running_seq, "):
+        BufferScorer(model.step, ["decoder.seq"], None, model=model, vocab_size=V, start_token=1, end_token=2)
+
+
+def test_a_position_limit_is_a_clear_error():
+    kind = virtex()
+    assert bscd_decode(kind.forward, kind.backward, kind.images[0], Template.blank([4, 5], 5)).hypotheses
+    with pytest.raises(ValueError, match="the template has 8 words at its widest, and the models read at most 7"):
+        bscd_decode(kind.forward, kind.backward, kind.images[0], Template.blank([4, 5], 6))
+
+
+def test_a_position_limit_that_was_not_declared_is_an_error_that_says_so():
+    model = standins.Virtex(V, seed=1).double()
+    images = torch.stack(model.pictures(**DOUBLE))
+    ids = {"vocab_size": V, "start_token": 1, "end_token": 2, "never": {0}, "model": model}
+    scorer = PrefixScorer(model.decoding_step, encode=lambda numbers: model.visual(images[numbers]), **ids)
+    message = "the forward scorer cannot read 9 tokens of a sentence, START included .*give the wrapper max_tokens="
+    for call in (
+        lambda: beam_decode(scorer, 0, Template.blank([4, 5], 9), direction="forward"),
+        lambda: score_sentences(scorer, None, 0, [[4] * 10]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_pictures_go_through_a_processor():
+    generator = np.random.default_rng(0)
+    pictures = [Image.fromarray(generator.integers(0, 255, (20, 30, 3), dtype=np.uint8)) for _ in range(2)]
+    processor = transformers.BlipImageProcessorPil(size={"height": 8, "width": 8})
+    scorer = cook("Hugging Face", blip(1), processor=processor, tokenizer=Words())["scorer"]
+    direct = as_scorer(blip(1))
+    given = list(processor(images=pictures, return_tensors="pt").pixel_values)
+    template = Template.blank([4], 2, [5])
+    one = beam_decode(scorer, pictures, template, direction="forward")
+    two = beam_decode(direct, given, template, direction="forward")
+    assert [result.best.tokens for result in one] == [result.best.tokens for result in two]
+    assert one[0].best.score != one[1].best.score
+
+
+def test_vocabularies_in_another_order():
+    words = [f"w{number}" for number in range(V - 4)]
+    model_f = PrefixScorer(None, vocab_size=V, start_token=1, end_token=2, vocabulary=WordVocabulary(words))
+    model_b = PrefixScorer(None, vocab_size=V, start_token=2, end_token=1, vocabulary=WordVocabulary(words[::-1]))
+    with pytest.raises(ValueError, match=r"in_vocabulary\(model_b, model_f\.vocabulary\)"):
+        bscd_decode(model_f, model_b, None, "w1 _")
+    model_b = cook("Vocabularies", model_f=model_f, model_b=model_b)["model_b"]
+    assert model_b.ids == (0, 1, 2, 3, *range(V - 1, 3, -1))
+
+
+def test_the_check_of_the_page(capsys):
+    kind = functions()
+    captions = [[4, 5, 6]] * len(kind.images)
+    cook("Check it", scorer=kind.forward, images=kind.images, captions=captions, slow=slow_way(kind, False))
+    assert "no fault found" in capsys.readouterr().out
+
+
+def test_every_recipe_was_run_and_is_short():
+    for make in KINDS.values():
+        make()
+    virtex()
+    every = {(name, number) for name, blocks in RECIPES.items() for number in range(len(blocks))}
+    others = {("Wrap your captioner", 0), ("Hugging Face", 0), ("Vocabularies", 0), ("Check it", 0)}
+    assert every == COOKED | others
+    for blocks in RECIPES.values():
+        for block in blocks:
+            assert sum(bool(line.strip()) for line in block.splitlines()) <= 10, block

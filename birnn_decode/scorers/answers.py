@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from birnn_decode.backend import Array, Backend, backend_for
+
+
+@contextlib.contextmanager
+def within_positions(tokens: int, name: str) -> Iterator[None]:
+    """Where a scorer reads sentences of so many tokens, START included.
+
+    Raises:
+        ValueError: it looked for what is not in one of its tables, as for a position beyond the last.
+    """
+    try:
+        yield
+    except IndexError as error:
+        raise ValueError(
+            f"the {name} scorer cannot read {tokens} tokens of a sentence, START included ({error}): if it has fewer "
+            "positions, give the wrapper max_tokens=; else, see that vocab_size and ids are those of the model"
+        ) from error
 
 
 def checked_pair(returned: Any, name: str) -> tuple[Array, Any]:

@@ -62,7 +62,7 @@ def _grows(cache: Any) -> bool:
         return False
     if isinstance(cache, transformers.EncoderDecoderCache):
         return _grows(cache.self_attention_cache) and _grows(cache.cross_attention_cache)
-    if not isinstance(cache, transformers.DynamicCache):
+    if not isinstance(cache, transformers.Cache):
         return False
     from transformers.cache_utils import DynamicLayer
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array
 from birnn_decode.scorers import Scorer
-from birnn_decode.scorers.answers import backend_of, checked_pair, faulty_scores
+from birnn_decode.scorers.answers import backend_of, checked_pair, faulty_scores, within_positions
 
 
 def score_given(
@@ -41,7 +41,8 @@ def score_given(
         return []
     if getattr(scorer, "score", None) is None:
         return _step_by_step(scorer, context, items, sentences, name, gradients)
-    arrays = scorer.score(context, np.asarray(items, dtype=np.int64), list(sentences))  # type: ignore[attr-defined]
+    with within_positions(1 + max(map(len, sentences)), name):
+        arrays = scorer.score(context, np.asarray(items, dtype=np.int64), list(sentences))  # type: ignore[attr-defined]
     if len(arrays) != len(sentences):
         raise ValueError(f"the {name} scorer's score gave {len(arrays)} arrays for {len(sentences)} sentences")
     lists = [_terms(terms, name, gradients) for terms in arrays]
@@ -87,7 +88,9 @@ def _step_by_step(
     state = scorer.select(scorer.start(context), indices(items))
     last = [scorer.start_token] * len(sentences)
     while reading:
-        scores, state = checked_pair(scorer.step(indices(last), state), f"{name} scorer's step")
+        with within_positions(1 + len(terms[reading[0]]), name):
+            returned = scorer.step(indices(last), state)
+        scores, state = checked_pair(returned, f"{name} scorer's step")
         backend = backend_of(scores, (len(reading), scorer.vocab_size), "rows, vocab_size", name)
         indices = backend.indices
         normalised = backend.normalise(scores, normalized)

@@ -16,7 +16,7 @@ import numpy as np
 
 from birnn_decode.backend import Array, Backend
 from birnn_decode.scorers import Scorer
-from birnn_decode.scorers.answers import backend_of, checked_pair, faulty_scores
+from birnn_decode.scorers.answers import backend_of, checked_pair, faulty_scores, within_positions
 
 _NOT_STARTED = object()
 
@@ -231,7 +231,9 @@ class PrefixTree:
                 back = sorted(range(len(order)), key=order.__getitem__)
                 state = self.scorer.select(state, self._indices(back))
         tokens = self._indices([node.token for node in nodes])
-        scores, state = checked_pair(self.scorer.step(tokens, state), f"{self.name} scorer's step")
+        with within_positions(1 + max(node.depth for node in nodes), self.name):
+            returned = self.scorer.step(tokens, state)
+        scores, state = checked_pair(returned, f"{self.name} scorer's step")
         self._check(scores, (len(nodes), self.scorer.vocab_size), "rows, vocab_size")
         self._record(nodes, scores, _States(state, len(nodes)))
         for node in nodes:
@@ -246,10 +248,9 @@ class PrefixTree:
         for length, items in by_length.items():
             images = self._indices([self.images[item] for item in items])
             prefixes = self._indices([[self.scorer.start_token, *beginnings[item]] for item in items])
-            scores, state = checked_pair(
-                self.scorer.prefill(self.context, images, prefixes),  # type: ignore[attr-defined]
-                f"{self.name} scorer's prefill",
-            )
+            with within_positions(length + 1, self.name):
+                returned = self.scorer.prefill(self.context, images, prefixes)  # type: ignore[attr-defined]
+            scores, state = checked_pair(returned, f"{self.name} scorer's prefill")
             self._check(scores, (len(items), length + 1, self.scorer.vocab_size), "items, tokens, vocab_size")
             states = _States(state, len(items))
             nodes = [self.roots[item] for item in items]
