@@ -28,7 +28,7 @@ from birnn_decode.search.sweep import Prior, open_templates, sweep
 from birnn_decode.search.tree import PrefixTree
 from birnn_decode.spelling import spell
 from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
-from birnn_decode.tokenizers import as_vocabulary
+from birnn_decode.tokenizers import as_vocabulary, no_words
 from birnn_decode.version import __version__
 
 Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
@@ -423,6 +423,7 @@ class _Call:
             if self.vocabulary is None:
                 self.vocabulary = getattr(model, "vocabulary", None)
         self.vocabulary = as_vocabulary(self.vocabulary)
+        self.never |= no_words(self.vocabulary, self.vocab_size)
         for member in ("encode", "decode"):
             if self.vocabulary is not None and not hasattr(self.vocabulary, member):
                 raise TypeError(

@@ -238,6 +238,17 @@ def as_vocabulary(given: Any) -> Any:
     return given
 
 
+def no_words(vocabulary: Any, vocab_size: int) -> frozenset[int]:
+    """The ids below ``vocab_size`` that a tokenizer calls special or lacks; of other vocabularies, none is known.
+
+    A table of embeddings is often longer than the tokenizer's list, to be a multiple of something.
+    """
+    if not isinstance(vocabulary, TokenizerVocabulary):
+        return frozenset()
+    special = {token for token in vocabulary.special_ids if token < vocab_size}
+    return frozenset(special.union(range(len(vocabulary), vocab_size)))
+
+
 def _of_words(character: str) -> bool:
     """Whether it is a letter, a digit, or a mark on a letter."""
     return character.isalnum() or unicodedata.category(character).startswith("M")

@@ -302,11 +302,10 @@ FAULTS = {
     ],
     "START read where there is none": [(HUGGING_FACE, "() if self._reads_start else", "() if True else")],
     "ids beyond the tokenizer are words": [
-        (
-            HUGGING_FACE,
-            "{*vocabulary.special_ids, *range(len(vocabulary), config.vocab_size)}",
-            "{*vocabulary.special_ids}",
-        )
+        (TOKENIZERS, "special.union(range(len(vocabulary), vocab_size))", "special")
+    ],
+    "a tokenizer's special tokens are words": [
+        (DECODE, "self.never |= no_words(self.vocabulary, self.vocab_size)", "pass")
     ],
     "state of get_logprobs_state on axis 0": [
         ("scorers/captioning.py", "batch_axis=((None, 0), 1)", "batch_axis=((None, 0), 0)")

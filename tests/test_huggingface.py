@@ -105,6 +105,8 @@ def test_special_tokens_and_ids_beyond_the_tokenizer_are_no_words():
     result = beam_decode(scorer, None, "a _ runs", direction="forward", beam_size=20)
     assert {hypothesis.blanks[0][0] for hypothesis in result.hypotheses} == set(range(4, 10))
     assert {hypothesis.text for hypothesis in result.hypotheses} >= {"a dog runs", "a far runs"}
+    told = beam_decode(gpt2(0), None, "a _ runs", direction="forward", beam_size=20, vocabulary=tokenizer)
+    assert told.hypotheses == result.hypotheses
 
 
 def no_start():

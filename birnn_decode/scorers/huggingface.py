@@ -7,7 +7,7 @@ the cache, in front of the words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from birnn_decode.scorers.caches import copy_of
 from birnn_decode.scorers.reader import Reader
 from birnn_decode.scorers.wrappers import Wrapper
-from birnn_decode.tokenizers import as_vocabulary
+from birnn_decode.tokenizers import as_vocabulary, no_words
 
 
 class _State(NamedTuple):
@@ -35,10 +35,14 @@ class HuggingFaceScorer(Wrapper, Reader):
 
     Args:
         model: the model.
-        declared: see `Wrapper`. ``encode`` makes the model's pixel values [N, channels, height, width] of a list of
-            images, such as ``lambda images: processor(images=images, return_tensors="pt").pixel_values``; without it
-            images are tensors [channels, height, width]. ``vocabulary`` may be a tokenizer, whose special tokens are
-            then no words. ``max_tokens`` is the number of the model's positions.
+        start_token: if not the configuration's.
+        end_token: if not the configuration's.
+        encode: makes the model's pixel values [N, channels, height, width] of a list of images, such as
+            ``lambda images: processor(images=images, return_tensors="pt").pixel_values``; without it images are tensors
+            [channels, height, width].
+        never: ids that are no words, besides those that the configuration and the tokenizer call special.
+        vocabulary: may be a tokenizer.
+        declared: see `Wrapper`; ``max_tokens`` is the number of the model's positions if not given.
 
     Raises:
         ValueError: the configuration lacks an id, or has several ends.
@@ -47,34 +51,37 @@ class HuggingFaceScorer(Wrapper, Reader):
     aligned = True
     model: Any
 
-    def __init__(self, model: PreTrainedModel, **declared: Any):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        start_token: int | None = None,
+        end_token: int | None = None,
+        encode: Callable[[Sequence[Any]], Any] | None = None,
+        never: Collection[int] = (),
+        vocabulary: Any = None,
+        **declared: Any,
+    ):
         self.model = model
         config = self._text_config()
-        given = {name: declared.pop(name, None) for name in ("start_token", "end_token")}
-        vocabulary = as_vocabulary(declared.pop("vocabulary", None))
+        size = config.vocab_size
         named = [
             getattr(one, f"{name}_token_id", None)
             for one in (config, model.config)
             for name in ("pad", "bos", "eos", "sep")
         ]
-        special = {token for token in named if isinstance(token, int)} | set(declared.pop("never", ()))
-        if hasattr(vocabulary, "special_ids"):
-            # The table of embeddings is often longer than the tokenizer's list, to be a multiple of something.
-            special |= {*vocabulary.special_ids, *range(len(vocabulary), config.vocab_size)}
+        special = {token for token in named if isinstance(token, int) and 0 <= token < size}
+        vocabulary = as_vocabulary(vocabulary)
         super().__init__(
-            **{
-                "vocab_size": config.vocab_size,
-                "start_token": self._one_id("start_token", given["start_token"], self._start_ids()),
-                "end_token": self._one_id("end_token", given["end_token"], self._end_ids()),
-                "max_tokens": getattr(config, "max_position_embeddings", None),
-                **declared,
-                "encode": declared.get("encode") or torch.stack,
-                "never": {token for token in special if token < config.vocab_size},
-                "vocabulary": vocabulary,
-                "model": model,
-            }
+            vocab_size=size,
+            start_token=self._one_id("start_token", start_token, self._start_ids()),
+            end_token=self._one_id("end_token", end_token, self._end_ids()),
+            encode=encode or self._plain,
+            never={*never, *special, *no_words(vocabulary, size)},
+            vocabulary=vocabulary,
+            model=model,
+            **{"max_tokens": getattr(config, "max_position_embeddings", None), **declared},
         )
-        self._encode_given = declared.get("encode") is not None
         self.batch_axis = (0 if self._attends() else None, "reorder_cache", 0, None)
 
     # ------------------------------------------------------------------------------- what the kinds of models differ in
@@ -116,18 +123,18 @@ class HuggingFaceScorer(Wrapper, Reader):
             "id that the model was trained with"
         )
 
-    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
-        """How many images there are, and what the model sees of them, on its device.
-
-        Raises:
-            TypeError: images are no tensors, and there is no ``encode`` to make some of them.
-        """
-        if not self._encode_given and not all(isinstance(image, torch.Tensor) for image in images):
+    def _plain(self, images: Sequence[Any]) -> Any:
+        """What the model sees of images where nothing was given to encode them."""
+        if not all(isinstance(image, torch.Tensor) for image in images):
             raise TypeError(
                 f"an image is a {type(images[0]).__name__}; {type(self.model).__name__} takes tensors [channels, "
                 'height, width]. For others give encode=lambda images: processor(images=images, return_tensors="pt")'
                 ".pixel_values"
             )
+        return torch.stack(list(images))
+
+    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
+        """How many images there are, and what the model sees of them, on its device."""
         encoded = super().encode(images)
         if isinstance(encoded, torch.Tensor):
             encoded = encoded.to(self.model.device, self.model.dtype)
@@ -234,36 +241,43 @@ class CausalScorer(HuggingFaceScorer):
         model: the model.
         reads_start: whether START is read behind the image. False: the first word follows the image directly, as in
             ClipCap; ``start_token`` is then only a name for what is not there.
-        declared: as `HuggingFaceScorer`'s. ``encode`` makes the embeddings [N, P, hidden] that stand before the words;
-            without it the model is a language model, and images are None.
+        encode: makes the embeddings [N, P, hidden] of a list of images that stand before the words; without it the
+            model is a language model, and images are None.
+        declared: as `HuggingFaceScorer`'s.
     """
 
-    def __init__(self, model: PreTrainedModel, *, reads_start: bool = True, **declared: Any):
-        super().__init__(model, **declared)
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        reads_start: bool = True,
+        encode: Callable[[Sequence[Any]], Any] | None = None,
+        **declared: Any,
+    ):
+        super().__init__(model, encode=encode, **declared)
         self._reads_start = reads_start
         # A limit that was given is one of tokens, and the image's embeddings are no tokens.
         self._positions = None if "max_tokens" in declared else self.max_tokens
-        if not reads_start and not self._encode_given:
+        if not reads_start and encode is None:
             raise ValueError(
                 "reads_start=False needs an image to follow: give encode=images -> embeddings [N, P, hidden]"
             )
 
+    def _plain(self, images: Sequence[Any]) -> Any:
+        if any(image is not None for image in images):
+            raise TypeError(
+                f"{type(self.model).__name__} sees no images: give encode=images -> embeddings [N, P, hidden] to "
+                "stand before the words, or None as the image"
+            )
+
     def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
-        """How many images there are, and their embeddings.
+        """How many images there are, and their embeddings, or None.
 
         Raises:
-            TypeError: there are images, and no ``encode`` to make embeddings of them.
             ValueError: the embeddings are of another shape.
         """
-        if not self._encode_given:
-            if any(image is not None for image in images):
-                raise TypeError(
-                    f"{type(self.model).__name__} sees no images: give encode=images -> embeddings [N, P, hidden] to "
-                    "stand before the words, or None as the image"
-                )
-            return len(images), None
         count, prefix = super().encode(images)
-        if prefix.ndim != 3 or len(prefix) != count:
+        if prefix is not None and (prefix.ndim != 3 or len(prefix) != count):
             raise ValueError(
                 f"encode gave embeddings of shape {tuple(prefix.shape)} for {count} images; expected [N, P, hidden]"
             )
