@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from standins import ShowAttendTell  # noqa: E402
 
 from birnn_decode import as_scorer  # noqa: E402
-from birnn_decode.scorers.caches import copy_of  # noqa: E402
+from birnn_decode.scorers.caches import Cached  # noqa: E402
 from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
 
 IMAGES, BEAMS, REPETITIONS = 64, 5, 21
@@ -32,11 +32,13 @@ class Attention:
     """A decoder of 512 units over 49 regions, 10,000 words."""
 
     def __init__(self):
+        torch.manual_seed(0)
         self.model = ShowAttendTell(10_000, hidden=512, seed=0).eval()
         self.images = [torch.randn(49, 6) for _ in range(IMAGES)]
         self.scorer = TorchScorer(
             self.step,
-            start=lambda memory: (memory, *self.model.init_state(memory)),
+            start=self.model.init_state,
+            condition=lambda memory: memory,
             batch_axis=0,
             aligned=False,
             encode=lambda images: self.model.encode(torch.stack(images)),
@@ -45,10 +47,9 @@ class Attention:
             end_token=2,
         )
 
-    def step(self, tokens, state):
-        memory, h, c = state
-        logits, h, c = self.model.step(tokens, memory, h, c)
-        return logits, (memory, h, c)
+    def step(self, tokens, state, memory):
+        logits, h, c = self.model.step(tokens, memory, *state)
+        return logits, (h, c)
 
     def begin_own(self):
         memory = self.model.encode(torch.stack(self.images))
@@ -86,7 +87,7 @@ class GPT2:
         return cache
 
     def fresh(self, own):
-        return copy_of(own)
+        return Cached(own, "reorder_cache").own()
 
     def step_own(self, tokens, own):
         return self.model(tokens[:, None], past_key_values=own, use_cache=True).past_key_values

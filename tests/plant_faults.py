@@ -288,12 +288,18 @@ FAULTS = {
     "a cache is not copied": [(CACHES, "        return copy.deepcopy(cache)\n", "        return cache\n")],
     "a growing cache is not copied": [(CACHES, "[copy.copy(layer) for layer in cache.layers]", "cache.layers")],
     "a written cache shares its tensors": [(CACHES, "type(layer) is DynamicLayer", "True")],
-    "a cache reordered in place": [(CACHES, "    new = copy_of(cache)\n    returned", "    new = cache\n    returned")],
+    "a cache reordered in place": [(CACHES, "new = _copy(self._cache)", "new = self._cache")],
     "what a cache's method returns is dropped": [(CACHES, "new if returned is None else returned", "new")],
     "cross-attention not joined": [
-        (CACHES, "joined([cache.cross_attention_cache for cache in caches])", "caches[0].cross_attention_cache")
+        (CACHES, "_joined([cache.cross_attention_cache for cache in caches])", "caches[0].cross_attention_cache")
     ],
-    "a step changes the caches of its state": [(TORCH, "own_caches(state, self.batch_axis))", "state)")],
+    "rows of a cache selected twice": [(CACHES, "rows if self._rows is None else self._rows[rows]", "rows")],
+    "a condition expanded for other rows": [
+        (STATE, "if not self._last or self._last[0] != self._images:", "if not self._last:")
+    ],
+    "a condition not selected": [
+        (STATE, "[self._images[row] for row in torch.as_tensor(rows).tolist()]", "self._images")
+    ],
     "buffers not put back": [(TORCH, "            self._put(before)\n", "            pass\n")],
     "buffers of a state counted in place": [(TORCH, "buffer.clone() for", "buffer for")],
     "GIT counts positions from the image on": [(HUGGING_FACE, "tokens, position_ids=positions, past", "tokens, past")],
@@ -307,9 +313,7 @@ FAULTS = {
     "a tokenizer's special tokens are words": [
         (DECODE, "self.never |= no_words(self.vocabulary, self.vocab_size)", "pass")
     ],
-    "state of get_logprobs_state on axis 0": [
-        ("scorers/captioning.py", "batch_axis=((None, 0), 1)", "batch_axis=((None, 0), 0)")
-    ],
+    "state of get_logprobs_state on axis 0": [("scorers/captioning.py", "batch_axis=1", "batch_axis=0")],
     "one token too many for a model": [(DECODE, "limit - 1 for limit in limits", "limit for limit in limits")],
     "captions written beyond the positions": [(DECODE, "int(min(self.max_length, most_words))", "self.max_length")],
     "weights of an ensemble ignored": [

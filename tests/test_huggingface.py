@@ -11,7 +11,7 @@ import tokenizers  # noqa: E402
 from tiny_models import V, blip, git, gpt2, pixels, vit_gpt2  # noqa: E402
 
 from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, score_sentences  # noqa: E402
-from birnn_decode.scorers.caches import copy_of, joined, reordered  # noqa: E402
+from birnn_decode.scorers.caches import Cached  # noqa: E402
 from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
 
 
@@ -204,7 +204,7 @@ class OwnCache:
 @pytest.mark.parametrize("method", ["reorder", "chosen"])
 def test_a_cache_of_ones_own_is_reordered_and_stepped_on_copies(method):
     def step(tokens, state):
-        state["cache"].add(tokens)
+        state["cache"].add(tokens)  # in place
         scores = torch.nn.functional.one_hot(state["cache"].kept.sum(dim=1) % V, V).double()
         return scores, state
 
@@ -227,7 +227,7 @@ def test_a_cache_of_ones_own_is_reordered_and_stepped_on_copies(method):
         fewer = scorer.select(after, torch.tensor([1]))
         assert scorer.step([0], fewer)[0].argmax(dim=1).tolist() == [2]
         assert scorer.step([1, 1, 2], turned)[0].argmax(dim=1).tolist() == [4, 2, 3]
-    assert state["cache"].length == 0
+    assert scorer.step([4, 5, 3], state)[0].argmax(dim=1).tolist() == [4, 5, 3]
 
 
 def test_a_cache_without_the_method_it_is_said_to_have():
@@ -235,7 +235,7 @@ def test_a_cache_without_the_method_it_is_said_to_have():
         None, lambda _: [OwnCache(1)], batch_axis=["shuffle"], vocab_size=V, start_token=0, end_token=1
     )
     with pytest.raises(
-        TypeError, match=r"state\[0\] is a OwnCache, which has no method 'shuffle' to reorder itself by"
+        TypeError, match="a part of the state is a OwnCache, which has no method 'shuffle' to reorder itself by"
     ):
         scorer.start(scorer.encode([None]))
 
@@ -245,22 +245,32 @@ def test_a_cache_that_is_written_in_place_is_copied_whole():
     cache = transformers.StaticCache(config=gpt2(0).config, max_cache_len=4)
     keys = torch.randn(2, 2, 1, 8)
     cache.update(keys, keys, 0)
-    copy = copy_of(cache)
-    copy.update(keys + 1, keys + 1, 0)
+    kept = Cached(cache, "reorder_cache")
+    kept.own().update(keys + 1, keys + 1, 0)
     assert torch.equal(cache.layers[0].keys[:, :, 1:], torch.zeros(2, 2, 3, 8))
-    turned = reordered(cache, "reorder_cache", torch.tensor([1, 0]))
+    turned = kept.select(torch.tensor([1, 0])).own()
     assert torch.equal(turned.layers[0].keys[:, :, 0], keys[[1, 0], :, 0])
     assert torch.equal(cache.layers[0].keys[:, :, 0], keys[:, :, 0])
     with pytest.raises(TypeError, match="how to join caches of type StaticCache"):
-        joined([cache, cache])
+        Cached.join([kept, kept])
 
 
 def test_a_growing_cache_is_copied_without_its_tensors():
     cache = transformers.DynamicCache()
     keys = torch.randn(2, 2, 1, 8)
     cache.update(keys, keys, 0)
-    copy = copy_of(cache)
-    assert copy.layers[0].keys is cache.layers[0].keys
-    copy.update(keys, keys, 0)
+    own = Cached(cache, "reorder_cache").own()
+    assert own.layers[0].keys is cache.layers[0].keys
+    own.update(keys, keys, 0)
     assert cache.get_seq_length() == 1
-    assert copy.get_seq_length() == 2
+    assert own.get_seq_length() == 2
+
+
+def test_rows_of_a_cache_selected_again_and_again():
+    cache = transformers.DynamicCache()
+    keys = torch.arange(3.0)[:, None, None, None]
+    cache.update(keys, keys, 0)
+    kept = Cached(cache, "reorder_cache").select(torch.tensor([2, 0, 0, 1])).select([3, 0, 1])
+    assert kept.own().layers[0].keys.flatten().tolist() == [1, 2, 0]
+    both = Cached.join([kept, kept.select([2])])
+    assert both.own().layers[0].values.flatten().tolist() == [1, 2, 0, 0]

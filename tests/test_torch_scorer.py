@@ -10,6 +10,7 @@ from birnn_decode import PrefixScorer, Template, bscd_decode, score_sentences
 
 torch = pytest.importorskip("torch")
 
+from birnn_decode.scorers.state import Condition, join_rows, select_rows  # noqa: E402
 from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
 
 START, END, V, HIDDEN = 0, 1, 7, 8
@@ -172,18 +173,33 @@ def test_a_model_that_builds_a_buffer_while_decoding_can_be_trained_afterwards()
 
 
 def test_select_and_join():
-    scorer = TorchScorer(None, None, batch_axis={"a": 0, "b": 1, "c": None}, **ids(False))
+    axes = {"a": 0, "b": 1, "c": None}
     state = {"a": torch.arange(3), "b": torch.arange(6).reshape(2, 3), "c": 7}
-    chosen = scorer.select(state, torch.tensor([2, 0, 0]))
+    chosen = select_rows(state, torch.tensor([2, 0, 0]), axes)
     assert chosen["a"].tolist() == [2, 0, 0]
     assert chosen["b"].tolist() == [[2, 0, 0], [5, 3, 3]]
     assert chosen["c"] == 7
-    assert scorer.select(state, np.array([1]))["a"].tolist() == [1]
+    assert select_rows(state, np.array([1]), axes)["a"].tolist() == [1]
     chosen["a"][0] = 99
     assert state["a"].tolist() == [0, 1, 2]
-    joined = scorer.join([state, chosen])
+    joined = join_rows([state, chosen], axes)
     assert joined["a"].tolist() == [0, 1, 2, 99, 0, 0]
     assert joined["b"].tolist() == [[0, 1, 2, 2, 0, 0], [3, 4, 5, 5, 3, 3]]
+
+
+def test_a_condition_is_expanded_once_for_rows_of_the_same_images():
+    known = {"regions": torch.arange(6.0).reshape(3, 2), "masks": None}
+    whole = Condition.of(known, 3)
+    beams = whole.select(torch.tensor([0, 0, 2, 2]))
+    expanded = beams.rows()
+    assert expanded["regions"].tolist() == [[0, 1], [0, 1], [4, 5], [4, 5]]
+    assert expanded["masks"] is None
+    assert beams.select([1, 0, 3, 3]).rows() is expanded  # beams change places within their image
+    assert beams.select([2, 3, 0, 1]).rows()["regions"].tolist() == [[4, 5], [4, 5], [0, 1], [0, 1]]
+    assert beams.rows()["regions"].tolist() == expanded["regions"].tolist()
+    assert Condition.join([beams.select([3]), whole]).rows()["regions"].tolist() == [[4, 5], [0, 1], [2, 3], [4, 5]]
+    with pytest.raises(ValueError, match=r"condition\['regions'\] has shape \(3, 2\); its axis 0 must count"):
+        Condition.of(known, 2)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +210,7 @@ def test_select_and_join():
         (3, ValueError, r"state\[0\] has shape"),
         ((1,), TypeError, r"state has 2 entries, and batch_axis has 1 there"),
         ({"h": 1, "c": 1}, TypeError, r"batch_axis has no entry for state\[0\]"),
-        (("1", 1), TypeError, r"state\[0\] is a Tensor, which has no method '1' to reorder itself"),
+        (("1", 1), TypeError, "a part of the state is a Tensor, which has no method '1' to reorder itself"),
     ],
 )
 def test_wrong_declarations(batch_axis, error, message):

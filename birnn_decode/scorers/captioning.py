@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from birnn_decode.scorers.state import first_tensor
 from birnn_decode.scorers.torch import TorchScorer
 
 
@@ -35,28 +36,30 @@ class LogprobsStateScorer(TorchScorer):
     ):
         own: Any = model
 
-        def start(encoded: Sequence[torch.Tensor | None]) -> Any:
-            prepared = own._prepare_feature(*encoded) if hasattr(own, "_prepare_feature") else encoded
-            rows = next((len(feature) for feature in encoded if feature is not None), 0)
-            there = {place: feature for place, feature in enumerate(prepared) if feature is not None}
-            return (len(prepared), there), own.init_hidden(rows)
+        def encode(images: Sequence[Any]) -> Any:
+            given = features(images)
+            return own._prepare_feature(*given) if hasattr(own, "_prepare_feature") else given
 
-        def step(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-            (places, there), memory = state
-            log_probs, memory = own.get_logprobs_state(tokens, *map(there.get, range(places)), memory)
-            return log_probs, (state[0], memory)
+        def start(prepared: Any) -> Any:
+            tensor = first_tensor(prepared)
+            return own.init_hidden(0 if tensor is None else len(tensor))
+
+        def step(tokens: torch.Tensor, state: Any, prepared: Any) -> tuple[torch.Tensor, Any]:
+            log_probs, state = own.get_logprobs_state(tokens, *prepared, state)
+            return log_probs, state
 
         super().__init__(
             step,
             start,
-            batch_axis=((None, 0), 1),
+            batch_axis=1,
+            condition=tuple,
             normalized=True,
             **{
                 "vocab_size": own.vocab_size + 1,
                 "start_token": getattr(own, "bos_idx", 0),
                 "end_token": getattr(own, "eos_idx", 0),
                 "never": {getattr(own, "pad_idx", 0)},
-                "encode": features,
+                "encode": encode,
                 "model": model,
                 **declared,
             },

@@ -13,17 +13,31 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
-from birnn_decode.scorers.caches import copy_of
+from birnn_decode.scorers.caches import Cached
 from birnn_decode.scorers.reader import Reader
+from birnn_decode.scorers.state import Condition
 from birnn_decode.scorers.wrappers import Wrapper
 from birnn_decode.tokenizers import as_vocabulary, no_words
 
+REORDER = "reorder_cache"  # what Hugging Face calls the method
+
 
 class _State(NamedTuple):
-    memory: Any  # [R, regions, hidden] that the decoder attends to, or None
-    cache: Any  # of R rows
+    memory: Condition | None  # [N, regions, hidden] that the decoder attends to
+    cache: Cached
     pending: tuple[torch.Tensor, ...]  # logits [R, vocab_size] of the first word, where START is not read
     words: int  # tokens read, START included, the image's not
+
+
+def _kept(output: Any) -> Cached:
+    """The cache that a model returned."""
+    return Cached(output.past_key_values, REORDER)
+
+
+def _attending(memory: torch.Tensor) -> _State:
+    """The first state of a decoder that attends to a memory [N, regions, hidden]."""
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    return _State(Condition(memory, range(len(memory))), Cached(cache, REORDER), (), 0)
 
 
 class HuggingFaceScorer(Wrapper, Reader):
@@ -82,7 +96,7 @@ class HuggingFaceScorer(Wrapper, Reader):
             model=model,
             **{"max_tokens": getattr(config, "max_position_embeddings", None), **declared},
         )
-        self.batch_axis = (0 if self._attends() else None, "reorder_cache", 0, None)
+        self.batch_axis = (0, REORDER, 0, None)
 
     # ------------------------------------------------------------------------------- what the kinds of models differ in
 
@@ -98,16 +112,12 @@ class HuggingFaceScorer(Wrapper, Reader):
         """END, as the configuration has it."""
         return self._text_config().eos_token_id
 
-    def _attends(self) -> bool:
-        """Whether the image is a memory that the decoder attends to."""
-        return False
-
     def _begin(self, encoded: Any, images: int) -> _State:
         """The state of one row per image."""
         raise NotImplementedError
 
-    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
-        """The model's output, with logits and past_key_values, for tokens [R, t]; the cache is its own."""
+    def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
+        """The model's output, with logits and past_key_values, for tokens [R, t] behind so many others."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------ what they share
@@ -159,8 +169,9 @@ class HuggingFaceScorer(Wrapper, Reader):
                 return first, state
             rest, state = self.read(tokens[:, 1:], state)
             return torch.cat([first, rest], dim=1), state
-        output = self._read(tokens, state._replace(cache=copy_of(state.cache)))
-        return output.logits, state._replace(cache=output.past_key_values, words=words)
+        memory = None if state.memory is None else state.memory.rows()
+        output = self._read(tokens, memory, state.cache.own(), state.words)
+        return output.logits, state._replace(cache=_kept(output), words=words)
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """What is read are logits."""
@@ -185,17 +196,11 @@ class VisionEncoderDecoderScorer(HuggingFaceScorer):
                 return config.eos_token_id
         return self._text_config().eos_token_id
 
-    def _attends(self) -> bool:
-        return True
-
     def _begin(self, encoded: Any, images: int) -> _State:
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        return _State(self.model.encoder(encoded)[0], cache, (), 0)
+        return _attending(self.model.encoder(encoded)[0])
 
-    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
-        return self.model(
-            encoder_outputs=(state.memory,), decoder_input_ids=tokens, past_key_values=state.cache, use_cache=True
-        )
+    def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
+        return self.model(encoder_outputs=(memory,), decoder_input_ids=tokens, past_key_values=cache, use_cache=True)
 
 
 class BlipScorer(HuggingFaceScorer):
@@ -207,17 +212,11 @@ class BlipScorer(HuggingFaceScorer):
     def _end_ids(self) -> Any:
         return self._text_config().sep_token_id
 
-    def _attends(self) -> bool:
-        return True
-
     def _begin(self, encoded: Any, images: int) -> _State:
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        return _State(self.model.vision_model(encoded).last_hidden_state, cache, (), 0)
+        return _attending(self.model.vision_model(encoded).last_hidden_state)
 
-    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
-        return self.model.text_decoder(
-            tokens, encoder_hidden_states=state.memory, past_key_values=state.cache, use_cache=True
-        )
+    def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
+        return self.model.text_decoder(tokens, encoder_hidden_states=memory, past_key_values=cache, use_cache=True)
 
 
 class GitScorer(HuggingFaceScorer):
@@ -226,12 +225,12 @@ class GitScorer(HuggingFaceScorer):
     def _begin(self, encoded: Any, images: int) -> _State:
         nothing = torch.empty(images, 0, dtype=torch.int64, device=self.model.device)
         output = self.model(nothing, pixel_values=encoded, past_key_values=DynamicCache(), use_cache=True)
-        return _State(None, output.past_key_values, (), 0)
+        return _State(None, _kept(output), (), 0)
 
-    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
+    def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
         # Left to itself the model counts positions from the image's first region on, once there is a cache.
-        positions = torch.arange(state.words, state.words + tokens.shape[1], device=tokens.device)[None]
-        return self.model(tokens, position_ids=positions, past_key_values=state.cache, use_cache=True)
+        positions = torch.arange(words, words + tokens.shape[1], device=tokens.device)[None]
+        return self.model(tokens, position_ids=positions, past_key_values=cache, use_cache=True)
 
 
 class CausalScorer(HuggingFaceScorer):
@@ -285,19 +284,19 @@ class CausalScorer(HuggingFaceScorer):
 
     def _begin(self, encoded: Any, images: int) -> _State:
         if encoded is None:
-            return _State(None, DynamicCache(), (), 0)
+            return _State(None, Cached(DynamicCache(), REORDER), (), 0)
         output = self.model(inputs_embeds=encoded, past_key_values=DynamicCache(), use_cache=True)
         pending = () if self._reads_start else (output.logits[:, -1],)
-        return _State(None, output.past_key_values, pending, 0)
+        return _State(None, _kept(output), pending, 0)
 
-    def _read(self, tokens: torch.Tensor, state: _State) -> Any:
-        positions = state.cache.get_seq_length() + tokens.shape[1]
+    def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
+        positions = cache.get_seq_length() + tokens.shape[1]
         if self._positions is not None and positions > self._positions:
             raise ValueError(
-                f"the model has {self._positions} positions, and the image's embeddings with {state.words} tokens read "
+                f"the model has {self._positions} positions, and the image's embeddings with {words} tokens read "
                 f"and {tokens.shape[1]} more take {positions}: ask for shorter sentences, or a smaller max_length"
             )
-        return self.model(tokens, past_key_values=state.cache, use_cache=True)
+        return self.model(tokens, past_key_values=cache, use_cache=True)
 
 
 def scorer_of(model: PreTrainedModel, **options: Any) -> HuggingFaceScorer | None:

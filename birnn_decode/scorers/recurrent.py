@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from birnn_decode.scorers.reader import Reader
-from birnn_decode.scorers.state import check_rows
+from birnn_decode.scorers.state import Condition, check_rows
 from birnn_decode.scorers.wrappers import Declared, Wrapper
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class RecurrentScorer(Wrapper, Reader):
         """How many images there are, and whatever the decoder needs of them."""
         return len(images), super().encode(images)
 
-    def start(self, context: tuple[int, Any]) -> tuple[Any, torch.Tensor | None]:
+    def start(self, context: tuple[int, Any]) -> tuple[Any, Condition | None]:
         """The state of one row per image, with what each step sees of the image.
 
         Raises:
@@ -106,14 +106,15 @@ class RecurrentScorer(Wrapper, Reader):
         if stacked and not (isinstance(memory, (list, tuple)) and len(memory) == len(self._cells)):
             given = f"{len(memory)} states" if isinstance(memory, (list, tuple)) else f"a {type(memory).__name__}"
             raise ValueError(f"start gave {given}; it must give a list of {len(self._cells)} states, one per cell")
-        state = memory, None if self._condition is None else self._condition(encoded)
-        check_rows(state, images, self.batch_axis)
-        return state
+        check_rows(memory, images, self.batch_axis[0])
+        if self._condition is None:
+            return memory, None
+        return memory, Condition.of(self._condition(encoded), images)
 
     def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         """Read ``tokens`` [R, t]."""
         memory, seen = state
-        inputs = self._embed(tokens) if seen is None else self._embed(tokens, seen)
+        inputs = self._embed(tokens) if seen is None else self._embed(tokens, seen.rows())
         if isinstance(self.recurrent, nn.RNNBase):
             if self.recurrent.batch_first:
                 hidden, memory = self.recurrent(inputs, memory)

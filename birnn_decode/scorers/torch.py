@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from birnn_decode.backend import Array
-from birnn_decode.scorers.state import check_rows, first_tensor, has_cache, join_rows, own_caches, select_rows
+from birnn_decode.scorers.state import (
+    Condition,
+    check_rows,
+    first_tensor,
+    has_cache,
+    join_rows,
+    put_away,
+    select_rows,
+    taken_out,
+)
 from birnn_decode.scorers.wrappers import Declared, Wrapper
 
 if TYPE_CHECKING:
@@ -24,6 +33,8 @@ class TorchScorer(Wrapper):
     number for each tensor, or None for a whole branch that is the same for all rows. ``select`` and ``join`` follow
     from it. A cache that reorders itself has the name of its method, which takes the rows as a tensor, in the place of
     the number: it is called on a copy, and the step is given a copy, too, so that both may change what they are given.
+
+    What the decoder looks at of the image goes into ``condition``, all that changes from step to step into the state.
 
     Example, a `torch.nn.LSTM`, whose (h, c) have the rows on axis 1::
 
@@ -40,6 +51,9 @@ class TorchScorer(Wrapper):
             of the model. It must not change the tensors of the state it is given.
         start: ``context -> state`` of one row per image.
         batch_axis: see above.
+        condition: ``context ->`` nested tensors with the images on axis 0, or None in places; for decoders that look at
+            the image at every step: ``step`` is called with ``(tokens, state, the condition of each row)``. Unlike what
+            is in the state it is expanded once, and not moved when beams change places within their image.
         normalized: whether ``step`` returns log-probabilities rather than logits.
         aligned: whether all rows of a call must have read equally many tokens (caches); plain RNN states need not.
         declared: what every wrapper is told, ids first; see `Wrapper`.
@@ -47,10 +61,11 @@ class TorchScorer(Wrapper):
 
     def __init__(
         self,
-        step: Callable[[torch.Tensor, Any], tuple[torch.Tensor, Any]],
+        step: Callable[..., tuple[torch.Tensor, Any]],
         start: Callable[[Any], Any],
         *,
         batch_axis: Any,
+        condition: Callable[[Any], Any] | None = None,
         normalized: bool = False,
         aligned: bool = True,
         **declared: Unpack[Declared],
@@ -61,6 +76,7 @@ class TorchScorer(Wrapper):
         self.aligned = aligned
         self._start = start
         self._step = step
+        self._condition = condition
         if has_cache(batch_axis):
             self.join = None  # type: ignore[assignment]
 
@@ -68,36 +84,47 @@ class TorchScorer(Wrapper):
         """How many images there are, and whatever the model needs of them."""
         return len(images), super().encode(images)
 
-    def start(self, context: tuple[int, Any]) -> Any:
-        """The state of one row per image.
+    def start(self, context: tuple[int, Any]) -> tuple[Condition | None, Any]:
+        """What is known of the images, and the state of one row per image.
 
         Raises:
-            ValueError: a tensor of the state has another number of rows on its declared axis than there are images.
+            ValueError: a tensor of either has another number of rows on its declared axis than there are images.
             TypeError: ``batch_axis`` does not fit the state.
         """
         images, encoded = context
-        state = self._start(encoded)
-        check_rows(state, images, self.batch_axis)
+        condition = None
+        if self._condition is not None:
+            condition = Condition.of(self._condition(encoded), images)
+        return condition, self._checked(self._start(encoded), images)
+
+    def step(self, tokens: Array, state: tuple[Condition | None, Any]) -> tuple[torch.Tensor, Any]:
+        """Read tokens; checks the new state as `start` does."""
+        condition, own = state
+        tokens = torch.as_tensor(tokens, device=self._device(condition, own))
+        own = taken_out(own, self.batch_axis)
+        scores, own = self._step(tokens, own) if condition is None else self._step(tokens, own, condition.rows())
+        return scores, (condition, self._checked(own, len(tokens)))
+
+    def _checked(self, state: Any, rows: int) -> Any:
+        state = put_away(state, self.batch_axis)
+        check_rows(state, rows, self.batch_axis)
         return state
 
-    def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read tokens; checks the new state as `start` does."""
-        tokens = torch.as_tensor(tokens, device=self._device(state))
-        scores, state = self._step(tokens, own_caches(state, self.batch_axis))
-        check_rows(state, len(tokens), self.batch_axis)
-        return scores, state
-
-    def select(self, state: Any, rows: Array) -> Any:
+    def select(self, state: tuple[Condition | None, Any], rows: Array) -> tuple[Condition | None, Any]:
         """Gather rows of every tensor."""
-        return select_rows(state, rows, self.batch_axis)
+        selected: tuple[Condition | None, Any] = select_rows(state, rows, (0, self.batch_axis))
+        return selected
 
-    def join(self, states: Sequence[Any]) -> Any:
+    def join(self, states: Sequence[tuple[Condition | None, Any]]) -> tuple[Condition | None, Any]:
         """The rows of several states; what is the same for all rows is the first's."""
-        return join_rows(states, self.batch_axis)
+        joined: tuple[Condition | None, Any] = join_rows(states, (0, self.batch_axis))
+        return joined
 
-    def _device(self, state: Any) -> torch.device | None:
-        """Of the first tensor of the state that has rows, else of the model."""
-        tensor = first_tensor(state, self.batch_axis)
+    def _device(self, condition: Condition | None, state: Any) -> torch.device | None:
+        """Of the first tensor of the state or the condition, else of the model."""
+        tensor = first_tensor(state)
+        if tensor is None and condition is not None:
+            tensor = first_tensor(condition.known)
         if tensor is None and self._model is not None:
             tensor = next(self._model.parameters(), None)
         return None if tensor is None else tensor.device
@@ -145,19 +172,25 @@ class BufferScorer(TorchScorer):
             self._places[name] = modules[path]._buffers, own
 
         def begin(memory: Any) -> Any:
-            tensor = first_tensor(memory, 0)
+            tensor = first_tensor(memory)
             with self._kept(), stateful(0 if tensor is None else len(tensor)):
-                return memory, self._taken()
+                return self._taken()
 
-        def advance(tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-            memory, own = state
+        def advance(tokens: torch.Tensor, own: Any, memory: Any) -> tuple[torch.Tensor, Any]:
             with self._kept(), stateful(len(tokens)):
                 # A decoder may count in place.
                 self._put({name: buffer.clone() for name, buffer in own.items()})
-                return step(tokens, memory), (memory, self._taken())
+                return step(tokens, memory), self._taken()
 
         super().__init__(
-            advance, begin, batch_axis=(0, batch_axis), normalized=normalized, aligned=True, model=model, **declared
+            advance,
+            begin,
+            batch_axis=batch_axis,
+            condition=lambda memory: memory,
+            normalized=normalized,
+            aligned=True,
+            model=model,
+            **declared,
         )
 
     def _taken(self) -> dict[str, torch.Tensor]:
