@@ -17,7 +17,7 @@ import numpy as np
 from birnn_decode import backend
 from birnn_decode.objective import Objective, total
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
-from birnn_decode.scorers import as_scorer, eval_mode, never_of
+from birnn_decode.scorers import as_scorer, eval_mode, never_of, room_of
 from birnn_decode.search.bscd import Search, bscd
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
@@ -416,8 +416,6 @@ class _Call:
         self.never = frozenset[int]().union(*(never_of(scorer) for scorer in self.scorers.values()))
         self.beam_size = beam_size
         self.objective = _checked_objective(objective)
-        self.most_words = self._most_words()
-        self.lengths = (lengths or _Lengths()).up_to(self.most_words)
         self.vocabulary = vocabulary
         for model in models.values():
             if self.vocabulary is None:
@@ -434,6 +432,10 @@ class _Call:
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
+        with self._inference():
+            self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
+        self.most_words = self._most_words()
+        self.lengths = (lengths or _Lengths()).up_to(self.most_words)
         self.templates = [self._template(one, item) for item, one in enumerate(templates)]
         if lengths not in (None, _Lengths()) and self.templates and None not in self.templates:
             raise ValueError(
@@ -447,13 +449,11 @@ class _Call:
             for number, fixed in zip(widths, self.fixed, strict=True)
         ]
         self.rules = self._rules()
-        with self._inference():
-            self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
 
     def _most_words(self) -> float:
         """The most words of a sentence that every model can read, START being one token more."""
-        limits = [getattr(scorer, "max_tokens", None) for scorer in self.scorers.values()]
-        return min((limit - 1 for limit in limits if limit is not None), default=math.inf)
+        rooms = [room_of(self.scorers[name], context) for name, context in self.contexts.items()]
+        return min(rooms, default=math.inf) - 1
 
     def answer(self, results: Sequence[Any]) -> Any:
         """What the caller gets: a list for a list, else the only result."""

@@ -1,5 +1,6 @@
 """The check of scorers: a sound wrapping passes, and every planted fault is named."""
 
+import copy
 import itertools
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 from birnn_decode import PrefixScorer, StepScorer
 from birnn_decode.captions import make_scene
 from birnn_decode.models import GRUCaptioner, default_pair
+from birnn_decode.scorers import MappedScorer
 from birnn_decode.scorers.check import check_scorer
 from birnn_decode.scorers.recurrent import RecurrentScorer
 from birnn_decode.scorers.torch import TorchScorer
@@ -175,6 +177,23 @@ def check(model, way="forward", images=IMAGES, **given):
 # Sound scorers.
 
 
+def ruled_out(net):
+    """Log-probabilities of which some are taken away; what is left is not made more of."""
+
+    def step(tokens, state):
+        scores, state = net.step(tokens, state)
+        return scores.log_softmax(-1).index_fill(1, torch.tensor([5, 7]), -torch.inf), state
+
+    return wrapped(net, step=step, normalized=True)
+
+
+def turned_around(net):
+    """The padding id of the module is not that of the new order."""
+    net = copy.deepcopy(net)
+    net.embedding.padding_idx = PAD
+    return MappedScorer(wrapped(net), range(V - 1, -1, -1))
+
+
 class Cached:
     """A Transformer-like decoder of one layer: keys and values of what was read, positions, rows aligned."""
 
@@ -279,6 +298,8 @@ SOUND = {
     "bigrams": lambda nets: (bigrams(), KNOWN),
     "bigrams, backward": lambda nets: (bigrams(END, START, turned=True), {"way": "backward", **KNOWN}),
     "numpy": lambda nets: (numpy_with_state(), KNOWN),
+    "words ruled out": lambda nets: (ruled_out(nets["forward"]), {}),
+    "in another order": lambda nets: (turned_around(nets["forward"]), {}),
 }
 
 
@@ -310,6 +331,17 @@ def test_the_default_pair_passes():
         assert report.ok, str(report)
         assert {finding.check for finding in report.findings if finding.status == "skipped"} == {"reference"}
     assert check_scorer(pair[0], pictures).ok
+
+
+def test_a_wrong_start_is_told_by_first_words():
+    forward, _ = default_pair()
+    scenes = [make_scene(seed=7, number=number) for number in range(12)]
+    given = {"captions": [scene.captions[0] for scene in scenes], "vocabulary": forward.vocabulary}
+    forward.start_token = 0
+    report = check_scorer(forward, [scene.picture() for scene in scenes], **given)
+    assert [finding.fault for finding in report.faults] == ["start and end"]
+    assert "declare start_token=1" in report.faults[0].cure
+    assert "first words are likelier" in report.faults[0].message
 
 
 def test_a_captioner_without_images():
@@ -928,6 +960,62 @@ def scores_alone_model(net):
     return scorer
 
 
+@fault("finite", "NaN", "while a caption was read")
+def not_a_number_late_in_a_sentence(nets):
+    net = nets["forward"]
+
+    def start(features):
+        return *net.start(features), torch.zeros(len(features), dtype=torch.int64)
+
+    def step(tokens, state):
+        scores, after = net.step(tokens, state[:2])
+        return scores.masked_fill((state[2] > 5)[:, None], torch.nan), (*after, state[2] + 1)
+
+    return wrapped(net, start=start, step=step, batch_axis=(1, 0, 0)), KNOWN
+
+
+@fault("batch", "row 8 of", "in a batch of 4 rows")
+def rows_beyond_the_eighth(nets):
+    net = nets["forward"]
+
+    def step(tokens, state):
+        scores, after = net.step(tokens, state)
+        return torch.cat([scores[:8], scores[8:] * 0.5]), after
+
+    return wrapped(net, step=step), {}
+
+
+@fault("shapes", "prefill returned scores of type builtins.list")
+def prefill_returns_a_list(nets):
+    scorer = recurrent(nets["forward"])
+    scorer.prefill = lambda context, items, prefixes: ([1], None)
+    return scorer, {}
+
+
+@fault("score", "score returned a NoneType")
+def score_returns_nothing(nets):
+    scorer = recurrent(nets["forward"])
+    scorer.score = lambda context, items, sentences: None
+    return scorer, {}
+
+
+@fault("score", "TypeError", "cannot be used")
+def score_returns_numbers(nets):
+    scorer = recurrent(nets["forward"])
+    scorer.score = lambda context, items, sentences: [0.0 for _ in sentences]
+    return scorer, {}
+
+
+class NoLength(Words):
+    def __len__(self):
+        raise RuntimeError("ask later")
+
+
+@fault("vocabulary", "RuntimeError: ask later")
+def a_vocabulary_that_fails(nets):
+    return wrapped(nets["forward"]), {"vocabulary": NoLength()}
+
+
 @pytest.mark.parametrize("name", FAULTY)
 def test_planted_faults_are_named(nets, name):
     plant, expected, words = FAULTY[name]
@@ -1144,6 +1232,7 @@ def test_numpy_scorers_need_no_torch(folder):
 import sys
 
 sys.modules["torch"] = None
+from birnn_decode.scorers import MappedScorer
 from birnn_decode.scorers.check import check_scorer
 import mine
 

@@ -11,6 +11,7 @@ import tokenizers  # noqa: E402
 from tiny_models import V, blip, git, gpt2, pixels, vit_gpt2  # noqa: E402
 
 from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, score_sentences  # noqa: E402
+from birnn_decode.scorers import AdjustedScorer, EnsembleScorer  # noqa: E402
 from birnn_decode.scorers.caches import Cached  # noqa: E402
 from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
 
@@ -166,16 +167,19 @@ def test_what_does_not_do(build, options, images, error, message):
         beam_decode(as_scorer(build(), "forward", **options), images, Template.blank([], 1), direction="forward")
 
 
-def test_more_than_the_positions_can_hold():
-    """Four embeddings of the image, START and the words have 16 positions."""
-    scorer = as_scorer(gpt2(0), encode=embeddings)
-    assert beam_decode(scorer, pixels()[0], Template.blank([4] * 9, 2), direction="forward").hypotheses
-    with pytest.raises(
-        ValueError, match=r"16 positions, and the image's embeddings with 1[0-9] tokens read and 1 more"
-    ):
-        beam_decode(scorer, pixels()[0], Template.blank([4] * 9, 4), direction="forward", rank="sentence")
-    with pytest.raises(ValueError, match="has 16 words at its widest, and the models read at most 15"):
-        beam_decode(scorer, pixels()[0], Template.blank([4] * 9, 7), direction="forward")
+@pytest.mark.parametrize(("reads_start", "most"), [(True, 11), (False, 12)])
+def test_the_images_embeddings_take_positions_too(reads_start, most):
+    """Four embeddings of the image leave 12 of 16 positions, to START as well where it is read."""
+    scorer = as_scorer(gpt2(0), encode=embeddings, reads_start=reads_start)
+    for given in (scorer, AdjustedScorer(scorer, temperature=2), EnsembleScorer([scorer])):
+        assert beam_decode(given, pixels()[0], Template.blank([4] * 9, most - 9), direction="forward").hypotheses
+        with pytest.raises(ValueError, match=f"has {most + 1} words at its widest, and the models read at most {most}"):
+            beam_decode(given, pixels()[0], Template.blank([4] * 9, most - 8), direction="forward")
+        written = beam_decode(given, pixels()[0], direction="forward", beam_size=2)
+        assert max(len(hypothesis.tokens) for hypothesis in written.hypotheses) <= most
+    unlimited = as_scorer(gpt2(0), encode=embeddings, max_tokens=None)
+    with pytest.raises(ValueError, match="the forward scorer cannot read 13 tokens of a sentence, START included"):
+        beam_decode(unlimited, pixels()[0], Template.blank([4] * 9, 7), direction="forward")
 
 
 # ------------------------------------------------------------------------------------------------------------- caches

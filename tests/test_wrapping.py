@@ -42,9 +42,11 @@ class Words:
 
 
 def names(start, end, pad):
-    """What the recipes' names stand for, those of the page's first block included."""
-    found = {"torch": torch, "contextlib": contextlib, "START": start, "END": end, "PAD": pad, "words": Words()}
+    """What the recipes' names stand for: those of the page's first block, with a captioner's own ids."""
+    found = {}
     exec(RECIPES["Wrap your captioner"][0], found)
+    found |= {"START": start, "END": end, "PAD": pad, "words": Words()}
+    found["ids"] |= {"start_token": start, "end_token": end, "never": {pad}, "vocabulary": Words()}
     return found
 
 
@@ -143,18 +145,13 @@ def functions():
     return Kind(*scorers, lambda images, captions, back: models[back].teacher_forced(images, captions), images)
 
 
-def no_word_twice(prefixes, scores):
-    """Words that were read are impossible."""
-    return scores.scatter(1, prefixes[:, 1:], -torch.inf)
-
-
 def ensembles():
     """Two kinds of captioners mixed, at a temperature, and no word twice; in the backward one the other way round."""
     kinds = [KINDS["attention over regions"](), KINDS["function"]()]
 
     def mixed(scorers):
         one, two = scorers
-        found = cook("Ensembles, temperatures, hooks", one=one, two=two, no_word_twice=no_word_twice)
+        found = cook("Ensembles, temperatures, hooks", one=one, two=two)
         return found["scorer"]
 
     def whole(images, captions, back):

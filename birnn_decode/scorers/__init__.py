@@ -2,7 +2,7 @@
 
 from birnn_decode.scorers.check import check_scorer
 from birnn_decode.scorers.combined import AdjustedScorer, EnsembleScorer, MappedScorer, in_vocabulary
-from birnn_decode.scorers.protocol import Scorer, as_scorer, eval_mode, never_of
+from birnn_decode.scorers.protocol import Scorer, as_scorer, eval_mode, never_of, room_of
 from birnn_decode.scorers.wrappers import PrefixScorer, StepScorer
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "eval_mode",
     "in_vocabulary",
     "never_of",
+    "room_of",
 ]

@@ -13,11 +13,12 @@ import numpy as np
 
 from birnn_decode.backend import Array
 from birnn_decode.scorers.answers import backend_of, checked_pair
-from birnn_decode.scorers.protocol import Scorer, as_scorer, never_of
+from birnn_decode.scorers.protocol import Scorer, as_scorer, never_of, room_of
 from birnn_decode.template import Vocabulary
+from birnn_decode.tokenizers import as_vocabulary
 
 
-class _Combined:
+class Combined:
     """What scorers made of scorers have in common: they pass on what those inside say of themselves.
 
     A member of `Scorer` that may be left out is offered where the class has it, with an underscore in front, and every
@@ -54,6 +55,15 @@ class _Combined:
         for modules in _given(self._members.values(), "modules"):
             yield from modules()
 
+    def room(self, context: Any) -> float | None:
+        """The most tokens that all scorers inside can read of a sentence about the images of a context."""
+        most = min(map(room_of, self._members.values(), self._contexts(context)))
+        return None if math.isinf(most) else most
+
+    def _contexts(self, context: Any) -> Sequence[Any]:
+        """Those of the scorers inside."""
+        return [context]
+
     def _common(self, attribute: str) -> Any:
         """What all of those that have the attribute say; None where none has it."""
         said = {name: getattr(scorer, attribute, None) for name, scorer in self._members.items()}
@@ -69,7 +79,7 @@ class _Combined:
         return value
 
 
-class EnsembleScorer(_Combined):
+class EnsembleScorer(Combined):
     """Several scorers of one reading direction as one: the mixture of their probabilities.
 
     log p(token | prefix) = log Σ w_i p_i(token | prefix), in nats. A token that is impossible for some members can
@@ -114,6 +124,10 @@ class EnsembleScorer(_Combined):
     def encode(self, images: Sequence[Any]) -> tuple[Any, ...]:
         """What each member needs of the images."""
         return tuple(scorer.encode(images) for scorer in self.scorers)
+
+    def _contexts(self, context: Any) -> Sequence[Any]:
+        contexts: tuple[Any, ...] = context
+        return contexts
 
     def start(self, context: tuple[Any, ...]) -> tuple[Any, ...]:
         """Each member's state, nothing read yet."""
@@ -192,7 +206,7 @@ class _Adjusted(NamedTuple):
     prefixes: Array | None  # [R, t], START in front; None: nothing read yet, or no hook that wants them
 
 
-class AdjustedScorer(_Combined):
+class AdjustedScorer(Combined):
     """A scorer with other probabilities: those of another temperature, or what a function makes of them.
 
     The inner scorer's log-probabilities (nats) are divided by the temperature, the hook is applied, and the search
@@ -202,7 +216,7 @@ class AdjustedScorer(_Combined):
     Example, no word twice::
 
         def no_word_twice(prefixes, scores):
-            return scores.scatter(1, prefixes, -torch.inf)
+            return scores.scatter(1, prefixes[:, 1:], -torch.inf)  # START, in front, may be the END as well
 
         scorer = AdjustedScorer(scorer, hook=no_word_twice)
 
@@ -222,7 +236,7 @@ class AdjustedScorer(_Combined):
     normalized = False
 
     def __init__(self, scorer: Any, *, temperature: float = 1.0, hook: Callable[[Array, Array], Array] | None = None):
-        if not 0 < temperature < math.inf:
+        if not hasattr(temperature, "__float__") or not 0 < temperature < math.inf:
             raise ValueError(f"temperature={temperature!r}: it is a number above 0; 1 leaves probabilities as they are")
         if hook is not None and not callable(hook):
             raise TypeError(f"the hook is a {type(hook).__name__}; it is called as hook(prefixes, scores) -> scores")
@@ -297,7 +311,7 @@ class AdjustedScorer(_Combined):
         return hooked
 
 
-class MappedScorer(_Combined):
+class MappedScorer(Combined):
     """A scorer with its ids in another order, so that two models whose vocabularies differ in it can decode together.
 
     Scores, states and everything else are the scorer's own; `in_vocabulary` finds ``ids`` by the words.
@@ -393,7 +407,8 @@ def in_vocabulary(scorer: Any, vocabulary: Any) -> Scorer:
         ValueError: one vocabulary has words that the other lacks, a word or an id twice, or an id beyond the scorer's.
     """
     known = as_scorer(scorer)
-    own = getattr(known, "vocabulary", None)
+    vocabulary = as_vocabulary(vocabulary)
+    own = as_vocabulary(getattr(known, "vocabulary", None))
     if own is None:
         raise TypeError(
             "the scorer has no vocabulary that would tell its words; MappedScorer(scorer, ids) takes the order of ids "

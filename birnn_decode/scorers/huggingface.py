@@ -255,8 +255,9 @@ class CausalScorer(HuggingFaceScorer):
     ):
         super().__init__(model, encode=encode, **declared)
         self._reads_start = reads_start
-        # A limit that was given is one of tokens, and the image's embeddings are no tokens.
-        self._positions = None if "max_tokens" in declared else self.max_tokens
+        # Rotary positions have no end: who says so gives max_tokens=None.
+        limited = declared.get("max_tokens", 0) is not None
+        self._positions = getattr(model.config, "max_position_embeddings", None) if limited else None
         if not reads_start and encode is None:
             raise ValueError(
                 "reads_start=False needs an image to follow: give encode=images -> embeddings [N, P, hidden]"
@@ -289,13 +290,15 @@ class CausalScorer(HuggingFaceScorer):
         pending = () if self._reads_start else (output.logits[:, -1],)
         return _State(None, _kept(output), pending, 0)
 
+    def room(self, context: tuple[int, Any]) -> int | None:
+        """The positions that the image's embeddings leave; START is a token although it may not be read."""
+        _, prefix = context
+        if prefix is None or self._positions is None:
+            return None
+        left: int = self._positions - prefix.shape[1] + (not self._reads_start)
+        return left
+
     def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
-        positions = cache.get_seq_length() + tokens.shape[1]
-        if self._positions is not None and positions > self._positions:
-            raise ValueError(
-                f"the model has {self._positions} positions, and the image's embeddings with {words} tokens read "
-                f"and {tokens.shape[1]} more take {positions}: ask for shorter sentences, or a smaller max_length"
-            )
         return self.model(tokens, past_key_values=cache, use_cache=True)
 
 

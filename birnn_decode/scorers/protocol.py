@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -35,6 +36,7 @@ class Scorer(Protocol):
         vocabulary: has ``encode(text) -> ids`` and ``decode(ids) -> text``; used where the caller passes none.
         direction (str): "forward" or "backward", which way the model reads; saves a caller who mixes the two up.
         max_tokens (int): the most tokens, START included, that the model can read of a sentence.
+        room(context) -> the same where it depends on the images, or None.
 
     Methods that may be left out, and are used where present:
         join(states) -> state: the rows of several states, one state after another. With it, rows whose prefixes were
@@ -175,6 +177,14 @@ def eval_mode(scorers: Iterable[Scorer]) -> Iterator[None]:
 def never_of(scorer: Scorer) -> frozenset[int]:
     """The ids that are no words for this scorer: its ``never``, START and END."""
     return frozenset(getattr(scorer, "never", None) or ()) | {scorer.start_token, scorer.end_token}
+
+
+def room_of(scorer: Scorer, context: Any) -> float:
+    """The most tokens, START included, that a scorer can read of a sentence about the images of a context."""
+    limits = [getattr(scorer, "max_tokens", None)]
+    if hasattr(scorer, "room"):
+        limits.append(scorer.room(context))
+    return min((limit for limit in limits if limit is not None), default=math.inf)
 
 
 def _kind(model: object) -> str:

@@ -79,7 +79,7 @@ def check_scorer(
         name = f"{way} scorer"
     vocabulary = as_vocabulary(getattr(scorer, "vocabulary", None) if vocabulary is None else vocabulary)
     ids = None if captions is None else _ids_of(captions, images, scorer, vocabulary)
-    sure = None if reference is None else as_scorer(reference, way or "given")
+    sure = None if reference is None else as_scorer(reference, "reference")
     if other is not None and not all(hasattr(other, member) for member in REQUIRED):
         other = as_scorer(other, {"forward": "backward", "backward": "forward"}.get(way or "", "given"))
     checks = _Checks(scorer, list(images), way, ids, vocabulary, sure, other, seed)
@@ -102,7 +102,10 @@ def _ids_of(
             except Exception as error:
                 raise ValueError(f"caption {number}, {caption!r}: {first_line(error)}") from None
         else:
-            words = tuple(map(operator.index, caption))
+            try:
+                words = tuple(map(operator.index, caption))
+            except TypeError:
+                raise ValueError(f"caption {number} is {caption!r}: give a text or a list of ids") from None
         if any(not 0 <= word < scorer.vocab_size for word in words):
             raise ValueError(f"caption {number} has ids outside of the vocabulary of {scorer.vocab_size}: {words}")
         if {scorer.start_token, scorer.end_token} & set(words):
@@ -133,6 +136,12 @@ class _Checks(Running, Rows, Told):
                 blocked[check] = check
                 blamed = self.blame(broken, check)
                 yield Finding(check, FAULT, blamed.fault, blamed.message, blamed.cure)
+            except Exception as error:  # what a scorer, a state or a vocabulary may be is up to their authors
+                blocked[check] = check
+                told = f"{type(error).__name__}: {first_line(error)}"
+                yield Finding(
+                    check, FAULT, check, f"what it returned cannot be used, {told}", "see birnn_decode.Scorer"
+                )
             else:
                 yield Finding(check, OK)
 
@@ -158,6 +167,7 @@ CHECKS: tuple[tuple[str, Callable[[_Checks], None], tuple[str, ...]], ...] = (
     ("alignment", _Checks.alignment, ("reference", "prefill", "score")),
     ("start and end", _Checks.start_and_end, ("alignment",)),
     ("direction", _Checks.reading_order, ("start and end",)),
+    ("start", _Checks.start, ("direction",)),
     ("never", _Checks.not_words, ("vocabulary",)),
     ("special tokens", _Checks.special_tokens, ("never", "direction")),
 )

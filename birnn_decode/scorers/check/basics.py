@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from birnn_decode.scorers.check.reading import Broken, Fault, Reader, Skip
-from birnn_decode.scorers.protocol import Scorer, never_of
+from birnn_decode.scorers.protocol import Scorer, never_of, room_of
 from birnn_decode.template import Vocabulary
+from birnn_decode.tokenizers import TokenizerVocabulary
 
 WORDS_READ = 4  # of a random prefix
 IMAGES_READ = 4  # that the checks without captions use at most
 CAPTIONS_READ = 64
+MOST_SCORES = 2**24  # of captions, in memory at a time
 
 _SPECIAL = re.compile(
     r"(<\|?|\[|__)(pad|padding|start|end|bos|eos|sos|go|s|/s|cls|sep|mask|blank|null|endoftext|startoftext|"
-    r"start_of_text|end_of_text|begin_of_text|im_start|im_end)(\|?>|\]|__)|",
+    r"start_of_text|end_of_text|begin_of_text|im_start|im_end)(\|?>|\]|__)",
     re.IGNORECASE,
 )
 _UNKNOWN = re.compile(r"(<\|?|\[|__)(unk|unknown|oov)(\|?>|\]|__)", re.IGNORECASE)
@@ -53,10 +55,13 @@ class Basics:
         self.words = [token for token in range(scorer.vocab_size) if token not in self.never | self.special]
         self.random = np.random.default_rng(seed)
         self.aligned = bool(getattr(scorer, "aligned", True))
-        most = getattr(scorer, "max_tokens", None)
-        self.most = math.inf if most is None else int(most)  # tokens that a row may read, START included
+        try:
+            self.most = room_of(scorer, self.reader.encode(self.all))  # tokens that a row may read, START included
+        except Broken:  # the checks will tell
+            self.most = math.inf
         self.length = int(min(1 + WORDS_READ, self.most))
         self.tolerance, self.lowest = 1e-4, -60.0
+        self.crowd: tuple[list[int], np.ndarray, np.ndarray]  # images, tokens and scores of a large batch
         self.tokens: np.ndarray  # [images, length] that `shapes` has read
         self.alone: np.ndarray  # [images, length, vocab], their scores, each image by itself
         self.together: np.ndarray  # the same, all images in a batch
@@ -78,6 +83,16 @@ class Basics:
         far = np.abs(one - two) / (self.tolerance * (1 + np.abs(two)))
         furthest: np.ndarray = np.where(np.isnan(far), math.inf, far).max(axis=-1)
         return furthest
+
+    def not_finite(self, value: float, token: int, read: Sequence[int], where: str) -> Fault:
+        """The fault of a NaN or +inf for a token, after the tokens read."""
+        what = "NaN" if math.isnan(value) else "+inf"
+        message = f"step returned {what} for id {token}, {where}, after the tokens {list(read)} in reading order"
+        cure = "look for a division by 0, a log of a negative number, or -inf minus -inf in the model"
+        if self.half == "float16":
+            message += "; in half precision (float16) nothing above 65504 can be told: an overflow is likely"
+            cure = "run the model in float32 or bfloat16"
+        return Fault("finite", message, cure)
 
     def same(self, one: np.ndarray, two: np.ndarray) -> bool:
         """Whether all rows are."""
@@ -136,13 +151,12 @@ class Basics:
         """The images and captions that are short enough, the captions in sentence order."""
         if self.captions is None:
             raise Skip("needs captions=...")
-        pairs = [
-            (image, words)
-            for image, words in enumerate(self.captions[:CAPTIONS_READ])
-            if words and 1 + len(words) <= self.most
-        ]
+        pairs = [(image, words) for image, words in enumerate(self.captions) if words and 1 + len(words) <= self.most]
         if not pairs:
             raise Skip("needs captions of at least a word and at most max_tokens")
+        # Every token read is a row of the whole vocabulary.
+        scores = self.scorer.vocab_size * max(1 + len(words) for _, words in pairs)
+        pairs = pairs[: max(len(self.all), min(CAPTIONS_READ, MOST_SCORES // scores))]
         return [image for image, _ in pairs], [words for _, words in pairs]
 
     def _named_special(self) -> tuple[frozenset[int], frozenset[int]]:
@@ -158,7 +172,8 @@ class Basics:
                 continue  # it has fewer ids than the scorer: the vocabulary's check tells
             if not isinstance(text, str):
                 break
-            if _SPECIAL.fullmatch(text):
+            # A tokenizer shows nothing for a token of white space that stands alone, and knows its special ones.
+            if _SPECIAL.fullmatch(text) or (not text and not isinstance(self.vocab, TokenizerVocabulary)):
                 special.add(token)
             elif _UNKNOWN.fullmatch(text):
                 unknown.add(token)

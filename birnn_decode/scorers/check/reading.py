@@ -101,13 +101,16 @@ class Reader:
 
     def check_shape(self, scores: Any, leading: tuple[int, ...], name: str) -> None:
         """Check that scores [*leading, vocab_size] are such; a `Fault` says what they are instead."""
+        try:
+            backend = backend_for(scores)
+        except TypeError as error:
+            raise Fault(
+                "shapes",
+                str(error).replace("step", name, 1),
+                "return a NumPy array or a PyTorch tensor of floating-point scores",
+            ) from None
         if self._backend is None:
-            try:
-                self._backend = backend_for(scores)
-            except TypeError as error:
-                raise Fault(
-                    "shapes", str(error), "return a NumPy array or a PyTorch tensor of floating-point scores"
-                ) from None
+            self._backend = backend
             self.dtype = str(scores.dtype).rpartition(".")[2]
             self.device = str(getattr(scores, "device", "cpu"))
         shape = tuple(scores.shape)

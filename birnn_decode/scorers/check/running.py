@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,21 +94,13 @@ class Running(Basics):
             words = self.words if len(self.words) <= SINGLE_WORDS else self.random.choice(self.words, SINGLE_WORDS)
             tokens = np.asarray([[self.scorer.start_token, word] for word in words])
             images = [self.all[at * len(self.all) // len(words)] for at in range(len(words))]
-            runs.append(("in a batch", self.reader.run(images, tokens), tokens))
+            self.crowd = images, tokens, self.reader.run(images, tokens)
+            runs.append(("in a batch", self.crowd[2], tokens))
         for how, scores, tokens in runs:
             bad = np.isnan(scores) | np.isposinf(scores)
             if bad.any():
                 row, at, token = (int(number) for number in np.argwhere(bad)[0])
-                what = "NaN" if np.isnan(scores[row, at, token]) else "+inf"
-                message = (
-                    f"step returned {what} for id {token}, row {row} {how}, after the tokens "
-                    f"{tokens[row, : at + 1].tolist()} in reading order"
-                )
-                cure = "look for a division by 0, a log of a negative number, or -inf minus -inf in the model"
-                if self.half == "float16":
-                    message += "; in half precision (float16) nothing above 65504 can be told: an overflow is likely"
-                    cure = "run the model in float32 or bfloat16"
-                raise Fault("finite", message, cure)
+                raise self.not_finite(scores[row, at, token], token, tokens[row, : at + 1].tolist(), f"row {row} {how}")
 
     def randomness(self) -> None:
         """Two runs from `encode` on are the same."""
@@ -127,11 +120,13 @@ class Running(Basics):
         """Log-probabilities sum to one where they are declared as such, and logits are no probabilities."""
         scores = np.concatenate([self.alone, self.together])
         sums = log_sum_exp(scores)
-        if self.reader.normalized and np.abs(sums).max() > max(1e-2, 10 * self.tolerance):
+        # Words that were ruled out after the softmax leave less than one, and that is nobody's fault.
+        odd = np.where(np.isneginf(scores).any(axis=-1, keepdims=True), np.maximum(sums, 0), sums)
+        if self.reader.normalized and np.abs(odd).max() > max(1e-2, 10 * self.tolerance):
             raise Fault(
                 "normalisation",
                 f"normalized=True says that step returns log-probabilities, and the log of their sum is "
-                f"{sums.flat[np.abs(sums).argmax()]:.3f}, not 0: they are logits",
+                f"{odd.flat[np.abs(odd).argmax()]:.3f}, not 0: they are logits",
                 "leave out normalized=True, or return log_softmax of them",
             )
         if scores.shape[-1] > 1 and scores.min() >= 0 and np.abs(scores.sum(axis=-1) - 1).max() < 1e-2:
@@ -162,6 +157,16 @@ class Running(Basics):
                     f"image {row} {how} gives other scores than alone, log-probabilities that are up to {far:.2g} nats "
                     "apart: what it is scored with depends on the batch"
                 )
+
+        if self.length > 1:
+            images, tokens, scores = self.crowd
+            got = self.reader.log_probs(scores)
+            for begin in range(0, len(images), len(self.all)):
+                few = slice(begin, begin + len(self.all))
+                for row in self.differing(got[few], self.expected(images[few], tokens[few])):
+                    raise batch_fault(
+                        f"row {begin + row} of {len(images)} has other scores than in a batch of {len(self.all)} rows"
+                    )
 
     def image_of_alone(self, got: np.ndarray, own: int) -> int | None:
         """The other image whose scores, read alone, a row [t, vocab] has."""
@@ -270,8 +275,10 @@ class Running(Basics):
         sentences = [tuple(map(int, row[1 : 1 + length])) for row, length in zip(drawn, lengths, strict=True)]
         expected = self.expected(numbers, drawn)
         context = self.reader.encode(self.all)
-        got = self.reader.call("score", context, np.asarray(numbers, dtype=np.int64), sentences)
         cure = "let score give the log-probability of each word in reading order and, last, of the end, in nats"
+        got = self.reader.call("score", context, np.asarray(numbers, dtype=np.int64), sentences)
+        if not isinstance(got, Sequence):
+            raise Fault("score", f"score returned a {type(got).__name__}, not a list of arrays", cure)
         if len(got) != len(sentences):
             raise Fault("score", f"score gave {len(got)} arrays for {len(sentences)} sentences", cure)
         for words, terms, table in zip(sentences, got, expected, strict=True):

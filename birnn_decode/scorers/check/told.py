@@ -9,8 +9,11 @@ import numpy as np
 
 from birnn_decode.scorers.check.basics import Basics
 from birnn_decode.scorers.check.reading import Broken, Fault, Skip
+from birnn_decode.scorers.combined import Combined
 
 CLEARLY = 0.1  # nats per token by which another reading of the captions must be better
+CLEARLY_FIRST = 1.0  # nats by which another START must be better for first words
+STARTS_TRIED = 8
 KNOWS = 0.75  # of log(vocab_size): a model that gives captions less than this knows nothing of them
 SPECIAL_MASS, UNNAMED_MASS, UNKNOWN_MASS = 0.01, 0.05, 0.25  # the most that ids in never may get
 UNTRAINED_MASS = 0.5  # the same, where nothing shows that the model has learnt anything
@@ -29,7 +32,17 @@ class Told(Basics):
         sequences = [[begin, *(words[::-1] if reverse else words), end] for words in captions]
         longest = max(map(len, sequences)) - 1
         padded = [sequence[:-1] + [self.words[0]] * (longest + 1 - len(sequence)) for sequence in sequences]
-        return np.maximum(self.expected(numbers, np.asarray(padded)), -30.0), sequences
+        return self._table(numbers, padded), sequences
+
+    def _table(self, numbers: list[int], tokens: list[list[int]]) -> np.ndarray:
+        """Log-probabilities [R, t, vocab] after each token, none so low that one term decides a mean."""
+        scores = self.reader.run(numbers, tokens)
+        bad = np.isnan(scores) | np.isposinf(scores)
+        if bad.any():
+            row, at, token = (int(number) for number in np.argwhere(bad)[0])
+            raise self.not_finite(scores[row, at, token], token, tokens[row][: at + 1], "while a caption was read")
+        log_probs: np.ndarray = np.maximum(self.reader.log_probs(scores), -30.0)
+        return log_probs
 
     @functools.cached_property
     def _readings(self) -> dict[tuple[bool, bool], float]:
@@ -138,6 +151,32 @@ class Told(Basics):
             f"declare {ids}: a model begins with start_token and ends with end_token in its own reading order",
         )
 
+    def start(self) -> None:
+        """The captions' first words are not likelier behind another id that is no word."""
+        self._needs_order()
+        self._needs_knowledge()
+        numbers, _ = self.known
+        _, sequences = self._declared
+        firsts = [tokens[1] for tokens in sequences]
+
+        def first_words(start: int) -> float:
+            table = self._table(numbers, [[start]] * len(numbers))
+            return float(np.mean([table[row, 0, word] for row, word in enumerate(firsts)]))
+
+        declared = first_words(self.scorer.start_token)
+        for other in sorted(self.never - {self.scorer.start_token, self.scorer.end_token})[:STARTS_TRIED]:
+            try:
+                likelier = first_words(other)
+            except Broken:
+                continue
+            if likelier > declared + CLEARLY_FIRST:
+                raise Fault(
+                    "start and end",
+                    f"behind id {self.text_of(other)} the captions' first words are likelier than behind start_token "
+                    f"{self.text_of(self.scorer.start_token)} ({likelier:.2f} against {declared:.2f} nats)",
+                    f"declare start_token={other}, or what the model was trained to begin with",
+                )
+
     def not_words(self) -> None:
         """Ids that are no words, and could be taken for some."""
         modules = list(self.scorer.modules()) if hasattr(self.scorer, "modules") else []
@@ -147,6 +186,7 @@ class Told(Basics):
             if type(module).__name__ == "Embedding"
             and getattr(module, "padding_idx", None) is not None
             and getattr(module, "num_embeddings", None) == self.scorer.vocab_size
+            and not isinstance(self.scorer, Combined)  # its ids may be other ones than the module's
         }
         for ids, why in ((self.special, "the vocabulary calls it special"), (padding, "an embedding's padding_idx")):
             left = sorted(ids - self.never)
