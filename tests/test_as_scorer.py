@@ -53,6 +53,11 @@ def test_a_function_becomes_a_prefix_scorer():
         ),
         (None, {}, "None, which is not a Scorer"),
         (prefix_scorer(), {"vocabulary": None, "end_token": 2}, "a scorer already, which vocabulary, end_token cannot"),
+        (
+            table,
+            {**IDS, "aligned": False},
+            "as_scorer has no option aligned for a builtins.function; there are direction",
+        ),
         (types.SimpleNamespace(get_logprobs_state=1), {}, "needs features= a function from a list of images"),
     ],
 )
@@ -80,7 +85,9 @@ def test_direction_is_heeded():
         ({"direction": "left"}, ValueError, 'direction=\'left\': use "forward" or "backward"'),
         ({"max_tokens": 0}, ValueError, "max_tokens=0: it is a whole number, 1 or larger, because START is one"),
         ({"max_tokens": 2.5}, ValueError, "max_tokens=2.5: it is a whole number"),
-        ({"model": table}, TypeError, "give the torch.nn.Module that is put in eval mode"),
+        ({"model": [table]}, TypeError, "model is a list: give the torch.nn.Module that is put in eval mode"),
+        ({"never": 0}, TypeError, "never=0: give a set of ids"),
+        ({"never": "ab"}, TypeError, "never='ab': give a set of ids"),
     ],
 )
 def test_wrong_declarations(given, error, message):
@@ -151,3 +158,52 @@ def test_the_models_that_come_along_are_scorers_of_their_own():
     assert as_scorer(forward, "forward") is forward
     with pytest.raises(ValueError, match="given as the forward one reads backward: are the two models swapped"):
         as_scorer(backward, "forward")
+
+
+def test_a_limit_that_is_no_number():
+    scorer = prefix_scorer()
+    scorer.max_tokens = "20"
+    with pytest.raises(TypeError, match="the forward scorer's max_tokens is '20'; it is a whole number, or None"):
+        beam_decode(scorer, None, Template.blank([], 1), direction="forward")
+
+
+def test_prefixes_are_tensors_where_the_model_is_a_module():
+    torch = pytest.importorskip("torch")
+    embedding = torch.nn.Embedding(V, V)
+    seen = []
+
+    def function(images, prefixes):
+        seen.append(prefixes)
+        return embedding(prefixes[:, -1])
+
+    scorer = as_scorer(function, model=embedding, **IDS)
+    assert beam_decode(scorer, {"of": "any kind"}, Template.blank([2], 2), direction="forward").hypotheses
+    assert all(isinstance(prefixes, torch.Tensor) for prefixes in seen)
+
+
+def test_features_that_do_not_fit():
+    torch = pytest.importorskip("torch")
+    from standins import NewFC
+
+    model = NewFC(12)
+    for given, kind in (
+        (torch.stack, "Tensor"),
+        (lambda images: 3, "int"),
+        (lambda images: (images, None, None), "tuple"),
+    ):
+        scorer = as_scorer(model, features=given)
+        with pytest.raises(
+            TypeError, match=f"features gave a {kind}; it must give a tuple of tensors, .* _prepare_feature"
+        ):
+            scorer.encode([torch.ones(6)])
+    with pytest.raises(TypeError, match=r"as_scorer has no option encode for a standins.NewFC; there are .*features"):
+        as_scorer(model, features=tuple, encode=list)
+
+
+def test_a_step_that_returns_no_pair():
+    torch = pytest.importorskip("torch")
+    from birnn_decode.scorers.torch import TorchScorer
+
+    scorer = TorchScorer(lambda tokens, state: (1, 2, 3), lambda images: torch.ones(len(images)), batch_axis=0, **IDS)
+    with pytest.raises(TypeError, match=r"TorchScorer's step must return a pair \(scores, state\); it returned tuple"):
+        beam_decode(scorer, None, Template.blank([2], 2), direction="forward")

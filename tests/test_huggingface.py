@@ -9,6 +9,7 @@ transformers = pytest.importorskip("transformers")
 
 import tokenizers  # noqa: E402
 from tiny_models import V, blip, git, gpt2, pixels, vit_gpt2  # noqa: E402
+from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
 
 from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, score_sentences  # noqa: E402
 from birnn_decode.scorers import AdjustedScorer, EnsembleScorer  # noqa: E402
@@ -123,6 +124,20 @@ def two_ends():
     return model
 
 
+def crops(images):
+    """Two of each."""
+    return torch.stack(images).repeat_interleave(2, 0)
+
+
+def two_way_bert():
+    """A masked language model in the place of one that writes."""
+    config = transformers.BertConfig(
+        vocab_size=V, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, bos_token_id=1
+    )
+    config.eos_token_id = 2
+    return transformers.BertLMHeadModel(config)
+
+
 def bert():
     return transformers.BertModel(
         transformers.BertConfig(
@@ -157,9 +172,45 @@ def bert():
             {"encode": torch.stack},
             pixels(),
             ValueError,
-            r"shape \(3, 3, 8, 8\) for 3 images; expected",
+            r"shape \(3, 3, 8, 8\) for 3 images; it must be \[N, P, hidden\], embeddings",
         ),
-        (lambda: gpt2(0), {"colour": 3}, [], TypeError, "colour"),
+        (
+            lambda: gpt2(0),
+            {"colour": 3},
+            [],
+            TypeError,
+            "no option colour for a .*GPT2LMHeadModel; there are .*reads_start",
+        ),
+        (
+            lambda: git(0),
+            {"reads_start": False},
+            [],
+            TypeError,
+            "no option reads_start for .*; there are direction, encode",
+        ),
+        (lambda: git(0), {"vocab_size": 9}, [], TypeError, "no option vocab_size for a"),
+        (
+            lambda: git(0),
+            {"encode": crops},
+            pixels(),
+            ValueError,
+            r"shape \(6, 3, 8, 8\) for 3 images; it must be \[N, ch",
+        ),
+        (lambda: blip(0), {}, [pixels()[0][None]], ValueError, r"shape \(1, 1, 3, 8, 8\) for 1 images; it must be"),
+        (
+            lambda: blip(0),
+            {"encode": enumerate},
+            pixels(),
+            TypeError,
+            "encode gave a enumerate; it must give a tensor .* pixel_values of",
+        ),
+        (
+            two_way_bert,
+            {},
+            [None],
+            TypeError,
+            "returned a CausalLMOutput.* without a cache of keys and values.*TorchScorer",
+        ),
     ],
 )
 def test_what_does_not_do(build, options, images, error, message):
@@ -232,6 +283,43 @@ def test_a_cache_of_ones_own_is_reordered_and_stepped_on_copies(method):
         assert scorer.step([0], fewer)[0].argmax(dim=1).tolist() == [2]
         assert scorer.step([1, 1, 2], turned)[0].argmax(dim=1).tolist() == [4, 2, 3]
     assert scorer.step([4, 5, 3], state)[0].argmax(dim=1).tolist() == [4, 5, 3]
+
+
+def test_gradients_do_not_go_through_a_cache_that_is_copied():
+    weight = torch.ones(V, requires_grad=True)
+
+    def step(tokens, state):
+        state.kept = state.kept * weight[0]
+        return weight.expand(len(tokens), V), state
+
+    scorer = TorchScorer(
+        step, lambda images: OwnCache(1), batch_axis="reorder", vocab_size=V, start_token=0, end_token=1
+    )
+    with pytest.raises(TypeError, match="a OwnCache cannot be copied while gradients are recorded: make its tensors"):
+        score_sentences(scorer, None, None, [[4, 5]], gradients=True)
+
+
+def test_gradients_go_through_a_growing_cache():
+    model = git(0)
+    ((sentence,),) = score_sentences(model, None, pixels()[:1], [[[4, 5]]], gradients=True)
+    sentence.log_prob_forward.backward()
+    assert model.output.weight.grad.abs().sum() > 0
+
+
+def test_a_state_of_a_type_of_its_own():
+    """Hugging Face's outputs are dicts with attributes."""
+
+    def start(images):
+        return BaseModelOutput(last_hidden_state=torch.arange(len(images)))
+
+    def step(tokens, state):
+        scores = torch.nn.functional.one_hot((state.last_hidden_state + tokens) % V, V).double()
+        return scores, BaseModelOutput(last_hidden_state=state.last_hidden_state + tokens)
+
+    scorer = TorchScorer(step, start, batch_axis=0, vocab_size=V, start_token=0, end_token=1)
+    state = scorer.select(scorer.start(scorer.encode([None] * 3)), torch.tensor([2, 1]))
+    scores, state = scorer.step([3, 4], scorer.join([state]))
+    assert scores.argmax(dim=1).tolist() == [5, 5]
 
 
 def test_a_cache_without_the_method_it_is_said_to_have():

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from birnn_decode import StepScorer, Template, bscd_decode, compare, gibbs_decode, score_sentences
@@ -152,6 +152,7 @@ texts = st.lists(st.tuples(words, st.sampled_from([" ", " ", " ", ", ", "  ", ".
 
 
 @every
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(st.data())
 def test_known_ids_are_those_of_the_whole_sentence(name, data):
     """A span of a sentence's own tokens is taken out: what is left keeps its ids."""

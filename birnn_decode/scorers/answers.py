@@ -20,8 +20,9 @@ def within_positions(tokens: int, name: str) -> Iterator[None]:
         yield
     except IndexError as error:
         raise ValueError(
-            f"the {name} scorer cannot read {tokens} tokens of a sentence, START included ({error}): if it has fewer "
-            "positions, give the wrapper max_tokens=; else, see that vocab_size and ids are those of the model"
+            f"the {name} scorer cannot read {tokens} tokens of a sentence, START included (IndexError: {error}): if "
+            "the model has fewer positions, give the wrapper max_tokens=; else its ids, or the rows of its state, are "
+            "others than it is said to have, which check_scorer tells apart"
         ) from error
 
 

@@ -59,7 +59,13 @@ def _copy(cache: Any) -> Any:
     copies share tensors. Of any other cache every tensor is copied.
     """
     if not _grows(cache):
-        return copy.deepcopy(cache)
+        try:
+            return copy.deepcopy(cache)
+        except RuntimeError as error:  # PyTorch copies no tensor that is a part of a graph
+            raise TypeError(
+                f"a {type(cache).__name__} cannot be copied while gradients are recorded: make its tensors the state, "
+                "or score without gradients"
+            ) from error
     new = copy.copy(cache)
     if hasattr(cache, "self_attention_cache"):
         new.self_attention_cache = _copy(cache.self_attention_cache)

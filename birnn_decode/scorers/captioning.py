@@ -9,6 +9,7 @@ import torch
 
 from birnn_decode.scorers.state import first_tensor
 from birnn_decode.scorers.torch import TorchScorer
+from birnn_decode.scorers.wrappers import OPTIONS
 
 
 class LogprobsStateScorer(TorchScorer):
@@ -27,6 +28,8 @@ class LogprobsStateScorer(TorchScorer):
         declared: see `Wrapper`; the ids and the size of the vocabulary are the model's own where they are not given.
     """
 
+    OPTIONS = OPTIONS - {"model", "encode"} | {"features"}
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -38,6 +41,13 @@ class LogprobsStateScorer(TorchScorer):
 
         def encode(images: Sequence[Any]) -> Any:
             given = features(images)
+            if not isinstance(given, (tuple, list)) or not all(
+                feature is None or isinstance(feature, torch.Tensor) for feature in given
+            ):
+                raise TypeError(
+                    f"features gave a {type(given).__name__}; it must give a tuple of tensors, or None in places, as "
+                    + ("_prepare_feature takes them" if hasattr(own, "_prepare_feature") else "get_logprobs_state does")
+                )
             return own._prepare_feature(*given) if hasattr(own, "_prepare_feature") else given
 
         def start(prepared: Any) -> Any:

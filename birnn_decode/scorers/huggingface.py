@@ -16,7 +16,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from birnn_decode.scorers.caches import Cached
 from birnn_decode.scorers.reader import Reader
 from birnn_decode.scorers.state import Condition
-from birnn_decode.scorers.wrappers import Wrapper
+from birnn_decode.scorers.wrappers import OPTIONS, Wrapper
 from birnn_decode.tokenizers import as_vocabulary, no_words
 
 REORDER = "reorder_cache"  # what Hugging Face calls the method
@@ -30,8 +30,18 @@ class _State(NamedTuple):
 
 
 def _kept(output: Any) -> Cached:
-    """The cache that a model returned."""
-    return Cached(output.past_key_values, REORDER)
+    """The cache that a model returned.
+
+    Raises:
+        TypeError: it returned none.
+    """
+    cache = getattr(output, "past_key_values", None)
+    if not hasattr(cache, REORDER):
+        raise TypeError(
+            f"the model returned a {type(output).__name__} without a cache of keys and values: it writes no words one "
+            "after another, or keeps its state in another way; wrap it with PrefixScorer or TorchScorer"
+        )
+    return Cached(cache, REORDER)
 
 
 def _attending(memory: torch.Tensor) -> _State:
@@ -63,6 +73,9 @@ class HuggingFaceScorer(Wrapper, Reader):
     """
 
     aligned = True
+    SEEN = "[N, channels, height, width], such as the pixel_values of what a processor returns"
+    DIMENSIONS: tuple[int, ...] = (4,)
+    OPTIONS = OPTIONS - {"vocab_size", "model"}
     model: Any
 
     def __init__(
@@ -144,11 +157,22 @@ class HuggingFaceScorer(Wrapper, Reader):
         return torch.stack(list(images))
 
     def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
-        """How many images there are, and what the model sees of them, on its device."""
-        encoded = super().encode(images)
-        if isinstance(encoded, torch.Tensor):
-            encoded = encoded.to(self.model.device, self.model.dtype)
-        return len(images), encoded
+        """How many images there are, and what the model sees of them, on its device.
+
+        Raises:
+            TypeError: ``encode`` gave no tensor.
+            ValueError: it gave one of another shape.
+        """
+        seen = self._encode(images)
+        if seen is None:
+            return len(images), None
+        if not isinstance(seen, torch.Tensor):
+            raise TypeError(f"encode gave a {type(seen).__name__}; it must give a tensor {self.SEEN}")
+        if seen.ndim not in self.DIMENSIONS or len(seen) != len(images):
+            raise ValueError(
+                f"encode gave a tensor of shape {tuple(seen.shape)} for {len(images)} images; it must be {self.SEEN}"
+            )
+        return len(images), seen.to(self.model.device, self.model.dtype)
 
     def start(self, context: tuple[int, Any]) -> _State:
         """The state of one row per image."""
@@ -172,6 +196,11 @@ class HuggingFaceScorer(Wrapper, Reader):
         memory = None if state.memory is None else state.memory.rows()
         output = self._read(tokens, memory, state.cache.own(), state.words)
         return output.logits, state._replace(cache=_kept(output), words=words)
+
+    def select(self, state: _State, rows: Any) -> _State:
+        """Gather rows."""
+        selected: _State = super().select(state, self.tokens(rows))
+        return selected
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """What is read are logits."""
@@ -222,6 +251,8 @@ class BlipScorer(HuggingFaceScorer):
 class GitScorer(HuggingFaceScorer):
     """A `transformers.GitForCausalLM`. The image is in the cache, and words count their positions from 0 behind it."""
 
+    DIMENSIONS = (4, 5)  # videos have frames
+
     def _begin(self, encoded: Any, images: int) -> _State:
         nothing = torch.empty(images, 0, dtype=torch.int64, device=self.model.device)
         output = self.model(nothing, pixel_values=encoded, past_key_values=DynamicCache(), use_cache=True)
@@ -244,6 +275,10 @@ class CausalScorer(HuggingFaceScorer):
             model is a language model, and images are None.
         declared: as `HuggingFaceScorer`'s.
     """
+
+    SEEN = "[N, P, hidden], embeddings to stand before the words"
+    DIMENSIONS = (3,)
+    OPTIONS = HuggingFaceScorer.OPTIONS | {"reads_start"}
 
     def __init__(
         self,
@@ -270,19 +305,6 @@ class CausalScorer(HuggingFaceScorer):
                 "stand before the words, or None as the image"
             )
 
-    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
-        """How many images there are, and their embeddings, or None.
-
-        Raises:
-            ValueError: the embeddings are of another shape.
-        """
-        count, prefix = super().encode(images)
-        if prefix is not None and (prefix.ndim != 3 or len(prefix) != count):
-            raise ValueError(
-                f"encode gave embeddings of shape {tuple(prefix.shape)} for {count} images; expected [N, P, hidden]"
-            )
-        return count, prefix
-
     def _begin(self, encoded: Any, images: int) -> _State:
         if encoded is None:
             return _State(None, Cached(DynamicCache(), REORDER), (), 0)
@@ -302,15 +324,17 @@ class CausalScorer(HuggingFaceScorer):
         return self.model(tokens, past_key_values=cache, use_cache=True)
 
 
-def scorer_of(model: PreTrainedModel, **options: Any) -> HuggingFaceScorer | None:
-    """The scorer of a Hugging Face model, or None where none of the kinds fits."""
-    names = {kind.__name__ for kind in type(model).__mro__}
-    if "VisionEncoderDecoderModel" in names:
-        return VisionEncoderDecoderScorer(model, **options)
-    if "BlipForConditionalGeneration" in names:
-        return BlipScorer(model, **options)
-    if "GitForCausalLM" in names:
-        return GitScorer(model, **options)
-    if not model.config.is_encoder_decoder and model.can_generate():
-        return CausalScorer(model, **options)
-    return None
+KINDS = {
+    "VisionEncoderDecoderModel": VisionEncoderDecoderScorer,
+    "BlipForConditionalGeneration": BlipScorer,
+    "GitForCausalLM": GitScorer,
+}
+
+
+def kind_of(model: PreTrainedModel) -> type[HuggingFaceScorer] | None:
+    """The scorer for a Hugging Face model, or None where none of the kinds fits."""
+    for base in type(model).__mro__:
+        if base.__name__ in KINDS:
+            return KINDS[base.__name__]
+    writes = not model.config.is_encoder_decoder and model.can_generate()
+    return CausalScorer if writes and hasattr(model.config, "vocab_size") else None

@@ -94,7 +94,7 @@ def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer
                 "the wrapper that made it"
             )
     else:
-        if direction != "given":
+        if direction in ("forward", "backward"):
             options = {"direction": direction, **options}
         model = _wrapped(model, direction, options)
     return _checked(model, direction)
@@ -104,10 +104,11 @@ def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
     """The scorer of a model that is recognised."""
     transformers = sys.modules.get("transformers")
     if transformers is not None and isinstance(model, transformers.PreTrainedModel):
-        from birnn_decode.scorers.huggingface import scorer_of
+        from birnn_decode.scorers.huggingface import kind_of
 
-        if (scorer := scorer_of(model, **options)) is not None:
-            return scorer
+        if (kind := kind_of(model)) is not None:
+            _check_options(model, options, kind.OPTIONS)
+            return kind(model, **options)
     elif hasattr(model, "get_logprobs_state"):
         if "features" not in options:
             raise TypeError(
@@ -116,6 +117,7 @@ def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
             )
         from birnn_decode.scorers.captioning import LogprobsStateScorer
 
+        _check_options(model, options, LogprobsStateScorer.OPTIONS)
         return LogprobsStateScorer(model, **options)
     elif callable(model) and not hasattr(model, "modules") and not isinstance(model, type):
         if missing := [name for name in REQUIRED[:3] if name not in options]:
@@ -123,8 +125,9 @@ def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
                 f"the {direction} model is {_kind(model)}: to make a PrefixScorer of a function (images, prefixes) -> "
                 f"scores, as_scorer needs {', '.join(name + '=' for name in missing)}"
             )
-        from birnn_decode.scorers.wrappers import PrefixScorer
+        from birnn_decode.scorers.wrappers import OPTIONS, PrefixScorer
 
+        _check_options(model, options, OPTIONS | {"normalized"})
         return PrefixScorer(model, **options)
     missing = [name for name in REQUIRED if not hasattr(model, name)]
     raise TypeError(
@@ -132,6 +135,13 @@ def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
         "Wrap a decoder of recurrent layers with birnn_decode.scorers.recurrent.RecurrentScorer, a step function "
         "with StepScorer or birnn_decode.scorers.torch.TorchScorer, a function of (image, prefix) with PrefixScorer"
     )
+
+
+def _check_options(model: Any, options: Collection[str], known: Collection[str]) -> None:
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(
+            f"as_scorer has no option {', '.join(unknown)} for {_kind(model)}; there are {', '.join(sorted(known))}"
+        )
 
 
 def _checked(model: Any, direction: str) -> Scorer:
@@ -145,6 +155,9 @@ def _checked(model: Any, direction: str) -> Scorer:
         raise ValueError(f"the model given as the {direction} one reads {reads}: are the two models swapped?")
     if not hasattr(model.vocab_size, "__index__"):
         raise TypeError(f"the {direction} scorer's vocab_size is {model.vocab_size!r}; it is a whole number")
+    most = getattr(model, "max_tokens", None)
+    if most is not None and not hasattr(most, "__index__"):
+        raise TypeError(f"the {direction} scorer's max_tokens is {most!r}; it is a whole number, or None")
     if not isinstance(getattr(model, "never", None) or (), Collection):
         raise TypeError(f"the {direction} scorer's never is {model.never!r}; it is a set of ids")
     vocab_size = operator.index(model.vocab_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -139,7 +140,10 @@ def _map(function: Callable[[list[Any], Any], Any], axes: Any, *states: Any) -> 
     if isinstance(first, (torch.Tensor, Cached, Condition)) or isinstance(axes, str):
         return function(list(states), axes)
     if isinstance(first, Mapping):
-        return {key: _map(function, _axes_at(axes, key), *(state[key] for state in states)) for key in first}
+        new = copy.copy(first)  # of whatever type it is
+        for key in first:
+            new[key] = _map(function, _axes_at(axes, key), *(state[key] for state in states))  # type: ignore[index]
+        return new
     entries = [_map(function, _axes_at(axes, at), *(state[at] for state in states)) for at in range(len(first))]
     return type(first)(*entries) if hasattr(first, "_fields") else type(first)(entries)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from birnn_decode.backend import Array
+from birnn_decode.scorers.answers import checked_pair
 from birnn_decode.scorers.state import (
     Condition,
     check_rows,
@@ -102,7 +103,8 @@ class TorchScorer(Wrapper):
         condition, own = state
         tokens = torch.as_tensor(tokens, device=self._device(condition, own))
         own = taken_out(own, self.batch_axis)
-        scores, own = self._step(tokens, own) if condition is None else self._step(tokens, own, condition.rows())
+        returned = self._step(tokens, own) if condition is None else self._step(tokens, own, condition.rows())
+        scores, own = checked_pair(returned, "TorchScorer's step")
         return scores, (condition, self._checked(own, len(tokens)))
 
     def _checked(self, state: Any, rows: int) -> Any:
@@ -112,6 +114,7 @@ class TorchScorer(Wrapper):
 
     def select(self, state: tuple[Condition | None, Any], rows: Array) -> tuple[Condition | None, Any]:
         """Gather rows of every tensor."""
+        rows = torch.as_tensor(rows, device=self._device(*state))
         selected: tuple[Condition | None, Any] = select_rows(state, rows, (0, self.batch_axis))
         return selected
 

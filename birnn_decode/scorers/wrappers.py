@@ -34,6 +34,9 @@ class Declared(Ids, total=False):
     model: Any
 
 
+OPTIONS = Declared.__required_keys__ | Declared.__optional_keys__
+
+
 class Wrapper:
     """What every wrapper is told of its model, beyond how to step it.
 
@@ -81,7 +84,11 @@ class Wrapper:
                 f"max_tokens={max_tokens!r}: it is a whole number, 1 or larger, because START is one token"
             )
         if model is not None and not hasattr(model, "modules"):
-            raise TypeError(f"model={model!r}: give the torch.nn.Module that is put in eval mode, or leave it out")
+            raise TypeError(
+                f"model is a {type(model).__name__}: give the torch.nn.Module that is put in eval mode, or leave it out"
+            )
+        if isinstance(never, str) or not isinstance(never, Collection):
+            raise TypeError(f"never={never!r}: give a set of ids, such as {{0, 3}}")
         self.vocab_size = vocab_size
         self.start_token = start_token
         self.end_token = end_token
@@ -164,8 +171,8 @@ class PrefixScorer(Wrapper):
     Args:
         function: ``(context, prefix_tokens [R, t]) -> scores [R, vocab_size]`` of the next token. START is the first
             column. ``context`` has one entry per row: the entries of what ``encode`` returned, repeated as needed.
-            Prefixes are tensors on the device of the context where that holds tensors, and NumPy arrays in the first
-            call otherwise.
+            Prefixes are tensors where the context holds tensors or there is a ``model``, on its device; without either
+            they are NumPy arrays in the first call.
         normalized: whether the function returns log-probabilities rather than logits.
         declared: what every wrapper is told, ids first; see `Wrapper`. ``encode`` returns a list or an array with one
             entry per image along its first axis.
@@ -211,7 +218,9 @@ class PrefixScorer(Wrapper):
             rows: Any = [context[image] for image in state.images]
         else:
             rows = context[_like(state.images, context)]
-        return self.function(rows, _like(prefixes, tokens, rows)), _Prefixes(context, state.images, prefixes)
+        weights = None if self._model is None else next(self._model.parameters(), None)
+        prefixes_there = _like(prefixes, tokens, rows, weights)
+        return self.function(rows, prefixes_there), _Prefixes(context, state.images, prefixes)
 
     def select(self, state: _Prefixes, rows: Array) -> _Prefixes:
         """Gather rows."""
