@@ -314,7 +314,7 @@ FAULTS = {
         (DECODE, "self.never |= no_words(self.vocabulary, self.vocab_size)", "pass")
     ],
     "state of get_logprobs_state on axis 0": [("scorers/captioning.py", "batch_axis=1", "batch_axis=0")],
-    "one token too many for a model": [(DECODE, "limit - 1 for limit in limits", "limit for limit in limits")],
+    "one token too many for a model": [(DECODE, "min(rooms, default=math.inf) - 1", "min(rooms, default=math.inf)")],
     "captions written beyond the positions": [(DECODE, "int(min(self.max_length, most_words))", "self.max_length")],
     "weights of an ensemble ignored": [
         (

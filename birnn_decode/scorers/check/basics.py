@@ -104,9 +104,16 @@ class Basics:
         return [row for row in range(len(far)) if not far[row] <= 1]
 
     def image_of(self, got: np.ndarray, tokens: np.ndarray, own: int) -> int | None:
-        """The other image whose scores a row [t, vocab] is much nearer to than to its own's."""
-        grid = self.expected(self.all, np.repeat(tokens[None], len(self.all), axis=0))
-        far = self.distance(got[None], grid).max(axis=-1)
+        """The other image whose scores a row has, or is much nearer to than to its own's.
+
+        Args:
+            got: log-probabilities of the row, [t, vocab], after the last t of the tokens.
+            tokens: that it has read.
+            own: the image that it is of.
+        """
+        # Each image by itself: a batch may be what is at fault.
+        alone = [self.expected([image], tokens[None])[0, -len(got) :] for image in self.all]
+        far = self.distance(got[None], np.stack(alone)).max(axis=-1)
         near = int(far.argmin())
         return near if near != own and (far[near] <= 1 or far[near] < 0.3 * far[own]) else None
 

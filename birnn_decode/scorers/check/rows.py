@@ -111,15 +111,7 @@ class Rows(Basics):
         when = "at the start" if then is None else f"after {before - 1} words"
         told = f"after select, which {what} {when},"
         probed = self._probe()
-        image = None
-        if then is None:
-            image = self.image_of(got[row], later[row], owners[row])
-        else:
-            grid = self.expected(self.all, np.repeat(later[row][None], len(self.all), axis=0))[:, before:]
-            far = self.distance(got[row][None], grid).max(axis=-1)
-            near = int(far.argmin())
-            if near != owners[row] and far[near] <= 1:
-                image = near
+        image = self.image_of(got[row], later[row], owners[row])
         mixed = f"the row of image {owners[row]} is scored with "
         mixed += "what belongs to other rows" if image is None else f"image {image}'s features"
         if probed is not None:

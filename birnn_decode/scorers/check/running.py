@@ -144,7 +144,7 @@ class Running(Basics):
         for scores, how in ((self.together, "in the batch of all"), (rows, "in the batch in reverse order")):
             got = self.reader.log_probs(scores)
             for row in self.differing(got, alone):
-                image = self.image_of_alone(got[row], row)
+                image = self.image_of(got[row], self.tokens[row], row)
                 if image is not None:
                     raise Fault(
                         "features",
@@ -167,13 +167,6 @@ class Running(Basics):
                     raise batch_fault(
                         f"row {begin + row} of {len(images)} has other scores than in a batch of {len(self.all)} rows"
                     )
-
-    def image_of_alone(self, got: np.ndarray, own: int) -> int | None:
-        """The other image whose scores, read alone, a row [t, vocab] has."""
-        grid = np.concatenate([self.reader.run([image], self.tokens[own : own + 1]) for image in self.all])
-        far = self.distance(got[None], self.reader.log_probs(grid)).max(axis=-1)
-        near = int(far.argmin())
-        return near if near != own and far[near] <= 1 else None
 
     def mutation(self) -> None:
         """A state that was stepped before, with the same token or another, is as it was."""
