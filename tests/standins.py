@@ -213,6 +213,38 @@ class NewFC(LogprobsStateCaptioner):
         return torch.log_softmax(self.logit(self.dropout(output[1:])), dim=-1).transpose(0, 1)
 
 
+class FC(LogprobsStateCaptioner):
+    """The oldest: the image is a step of its own, and `get_logprobs_state` knows nothing of it: ``(it, state)``.
+
+    State (h, c), each [1, R, hidden].
+    """
+
+    layers = 1
+
+    def __init__(self, vocab_size=12, hidden=8, seed=0):
+        super().__init__(vocab_size, hidden)
+        with seeded(seed):
+            self.img_embed = torch.nn.Linear(FEATURE, hidden)
+            self.embed = torch.nn.Embedding(vocab_size, hidden)
+            self.lstm = louder(torch.nn.LSTM(hidden, hidden), GAIN)
+            self.dropout = torch.nn.Dropout(DROPOUT)
+            self.logit = louder(torch.nn.Linear(hidden, vocab_size), RECURRENT_SHARPNESS)
+
+    def core(self, xt, state):
+        output, state = self.lstm(xt.unsqueeze(0), state)
+        return self.dropout(output.squeeze(0)), state
+
+    def get_logprobs_state(self, it, state):
+        output, state = self.core(self.embed(it), state)
+        return torch.log_softmax(self.logit(output), dim=-1), state
+
+    def teacher_forced(self, images, captions):
+        fc_feats, _, _ = self.collate(images)
+        inputs = torch.cat([self.img_embed(fc_feats).unsqueeze(0), self.embed(captions.T)])
+        output, _ = self.lstm(inputs)
+        return torch.log_softmax(self.logit(self.dropout(output[1:])), dim=-1).transpose(0, 1)
+
+
 class Att2in(LogprobsStateCaptioner):
     """What an LSTM sees of the regions, it sees in its input gate only; masked regions it does not see.
 

@@ -175,6 +175,7 @@ KINDS = {
         f"get_logprobs_state {kind.__name__}": lambda kind=kind: pair(kind, "Models with `get_logprobs_state`", 0, 0)
         for kind in (standins.NewFC, standins.Att2in, standins.TransformerLike)
     },
+    "get_logprobs_state FC": lambda: pair(standins.FC, "Models with `get_logprobs_state`", 0, 0, number=1),
     "both directions in one": virtex,
     "own buffers": lambda: pair(standins.MeshedMemory, "A decoder that keeps its state in its own buffers"),
     "ViT and GPT-2": lambda: hugging_face(
