@@ -417,9 +417,9 @@ class _Call:
         self.beam_size = beam_size
         self.objective = _checked_objective(objective)
         self.vocabulary = vocabulary
-        for model in models.values():
+        for scorer in self.scorers.values():
             if self.vocabulary is None:
-                self.vocabulary = getattr(model, "vocabulary", None)
+                self.vocabulary = getattr(scorer, "vocabulary", None)
         self.vocabulary = as_vocabulary(self.vocabulary)
         self.never |= no_words(self.vocabulary, self.vocab_size)
         for member in ("encode", "decode"):
@@ -428,14 +428,10 @@ class _Call:
                     f"the vocabulary is a {type(self.vocabulary).__name__} without {member}; it needs "
                     "encode(text) -> ids and decode(ids) -> text"
                 )
-        self._check_same_words(models)
+        self._check_same_words()
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
-        with self._inference():
-            self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
-        self.most_words = self._most_words()
-        self.lengths = (lengths or _Lengths()).up_to(self.most_words)
         self.templates = [self._template(one, item) for item, one in enumerate(templates)]
         if lengths not in (None, _Lengths()) and self.templates and None not in self.templates:
             raise ValueError(
@@ -443,6 +439,12 @@ class _Call:
                 "widths, as in {1-6}"
             )
         self.fixed = [None if one is None else one.fixed() for one in self.templates]
+        with self._inference():
+            self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
+        self.most_words = self._most_words()
+        self.lengths = (lengths or _Lengths()).up_to(self.most_words)
+        for item, fixed in enumerate(self.fixed):
+            self._check_length(max(map(len, fixed or ((),))), self._name_of(item))
         widths = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
         self.widths = [
             "known" if lengths is None or number == 1 else "whole" if fixed is None else "range"
@@ -637,10 +639,10 @@ class _Call:
             scored[finalist.item].append(self._hypothesis(finalist, directions, ranking))
         return scored
 
-    def _check_same_words(self, models: Mapping[str, Any]) -> None:
+    def _check_same_words(self) -> None:
         """Check that models that bring vocabularies which can be compared bring the same."""
         forward, backward = (
-            as_vocabulary(getattr(models.get(name), "vocabulary", None)) for name in (FORWARD, BACKWARD)
+            as_vocabulary(getattr(self.scorers.get(name), "vocabulary", None)) for name in (FORWARD, BACKWARD)
         )
         comparable = type(forward).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
         if None not in (forward, backward) and comparable and forward != backward:
@@ -650,7 +652,7 @@ class _Call:
             )
 
     def _template(self, given: Any, item: int) -> Template | None:
-        name = f"template of item {item}" if self.batch else "template"
+        name = self._name_of(item)
         if given is None:
             return None
         if isinstance(given, str):
@@ -661,9 +663,11 @@ class _Call:
                 "whole caption; a list is one template for each image"
             )
         check_against_vocabulary(given, self.vocab_size, self.boundaries, self.never, name)
-        template = given.within(self.vocab_size, self.never | self.boundaries)
-        self._check_length(template, name)
+        template: Template = given.within(self.vocab_size, self.never | self.boundaries)
         return template
+
+    def _name_of(self, item: int) -> str:
+        return f"template of item {item}" if self.batch else "template"
 
     def _words(self, given: Any) -> tuple[int, ...]:
         ids = self._needed_vocabulary("a sentence in text").encode(given) if isinstance(given, str) else given
@@ -672,11 +676,10 @@ class _Call:
         except TypeError:
             raise TypeError(f"the sentence is {given!r}; give a text or a sequence of ids") from None
         check_against_vocabulary(Template(words), self.vocab_size, self.boundaries, self.never, "sentence")
-        self._check_length(Template(words), "sentence")
+        self._check_length(len(words), "sentence")
         return words
 
-    def _check_length(self, given: Template, name: str) -> None:
-        longest = max(map(len, given.fixed()))
+    def _check_length(self, longest: int, name: str) -> None:
         if longest > self.most_words:
             raise ValueError(
                 f"the {name} has {longest} words at its widest, and the models read at most {self.most_words} "
