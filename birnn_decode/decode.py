@@ -59,8 +59,8 @@ def bscd_decode(
     """Search with both models: Beam-Search Coordinate Descent (Sun, Lee and Batra, CVPR 2017, Algorithm 1).
 
     Args:
-        model_f: the forward model, a `Scorer`.
-        model_b: the backward model: a scorer that reads sentences right to left.
+        model_f: the forward model: a `Scorer`, or what `as_scorer` makes one of.
+        model_b: the backward model, which reads sentences right to left.
         image: one of the images that the models' ``encode`` takes a list of; None for models without. Only a list is a
             batch: a tensor or a tuple is one image.
         template: text such as ``"a girl and _ _ _ a wind board"`` (see `Template`), a `Template`, or None for a whole
@@ -70,14 +70,14 @@ def bscd_decode(
         max_rounds: rounds of a left-to-right and a right-to-left sweep; 0 is `rerank_decode`.
         objective: what a finished sentence is worth.
         vocabulary: to read text templates and to write ``text``; taken from the forward (else the backward) model's
-            ``vocabulary`` if not given.
+            ``vocabulary`` if not given. A Hugging Face tokenizer is one, too; its special tokens fill no blank.
         prior: log-probabilities, [vocab] or [positions, vocab] (sentence order, nats), that are subtracted where a
             forward and a backward beam are joined. It steers the search and is no part of J. A token whose prior is
             -inf is not chosen there. None, the default, is the paper.
         prior_weight: what the prior is multiplied with.
         widths: whole captions only: the lengths to search, instead of those that the free searches find.
         min_length: whole captions only: fewest words.
-        max_length: whole captions only: most words.
+        max_length: whole captions only: most words; no more are written than the models can read (``max_tokens``).
 
     Returns:
         a `DecodeResult`, or a list of them if ``image`` or ``template`` is a list: one per item, decoded as one batch.

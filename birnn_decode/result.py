@@ -49,7 +49,8 @@ class Hypothesis:
 
     Attributes:
         tokens: the ids of the sentence's words, known ones included; START and END left out.
-        text: the sentence, decoded by the vocabulary; None without one.
+        text: the sentence, decoded by the vocabulary, with what a text template said in its own letters; None without
+            a vocabulary.
         blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
         score: what the hypothesis is ranked by: J after weights, scope and length rule; for `beam_decode` the one
             model's own log-probability after the length rule.
