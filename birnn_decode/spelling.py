@@ -96,7 +96,7 @@ class _Speller:
         """Write a known piece; ``emptied``: an empty blank stands before it."""
         spaced = bool(width) and self._decoded(width)[:1].isspace()
         if emptied and not self.text:
-            piece = piece.lstrip()
+            piece = piece.lstrip(" ")
         elif emptied and piece[0].isspace():
             self.text = self.text.rstrip()
         elif self.text and not piece[0].isspace() and not (emptied and self._own_space()):

@@ -286,7 +286,7 @@ class Template:
 
         Raises:
             ValueError: the template has a set of allowed ids, or counts words in subwords, which have no notation in
-                text once they are ids.
+                text once they are ids; or it has ids that the vocabulary makes of no text.
         """
         vocabulary = as_vocabulary(vocabulary)
         pieces: list[str] = []
@@ -308,8 +308,12 @@ class Template:
         if not hasattr(vocabulary, "encode_pieces"):
             return " ".join(pieces)
         # The space in front of a known piece is its own; the one behind it is a token of its own to some tokenizers.
-        spaced = re.sub(r"(?<=\S)(?=(?<!\\)(?:_|\{))", " ", "".join(pieces))
-        return spaced if Template.from_text(spaced, vocabulary) == self else "".join(pieces)
+        plain = "".join(pieces)
+        blank = r"(?=(?<!\\)(?:_|\{))"
+        for text in (re.sub(rf"(?<=\S){blank}", " ", plain), re.sub(blank, " ", plain), plain):
+            if Template.from_text(text, vocabulary) == self:
+                return text
+        raise ValueError("no text reads back as this template; keep the Template itself")
 
     def within(self, vocab_size: int, never: Collection[int]) -> Template:
         """The same template, whose blanks allow no id that the scorers lack or that a blank never takes."""

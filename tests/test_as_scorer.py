@@ -200,6 +200,18 @@ def test_features_that_do_not_fit():
         as_scorer(model, features=tuple, encode=list)
 
 
+def test_ids_of_the_model_s_own():
+    pytest.importorskip("torch")
+    from standins import NewFC
+
+    model = NewFC(12)
+    scorer = as_scorer(model, features=model.collate)
+    assert (scorer.vocab_size, scorer.start_token, scorer.end_token, scorer.never) == (12, 0, 0, {0})
+    model.bos_idx, model.eos_idx, model.pad_idx = 3, 4, 5
+    scorer = as_scorer(model, features=model.collate)
+    assert (scorer.start_token, scorer.end_token, scorer.never) == (3, 4, {5})
+
+
 def test_a_step_that_returns_no_pair():
     torch = pytest.importorskip("torch")
     from birnn_decode.scorers.torch import TorchScorer

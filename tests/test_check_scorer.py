@@ -293,6 +293,7 @@ SOUND = {
     "untrained, backward": lambda nets: (recurrent(Net(7), "backward"), {"way": "backward", "captions": CAPTIONS}),
     "a cache": lambda nets: (cached(), KNOWN),
     "a cache and a limit": lambda nets: (cached(max_tokens=3), KNOWN),
+    "captions of few words": lambda nets: (wrapped(Net(6)), {"images": IMAGES[:3], "captions": [[5], [6], [7, 8]]}),
     "one token": lambda nets: (cached(max_tokens=1), KNOWN),
     "two tokens": lambda nets: (cached(max_tokens=2), KNOWN),
     "bigrams": lambda nets: (bigrams(), KNOWN),
@@ -450,6 +451,46 @@ def a_mask_of_n_images(nets):
 @fault("features", "in the batch of all", "with image 0's features")
 def features_of_the_first_image(nets):
     return closure(nets["forward"], lambda seen, rows: seen[:1].expand(rows, -1), hidden=False), KNOWN
+
+
+@fault("features", "by a later encode")
+def features_kept_by_encode_for_start(nets):
+    net = nets["forward"]
+    kept = {}
+
+    def encode(images):
+        kept["features"] = torch.stack(images)
+        return kept["features"]
+
+    return wrapped(net, encode=encode, start=lambda features: net.start(kept["features"][: len(features)])), {}
+
+
+@fault("features", "by a later encode")
+def features_kept_by_start_for_step(nets):
+    net = nets["forward"]
+    kept = {}
+
+    def start(features):
+        (h, c), kept["seen"] = net.start(features)
+        return h, c, torch.arange(len(features))
+
+    def step(tokens, state):
+        h, c, images = state
+        logits, ((h, c), _) = net.step(tokens, ((h, c), kept["seen"][images]))
+        return logits, (h, c, images)
+
+    return wrapped(net, start=start, step=step, batch_axis=(1, 1, 0)), {}
+
+
+@fault("features", "rows of scores for every row of tokens")
+def features_expanded_twice_of_one_image(nets):
+    net = nets["forward"]
+
+    def step(tokens, state):
+        scores, state = net.step(tokens, state)
+        return scores.repeat_interleave(2, dim=0), state
+
+    return wrapped(net, step=step), {}
 
 
 @fault("features", "rows of scores for every row of tokens")
@@ -1143,8 +1184,8 @@ def scorer(start, end, path, normalized=True):
 
 def good():
     return {
-        "images": [1, 2], "forward": scorer(0, 1, [0, 2, 3, 4, 1]), "backward": scorer(1, 0, [1, 4, 3, 2, 0]),
-        "captions": ["a cat sat"] * 2, "vocabulary": Words(),
+        "images": [1, 2, 3, 4], "forward": scorer(0, 1, [0, 2, 3, 4, 1]), "backward": scorer(1, 0, [1, 4, 3, 2, 0]),
+        "captions": ["a cat sat"] * 4, "vocabulary": Words(),
     }
 
 
@@ -1232,13 +1273,12 @@ def test_numpy_scorers_need_no_torch(folder):
 import sys
 
 sys.modules["torch"] = None
-from birnn_decode.scorers import MappedScorer
 from birnn_decode.scorers.check import check_scorer
 import mine
 
 given = mine.good()
 told = {"captions": given["captions"], "vocabulary": given["vocabulary"]}
-print(check_scorer(given["forward"], [1, 2], direction="forward", other=given["backward"], **told).ok)
+print(check_scorer(given["forward"], given["images"], direction="forward", other=given["backward"], **told).ok)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

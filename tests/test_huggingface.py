@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import tokenizers  # noqa: E402
-from tiny_models import V, blip, git, gpt2, pixels, vit_gpt2  # noqa: E402
+from tiny_models import TINY_TEXT, V, blip, built, git, gpt2, pixels, vit_gpt2  # noqa: E402
 from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
 
 from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, score_sentences  # noqa: E402
@@ -38,6 +38,50 @@ def test_ids_are_those_of_the_configuration(build, start, end, never, most):
     told = as_scorer(build(0), "backward", start_token=end, end_token=start, never={7}, max_tokens=5)
     assert (told.start_token, told.end_token, told.max_tokens, told.direction) == (end, start, 5, "backward")
     assert told.never == scorer.never | {7}
+
+
+def roberta(seed):
+    config = transformers.RobertaConfig(**TINY_TEXT, pad_token_id=1, bos_token_id=0, eos_token_id=2, is_decoder=True)
+    return built(transformers.RobertaForCausalLM, config, seed)
+
+
+def test_positions_are_counted_from_behind_the_padding():
+    """RoBERTa's first position is number 2 where PAD is 1; 12 rows of the table are 10 tokens."""
+    scorer = as_scorer(roberta(0))
+    assert scorer.max_tokens == 10
+    assert beam_decode(scorer, None, Template.blank([4], 8), direction="forward", beam_size=2).hypotheses
+    told = as_scorer(roberta(0), max_tokens=12)
+    with pytest.raises(ValueError, match=r"cannot read 11 tokens of a sentence, START included \(.*max_tokens="):
+        beam_decode(told, None, Template.blank([4], 10), direction="forward", beam_size=2)
+
+
+def test_a_configuration_without_a_limit():
+    model = git(0)
+    model.config.max_position_embeddings = -1
+    assert as_scorer(model).max_tokens is None
+
+
+def test_images_take_the_models_precision():
+    model = gpt2(0).bfloat16()
+    single = as_scorer(model, encode=lambda images: embeddings(images).float())
+    half = as_scorer(model, encode=lambda images: embeddings(images).bfloat16())
+    template = Template.blank([4], 2, [5])
+    one, other = (beam_decode(scorer, pixels(), template, direction="forward") for scorer in (single, half))
+    assert [result.hypotheses for result in one] == [result.hypotheses for result in other]
+
+
+def test_sums_of_half_precision_are_taken_in_single():
+    model = git(0).bfloat16()
+    scorer = as_scorer(model)
+    with torch.no_grad():
+        context = scorer.encode(pixels())
+        (terms,) = scorer.score(context, torch.tensor([1]), [(4, 5, 6)])
+        logits, _ = scorer.prefill(context, torch.tensor([1]), torch.tensor([[1, 4, 5, 6]]))
+    assert terms.dtype == torch.float32
+    single = logits[0].float().log_softmax(-1)
+    assert terms.tolist() == pytest.approx(
+        [single[at, token].item() for at, token in enumerate((4, 5, 6, 2))], abs=1e-5
+    )
 
 
 def test_models_go_straight_into_a_decode():
@@ -228,6 +272,10 @@ def test_the_images_embeddings_take_positions_too(reads_start, most):
             beam_decode(given, pixels()[0], Template.blank([4] * 9, most - 8), direction="forward")
         written = beam_decode(given, pixels()[0], direction="forward", beam_size=2)
         assert max(len(hypothesis.tokens) for hypothesis in written.hypotheses) <= most
+    longer = as_scorer(gpt2(0), encode=lambda images: embeddings(images).repeat(1, 2, 1), reads_start=reads_start)
+    for together in ([scorer, longer], [longer, scorer]):
+        with pytest.raises(ValueError, match=f"the models read at most {most - 4}"):
+            beam_decode(EnsembleScorer(together), pixels()[0], Template.blank([4] * 9, most - 9), direction="forward")
     unlimited = as_scorer(gpt2(0), encode=embeddings, max_tokens=None)
     with pytest.raises(ValueError, match="the forward scorer cannot read 13 tokens of a sentence, START included"):
         beam_decode(unlimited, pixels()[0], Template.blank([4] * 9, 7), direction="forward")

@@ -526,3 +526,34 @@ class TestVocabulariesOfAPair:
     def of(self, *words):
         made = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: at for at, word in enumerate(words)}, words[0]))
         return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token=words[0])
+
+
+@pytest.mark.parametrize("text", ["a girl  _", "a  _  dog", "a _ dog  {0-2} cat!", "_  dog", "a _ _  dog {2-3}"])
+@every
+def test_double_spaces_read_back(name, text):
+    template = Template.from_text(text, MADE[name])
+    assert Template.from_text(template.to_text(MADE[name]), MADE[name]) == template
+
+
+def test_ids_that_no_text_gives():
+    ids = MADE["byte_level"].encode("a girl", add_special_tokens=False)
+    split = [
+        *MADE["byte_level"].encode("g", add_special_tokens=False),
+        *MADE["byte_level"].encode("i", add_special_tokens=False),
+    ]
+    with pytest.raises(ValueError, match="no text reads back as this template"):
+        Template.from_tokens([*ids, Template.BLANK, *split]).to_text(MADE["byte_level"])
+
+
+def test_two_blanks_with_nothing_between_them_are_one():
+    """A character that the tokenizer drops stands between them: each takes no more than was asked of it."""
+    template = Template.from_text("a {0-1} \u200b {0-2} dog", MADE["word_piece"])
+    girl = MADE["word_piece"].encode("girl", add_special_tokens=False)
+    a, dog = (MADE["word_piece"].encode(word, add_special_tokens=False) for word in ("a", "dog"))
+    for fixed in template.fixed():
+        words = [*a, *(girl * len(fixed))[: len(fixed) - len(a) - len(dog)], *dog]
+        shown = spell(template, words, fixed.runs, MADE["word_piece"])
+        before, _, after = shown.partition("\u200b")
+        assert before.count("girl") <= 1
+        assert after.count("girl") <= 2
+        assert shown.count("girl") == len(fixed) - len(a) - len(dog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,11 +19,13 @@ def within_positions(tokens: int, name: str) -> Iterator[None]:
     """
     try:
         yield
-    except IndexError as error:
+    except (IndexError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search(r"\bindex\b.* out of (range|bounds)", str(error)):
+            raise
         raise ValueError(
-            f"the {name} scorer cannot read {tokens} tokens of a sentence, START included (IndexError: {error}): if "
-            "the model has fewer positions, give the wrapper max_tokens=; else its ids, or the rows of its state, are "
-            "others than it is said to have, which check_scorer tells apart"
+            f"the {name} scorer cannot read {tokens} tokens of a sentence, START included "
+            f"({type(error).__name__}: {error}): if the model has fewer positions, give the wrapper max_tokens=; else "
+            "its ids, or the rows of its state, are others than it is said to have, which check_scorer tells apart"
         ) from error
 
 

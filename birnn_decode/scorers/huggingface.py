@@ -107,7 +107,7 @@ class HuggingFaceScorer(Wrapper, Reader):
             never={*never, *special, *no_words(vocabulary, size)},
             vocabulary=vocabulary,
             model=model,
-            **{"max_tokens": getattr(config, "max_position_embeddings", None), **declared},
+            **{"max_tokens": self._positions_of_words(), **declared},
         )
         self.batch_axis = (0, REORDER, 0, None)
 
@@ -145,6 +145,17 @@ class HuggingFaceScorer(Wrapper, Reader):
             f"the configuration of {type(self.model).__name__} has {what} for {name} ({configured}): give {name}= the "
             "id that the model was trained with"
         )
+
+    def _positions_of_words(self) -> int | None:
+        """How many tokens the model has positions for, if there is a limit."""
+        most = getattr(self._text_config(), "max_position_embeddings", None)
+        if not isinstance(most, int) or most < 1:
+            return None
+        for name, table in self.model.named_modules():
+            padding = getattr(table, "padding_idx", None)
+            if name.endswith("position_embeddings") and padding is not None and table.num_embeddings == most:
+                return most - int(padding) - 1  # RoBERTa and its like count from behind the padding's position
+        return most
 
     def _plain(self, images: Sequence[Any]) -> Any:
         """What the model sees of images where nothing was given to encode them."""
@@ -292,7 +303,7 @@ class CausalScorer(HuggingFaceScorer):
         self._reads_start = reads_start
         # Rotary positions have no end: who says so gives max_tokens=None.
         limited = declared.get("max_tokens", 0) is not None
-        self._positions = getattr(model.config, "max_position_embeddings", None) if limited else None
+        self._positions = self._positions_of_words() if limited else None
         if not reads_start and encode is None:
             raise ValueError(
                 "reads_start=False needs an image to follow: give encode=images -> embeddings [N, P, hidden]"

@@ -18,6 +18,7 @@ from birnn_decode.tokenizers import TokenizerVocabulary
 WORDS_READ = 4  # of a random prefix
 IMAGES_READ = 4  # that the checks without captions use at most
 CAPTIONS_READ = 64
+FEWEST_WORDS = 10  # of captions: of fewer, chance tells
 MOST_SCORES = 2**24  # of captions, in memory at a time
 
 _SPECIAL = re.compile(
@@ -133,8 +134,9 @@ class Basics:
                 "declare the axis of each tensor of the state that has one entry per row (the layers of an LSTM "
                 "are on axis 0, its rows on axis 1)",
             )
-        if check in ("alignment", "start and end", "direction", "special tokens") and not math.isfinite(self.most):
-            longest = 1 + max(map(len, self.known[1]))
+        told = check in ("alignment", "start and end", "direction", "start", "special tokens")
+        longest = 1 + max(map(len, self.known[1])) if told else 0
+        if longest > self.length:
             return Fault(
                 "length",
                 f"captions of up to {longest} tokens, START included, cannot be read, while {self.length} tokens can: "
@@ -161,6 +163,8 @@ class Basics:
         pairs = [(image, words) for image, words in enumerate(self.captions) if words and 1 + len(words) <= self.most]
         if not pairs:
             raise Skip("needs captions of at least a word and at most max_tokens")
+        if sum(len(words) for _, words in pairs) < FEWEST_WORDS:
+            raise Skip(f"needs captions of {FEWEST_WORDS} words or more in all")
         # Every token read is a row of the whole vocabulary.
         scores = self.scorer.vocab_size * max(1 + len(words) for _, words in pairs)
         pairs = pairs[: max(len(self.all), min(CAPTIONS_READ, MOST_SCORES // scores))]
@@ -200,5 +204,5 @@ def batch_fault(message: str) -> Fault:
         "batch",
         message,
         "put all modules in eval mode (model= of the wrapper; BatchNorm in training mode mixes the batch), and see "
-        "that padding and masks are those of each image alone",
+        "that each row has the features, the padding and the masks of its own image, as it is given them",
     )

@@ -126,7 +126,7 @@ class Reader:
                 f"declare vocab_size={shape[-1]}, or give the model that goes with the vocabulary of {width} ids",
             )
         rows = leading[0]
-        if len(shape) == len(wanted) and shape[0] % rows == 0 and shape[0] > rows > 1:
+        if len(shape) == len(wanted) and shape[0] % rows == 0 and shape[0] > rows:
             raise Fault(
                 "features",
                 f"{told}: {shape[0] // rows} rows of scores for every row of tokens; what is known of the images is "
