@@ -233,6 +233,7 @@ def bert():
             "no option reads_start for .*; there are direction, encode",
         ),
         (lambda: git(0), {"vocab_size": 9}, [], TypeError, "no option vocab_size for a"),
+        (lambda: git(0), {"never": 7}, [], TypeError, "never=7: give a set of ids"),
         (
             lambda: git(0),
             {"encode": crops},

@@ -16,7 +16,7 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from birnn_decode.scorers.caches import Cached
 from birnn_decode.scorers.reader import Reader
 from birnn_decode.scorers.state import Condition
-from birnn_decode.scorers.wrappers import OPTIONS, Wrapper
+from birnn_decode.scorers.wrappers import OPTIONS, Wrapper, ids_of
 from birnn_decode.tokenizers import as_vocabulary, no_words
 
 REORDER = "reorder_cache"  # what Hugging Face calls the method
@@ -104,7 +104,7 @@ class HuggingFaceScorer(Wrapper, Reader):
             start_token=self._one_id("start_token", start_token, self._start_ids()),
             end_token=self._one_id("end_token", end_token, self._end_ids()),
             encode=encode or self._plain,
-            never={*never, *special, *no_words(vocabulary, size)},
+            never=ids_of(never) | special | no_words(vocabulary, size),
             vocabulary=vocabulary,
             model=model,
             **{"max_tokens": self._positions_of_words(), **declared},

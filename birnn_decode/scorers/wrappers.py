@@ -37,6 +37,17 @@ class Declared(Ids, total=False):
 OPTIONS = Declared.__required_keys__ | Declared.__optional_keys__
 
 
+def ids_of(never: Collection[int]) -> frozenset[int]:
+    """The ids that are no words, as a set.
+
+    Raises:
+        TypeError: they are no collection.
+    """
+    if isinstance(never, str) or not isinstance(never, Collection):
+        raise TypeError(f"never={never!r}: give a set of ids, such as {{0, 3}}")
+    return frozenset(never)
+
+
 class Wrapper:
     """What every wrapper is told of its model, beyond how to step it.
 
@@ -87,12 +98,10 @@ class Wrapper:
             raise TypeError(
                 f"model is a {type(model).__name__}: give the torch.nn.Module that is put in eval mode, or leave it out"
             )
-        if isinstance(never, str) or not isinstance(never, Collection):
-            raise TypeError(f"never={never!r}: give a set of ids, such as {{0, 3}}")
         self.vocab_size = vocab_size
         self.start_token = start_token
         self.end_token = end_token
-        self.never = frozenset(never)
+        self.never = ids_of(never)
         self.vocabulary = vocabulary
         self.direction = direction
         self.max_tokens = max_tokens
