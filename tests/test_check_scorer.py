@@ -1125,8 +1125,16 @@ def test_the_report(nets):
 def test_the_model_is_left_as_it_was(nets):
     net = nets["forward"].train()
     before = {name: values.clone() for name, values in net.state_dict().items()}
+
+    modes = set()
+
+    def encode(images):
+        modes.add((net.training, torch.is_grad_enabled()))
+        return torch.stack(images)
+
     state = torch.get_rng_state()
-    assert check(wrapped(net), **KNOWN).ok
+    assert check(wrapped(net, encode=encode), **KNOWN).ok
+    assert modes == {(False, False)}
     assert net.training
     assert net.lstm.training
     assert all(torch.equal(before[name], values) for name, values in net.state_dict().items())

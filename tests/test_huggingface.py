@@ -127,6 +127,19 @@ def test_rows_joined_are_rows_side_by_side(build):
     assert torch.allclose(together, torch.cat(alone), atol=1e-10)
 
 
+@pytest.mark.parametrize(("build", "eye"), [(vit_gpt2, "encoder"), (blip, "vision_model"), (git, "git.image_encoder")])
+def test_images_are_looked_at_once(build, eye):
+    """Whatever the lengths of the known words and the number of sentences."""
+    model = build(0)
+    calls = []
+    model.get_submodule(eye).register_forward_hook(lambda *_: calls.append(1))
+    templates = [Template.blank([4] * known, 2, [5]) for known in (0, 1, 2)]
+    beam_decode(model, pixels(), templates, direction="forward")
+    assert len(calls) == 1
+    score_sentences(model, None, pixels(), [[[4, 5], [6]]] * 3)
+    assert len(calls) == 2
+
+
 def test_many_sentences_are_scored_in_parts(monkeypatch):
     scorer = as_scorer(blip(0))
     sentences = [[4, 5, 6], [7], [], [8, 9], [4, 4, 4, 4]]

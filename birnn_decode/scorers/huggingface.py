@@ -167,8 +167,8 @@ class HuggingFaceScorer(Wrapper, Reader):
             )
         return torch.stack(list(images))
 
-    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
-        """How many images there are, and what the model sees of them, on its device.
+    def encode(self, images: Sequence[Any]) -> _State:
+        """What the model makes of the images: the state of one row for each, which every sentence begins from.
 
         Raises:
             TypeError: ``encode`` gave no tensor.
@@ -176,19 +176,18 @@ class HuggingFaceScorer(Wrapper, Reader):
         """
         seen = self._encode(images)
         if seen is None:
-            return len(images), None
+            return self._begin(None, len(images))
         if not isinstance(seen, torch.Tensor):
             raise TypeError(f"encode gave a {type(seen).__name__}; it must give a tensor {self.SEEN}")
         if seen.ndim not in self.DIMENSIONS or len(seen) != len(images):
             raise ValueError(
                 f"encode gave a tensor of shape {tuple(seen.shape)} for {len(images)} images; it must be {self.SEEN}"
             )
-        return len(images), seen.to(self.model.device, self.model.dtype)
+        return self._begin(seen.to(self.model.device, self.model.dtype), len(images))
 
-    def start(self, context: tuple[int, Any]) -> _State:
-        """The state of one row per image."""
-        images, encoded = context
-        return self._begin(encoded, images)
+    def start(self, context: _State) -> _State:
+        """The state of one row per image; no call changes it."""
+        return context
 
     def tokens(self, tokens: Any) -> torch.Tensor:
         """Token ids on the model's device."""
@@ -323,13 +322,12 @@ class CausalScorer(HuggingFaceScorer):
         pending = () if self._reads_start else (output.logits[:, -1],)
         return _State(None, _kept(output), pending, 0)
 
-    def room(self, context: tuple[int, Any]) -> int | None:
+    def room(self, context: _State) -> int | None:
         """The positions that the image's embeddings leave; START is a token although it may not be read."""
-        _, prefix = context
-        if prefix is None or self._positions is None:
+        taken: int = context.cache.own().get_seq_length()
+        if self._positions is None or not taken:
             return None
-        left: int = self._positions - prefix.shape[1] + (not self._reads_start)
-        return left
+        return self._positions - taken + (not self._reads_start)
 
     def _read(self, tokens: torch.Tensor, memory: Any, cache: Any, words: int) -> Any:
         return self.model(tokens, past_key_values=cache, use_cache=True)

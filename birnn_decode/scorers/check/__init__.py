@@ -82,8 +82,8 @@ def check_scorer(
     sure = None if reference is None else as_scorer(reference, "reference")
     if other is not None and not all(hasattr(other, member) for member in REQUIRED):
         other = as_scorer(other, {"forward": "backward", "backward": "forward"}.get(way or "", "given"))
-    checks = _Checks(scorer, list(images), way, ids, vocabulary, sure, other, seed)
     with no_graph(), eval_mode([scorer] if sure is None else [scorer, sure]):
+        checks = _Checks(scorer, list(images), way, ids, vocabulary, sure, other, seed)
         return Report(name, tuple(checks.findings()))
 
 
