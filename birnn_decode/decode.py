@@ -383,6 +383,7 @@ class _Call:
         batch: whether the caller gave a list and gets one.
         templates: for each item its template; None for a whole caption.
         fixed: for each item its template at every choice of widths; None for a whole caption written freely.
+        choices: for each item how many choices of widths there are; 0 for a whole caption written freely.
         lengths: what a whole caption may be; None where nothing is searched, because the sentences are given.
         widths: for each item what is known of its width; see `Objective.length_rule`.
         rules: for each item the length rule in force, for J.
@@ -445,10 +446,10 @@ class _Call:
         self.lengths = (lengths or _Lengths()).up_to(self.most_words)
         for item, fixed in enumerate(self.fixed):
             self._check_length(max(map(len, fixed or ((),))), self._name_of(item))
-        widths = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
+        self.choices = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
         self.widths = [
             "known" if lengths is None or number == 1 else "whole" if fixed is None else "range"
-            for number, fixed in zip(widths, self.fixed, strict=True)
+            for number, fixed in zip(self.choices, self.fixed, strict=True)
         ]
         self.rules = self._rules()
 
@@ -478,10 +479,10 @@ class _Call:
         with self._inference():
             directions = self._directions()
             forward, backward = directions
-            written = [self._write_freely(direction, directions) for direction in directions]
+            written = [self._write_freely(direction) for direction in directions]
             searches, rows = bscd(forward, backward, self._problems(written), self.beam_size, max_rounds, prior)
             finalists = [
-                Finalist(search.problem.item, search.problem.template, words, directions)
+                Finalist(search.problem.item, search.problem.template, words)
                 for search in searches
                 for new in search.met
                 for words in new
@@ -517,7 +518,7 @@ class _Call:
         with self._inference():
             directions = self._directions()
             freely = self.lengths.widths is None
-            written = [self._write_freely(direction, directions) for direction in directions] if freely else []
+            written = [self._write_freely(direction) for direction in directions] if freely else []
             problems = self._problems(written)
             for direction in directions:
                 open_templates(direction, problems)
@@ -537,7 +538,7 @@ class _Call:
                     if (problem.template, words) not in seen[problem.item]:
                         seen[problem.item].add((problem.template, words))
                         new[problem.item] += 1
-                        pool.append(Finalist(problem.item, problem.template, words, directions))
+                        pool.append(Finalist(problem.item, problem.template, words))
                 ranked = rank_finalists(pool, self.items, directions, ranking, self.beam_size, sweeps_follow=True)
                 for item, trace in enumerate(traces):
                     if not spent[item]:
@@ -574,19 +575,28 @@ class _Call:
             return []
         began = time.perf_counter()
         with self._inference():
-            directions = self._directions()
+            directions = self._directions(sweeps=1)
             (direction,) = (one for one in directions if one.tree.name == name)
             freely = self.lengths.widths is None
-            written = self._write_freely(direction, directions) if freely else []
+            written = self._write_freely(direction) if freely else []
             problems = self._problems([])
             open_templates(direction, problems)
-            finalists = [
-                Finalist(problem.item, problem.template, direction.finish(node, problem.template), directions)
+            swept_to = [
+                (problem, int(node))
                 for problem, frontier in zip(problems, sweep(direction, problems, self.beam_size), strict=True)
-                for node in (frontier[-1] if frontier else ())
+                for node in (() if frontier is None else frontier[-1])
+                if node >= 0
+            ]
+            found = direction.sentences(
+                np.array([node for _, node in swept_to], dtype=np.int64),
+                [direction.lane(problem.template) for problem, _ in swept_to],
+            )
+            finalists = [
+                Finalist(problem.item, problem.template, words)
+                for (problem, _), words in zip(swept_to, found, strict=True)
             ]
             finalists += written
-            swept = list(direction.tree.rows)
+            swept = direction.tree.rows.tolist()
             scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
             rules = self._rules(weight=1.0)
             ranking = Ranking({direction: 1.0}, scopes, rules)
@@ -620,7 +630,7 @@ class _Call:
                     raise TypeError(f"the sentences of an image are a list, even a single one; got {given!r}")
                 for sentence in given:
                     words = self._words(sentence)
-                    finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words, directions))
+                    finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words))
             for direction in directions:
                 terms = score_given(
                     direction.tree.scorer,
@@ -635,7 +645,7 @@ class _Call:
         ranking = self._joint(directions)
         scored: list[list[Hypothesis]] = [[] for _ in range(self.items)]
         for finalist in finalists:
-            finalist.rank(ranking)
+            finalist.score = ranking.score(finalist)
             scored[finalist.item].append(self._hypothesis(finalist, directions, ranking))
         return scored
 
@@ -694,18 +704,20 @@ class _Call:
             )
         return self.vocabulary
 
-    def _directions(self) -> list[Direction]:
-        """Every direction that there is a model for, nothing read yet."""
+    def _directions(self, sweeps: int | None = None) -> list[Direction]:
+        """Every direction that there is a model for, nothing read yet; ``sweeps`` is how many each makes, if known."""
         weights = {FORWARD: self.objective.weight_forward, BACKWARD: self.objective.weight_backward}
         directions = []
         for name, scorer in self.scorers.items():
             reverse = name == BACKWARD
             branching = [None if fixed is None else branching_depths(fixed, reverse) for fixed in self.fixed]
-            tree = PrefixTree(scorer, self.contexts[name], self.image_of, branching, name)
+            # Choices of widths share prefixes, each of which is asked for by as many as share it.
+            asked_again = sweeps != 1 or any(number > 1 for number in self.choices)
+            tree = PrefixTree(scorer, self.contexts[name], self.image_of, branching, name, asked_again)
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.never))))
         return directions
 
-    def _write_freely(self, direction: Direction, directions: Sequence[Direction]) -> list[Finalist]:
+    def _write_freely(self, direction: Direction) -> list[Finalist]:
         """What one direction writes for the items that are whole captions."""
         items = [item for item, fixed in enumerate(self.fixed) if fixed is None]
         found = free_search(direction, items, self.beam_size, self.lengths.min_length, self.lengths.max_length)
@@ -714,7 +726,6 @@ class _Call:
                 item,
                 FixedTemplate.all_blank(len(hypothesis.words)),
                 direction.words_in_reading_order(hypothesis.words),
-                directions,
                 hypothesis.finished,
             )
             for item, hypotheses in zip(items, found, strict=True)
@@ -743,7 +754,7 @@ class _Call:
     @staticmethod
     def _rows(directions: Sequence[Direction], item: int) -> int:
         """What has gone through the models for an item so far."""
-        return sum(direction.tree.rows[item] for direction in directions)
+        return sum(int(direction.tree.rows[item]) for direction in directions)
 
     def _joint(self, directions: Sequence[Direction]) -> Ranking:
         """The objective."""
@@ -798,7 +809,7 @@ class _Call:
             text=None if self.vocabulary is None else self._text(finalist, self.vocabulary),
             blanks=finalist.template.blanks(finalist.words),
             score=finalist.score,
-            joint=finalist.value(joint) if len(directions) > 1 and finalist.finished else None,
+            joint=joint.value(finalist) if len(directions) > 1 and finalist.finished else None,
             log_prob_forward=log_probs[FORWARD],
             log_prob_backward=log_probs[BACKWARD],
             token_log_probs_forward=terms[FORWARD],

@@ -90,6 +90,14 @@ class FixedTemplate:
 
     positions: tuple[Position, ...]
     runs: tuple[tuple[int, int], ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A search looks templates up many times.
+        object.__setattr__(self, "_hash", hash((self.positions, self.runs)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __len__(self) -> int:
         return len(self.positions)

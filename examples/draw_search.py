@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from textwrap import fill
 
+import numpy as np
 from matplotlib.bezier import BezierSegment
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
@@ -72,21 +73,24 @@ def edge(one, other, color, strong=False):
 def draw_beams(direction, frontier, top, label, pitch=0.4, best=()):
     """Draw beams as the tree that they are, from the known words to those that they run into once they are full."""
     known = tuple((x, top + pitch, text, GREY, 1.3) for x, text in ((0.8, BEGINNING), (9.2, ENDING)))
-    start, end = direction.reading_order(known)
+    start, end = known[::-1] if direction.reverse else known
+    tree = direction.tree
     color, x, side = (AMBER, 9.85, "right") if direction.reverse else (BLUE, 0.15, "left")
     write(x, top, label, 11, ha=side, color=color, weight="bold")
     reading = direction.words_in_reading_order(best)
-    on_best = {node for beam in frontier for node in beam if node.words() == reading[: node.depth]}
-    boxes = {frontier[0][0]: box(*start)}
+    every = frontier[frontier >= 0]
+    on_best = {node for node, words in zip(every, tree.words(every), strict=True) if words == reading[: len(words)]}
+    boxes = {(direction, frontier[0, 0]): box(*start)}
     for beam in frontier[1:]:
-        for rank, node in enumerate(beam):
-            x = COLUMNS[direction.position(node.depth - 1, TEMPLATE)]
-            boxes[node] = box(x, top + rank * pitch, WORDS[node.token], color, strong=node in on_best)
-            edge(boxes[node.parent], boxes[node], color, node in on_best)
+        for rank, node in enumerate(beam[beam >= 0]):
+            x = COLUMNS[direction.position(tree.depths[node] - 1, len(TEMPLATE))]
+            own = box(x, top + rank * pitch, WORDS[tree.tokens[node]], color, strong=node in on_best)
+            edge(boxes[direction, tree.parents[node]], own, color, node in on_best)
+            boxes[direction, node] = own
     if len(frontier) > MISSING:
         arrival = box(*end)
-        for node in frontier[-1]:
-            edge(arrival, boxes[node], color, node in on_best)
+        for node in frontier[-1][frontier[-1] >= 0]:
+            edge(arrival, boxes[direction, node], color, node in on_best)
     return boxes
 
 
@@ -102,7 +106,7 @@ problem = Problem(0, TEMPLATE)
 forward, backward = bigram_direction(TEMPLATE, reverse=False), bigram_direction(TEMPLATE, reverse=True)
 # Both searches read the same trees, so that a prefix is the same node in either.
 ((alone,), _), ((done,), _) = (bscd(forward, backward, [problem], 3, rounds) for rounds in (0, 10))
-(swept,) = sweep(forward, [problem], 3, backward, [alone.beams[backward]])
+(swept,) = sweep(forward, [problem], 3, backward, [alone.beams[backward][0]])
 met = [words for new in done.met for words in new]
 scored = score_sentences(forward.tree.scorer, backward.tree.scorer, None, met)
 best, best_alone = (max(some, key=lambda one: one.score) for some in (scored, scored[: len(done.met[0])]))
@@ -124,31 +128,34 @@ title(
     "Word by word, a beam search keeps its three best ways to go on, best on top. The forward beams start from the "
     "known beginning, the backward beams from the known end, and nothing that they write fits where they arrive.",
 )
-draw_beams(forward, alone.beams[forward], 3.35, "forward beams →")
-draw_beams(backward, alone.beams[backward], 4.7, "← backward beams")
+beams = {direction: frontier for direction, (frontier, _) in alone.beams.items()}
+draw_beams(forward, beams[forward], 3.35, "forward beams →")
+draw_beams(backward, beams[backward], 4.7, "← backward beams")
 
 # What one model alone likes best shows what the look-ahead is for.
-tempting = alone.beams[forward][AT + 1][0]
+tempting, fitting = beams[forward][AT + 1, 0], swept[AT + 1, 0]
+tempting_word, fitting_word = (WORDS[forward.tree.tokens[node]] for node in (tempting, fitting))
 title(
     6.1,
     "2  A left-to-right sweep looks ahead through the backward beams",
     "A word $v$ at place $t$ is worth the log-probability of a beginning $b$ with it, plus the best that an ending "
-    f"$b'$ gives it, read backwards; the three best stay. Alone, the forward model prefers “{WORDS[tempting.token]}”, "
-    f"which no ending takes; “{WORDS[swept[AT + 1][0].token]}” fits on both sides.",
+    f"$b'$ gives it, read backwards; the three best stay. Alone, the forward model prefers “{tempting_word}”, "
+    f"which no ending takes; “{fitting_word}” fits on both sides.",
 )
-top, middle, behind = 7.4, COLUMNS[TEMPLATE.runs[0][0] + AT], alone.beams[backward][: MISSING - AT]
+top, middle, behind = 7.4, COLUMNS[TEMPLATE.runs[0][0] + AT], beams[backward][: MISSING - AT]
 axes.fill_between((middle - 0.8, middle + 0.8), top - 0.5, top + 2.2, fc="#F0F2F4", zorder=0)
 write(middle, top - 0.36, "words $v$ at $t$", 11, ha="center", color=BLUE, weight="bold")
 boxes = draw_beams(forward, swept[: AT + 1], top, "beginnings $b$\nof this sweep", pitch=0.5)
 boxes |= draw_beams(backward, behind, top, "endings $b'$ of the\nbackward beams", pitch=0.5)
 for rank, node in enumerate((*swept[AT + 1], tempting)):
-    ahead = {ending: float(look_ahead(backward, [[ending]])[0][node.token]) for ending in behind[-1]}
+    token, log_prob = forward.tree.tokens[node], forward.tree.log_probs[node]
+    ahead = {ending: float(look_ahead(backward, np.array([[ending]]))[0][token]) for ending in behind[-1]}
     taken = max(ahead, key=ahead.get)
-    sums = f"{nats(node.log_prob)} {nats(ahead[taken], ' ')} = {nats(node.log_prob + ahead[taken])}"
-    style = {"fc": "white", "ls": "--"} if node is tempting else {"strong": True}
-    word = box(middle, top + rank * 0.5, WORDS[node.token], BLUE, 1.4, below=sums, **style)
-    edge(boxes[node.parent], word, BLUE)
-    edge(boxes[taken], word, AMBER)
+    sums = f"{nats(log_prob)} {nats(ahead[taken], ' ')} = {nats(log_prob + ahead[taken])}"
+    style = {"fc": "white", "ls": "--"} if node == tempting else {"strong": True}
+    word = box(middle, top + rank * 0.5, WORDS[token], BLUE, 1.4, below=sums, **style)
+    edge(boxes[forward, forward.tree.parents[node]], word, BLUE)
+    edge(boxes[backward, taken], word, AMBER)
 write(middle - 0.9, top + 1.5, "dropped", color=GREY, ha="right")
 formula = {"y": top + 2, "size": 15, "va": "baseline"}
 write(middle - 0.15, text=r"$s_b + \log\,p_\rightarrow(v \mid b)$", color=BLUE, ha="right", **formula)
@@ -163,8 +170,8 @@ title(
     f"{done.rounds} changes nothing. Bold: the most probable of all sentences met; the log-probabilities of both "
     f"models sum to {nats(best.score)}; in panel 1, at best to {nats(best_alone.score)}.",
 )
-draw_beams(forward, done.beams[forward], 11.05, "forward sweep →", best=best.tokens)
-draw_beams(backward, done.beams[backward], 12.4, "← backward sweep", best=best.tokens)
+draw_beams(forward, done.beams[forward][0], 11.05, "forward sweep →", best=best.tokens)
+draw_beams(backward, done.beams[backward][0], 12.4, "← backward sweep", best=best.tokens)
 
 path = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/search.png")
 path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,8 +101,8 @@ def test_models_that_mask_with_the_lowest_number(library):
     scores, normaliser, faulty = backend.normalise(array, normalized=False)
     assert faulty == []
     steer, _ = make(library, np.array([[lowest, lowest, 0, 0]], dtype=np.float32))
-    offset = -normaliser[0] if normaliser else 0.0
-    values, index = backend.best(scores, [[offset]], 2.0, steer, (), 4)
+    offsets = np.zeros((1, 1)) if normaliser is None else -normaliser[:, None]
+    values, index, _ = backend.best(scores, offsets, 2.0, steer, (), 4)
     alive = [place for value, place in zip(values[0], index[0], strict=True) if value > -math.inf]
     assert alive[0] == 2
     assert 1 not in alive
@@ -124,7 +124,8 @@ def test_best_is_the_top_k_of_the_sum(library, data, problems, beams, vocab, wei
     banned = data.draw(st.lists(st.integers(0, vocab - 1), unique=True))
     array, backend = make(library, x)
     given_steer = None if steer is None else make(library, steer)[0]
-    values, index = backend.best(array, offsets.tolist(), weight, given_steer, banned, k)
+    values, index, chosen = backend.best(array, offsets, weight, given_steer, banned, k)
+    assert np.array_equal(chosen, np.take_along_axis(x.reshape(problems, -1), index, 1))
 
     total = (weight * x if weight else np.zeros_like(x)).reshape(problems, beams, vocab) + offsets[..., None]
     if steer is not None:
@@ -146,13 +147,13 @@ def test_max_over_beams(library, data, problems, beams, weight):
     offsets = data.draw(arrays.arrays(np.float64, (problems, beams), elements=entries))
     array, backend = make(library, x)
     expected = weight * (x.reshape(problems, beams, 4) + offsets[..., None]).max(axis=1)
-    assert np.array_equal(np.asarray(backend.max_over_beams(array, offsets.tolist(), weight)), expected)
+    assert np.array_equal(np.asarray(backend.max_over_beams(array, offsets, weight)), expected)
 
 
 def test_gather_pick_and_masks(library):
     first, backend = make(library, np.arange(8.0).reshape(2, 4))
     second, _ = make(library, -np.arange(12.0).reshape(3, 4))
-    gathered = backend.gather([first, second], [(1, 2), (0, 0), (1, 0), (0, 1), (1, 2)])
+    gathered = backend.gather([first, second], np.array([1, 0, 1, 0, 1]), np.array([2, 0, 0, 1, 2]))
     assert np.asarray(gathered).tolist() == [
         [-8, -9, -10, -11],
         [0, 1, 2, 3],
@@ -160,8 +161,8 @@ def test_gather_pick_and_masks(library):
         [4, 5, 6, 7],
         [-8, -9, -10, -11],
     ]
-    assert np.asarray(backend.gather([first], [(0, 1), (0, 1)])).tolist() == [[4, 5, 6, 7]] * 2
-    assert backend.pick(second, [2, 0], [3, 1]) == [-11, -1]
+    assert np.asarray(backend.gather([first], np.array([0, 0]), np.array([1, 1]))).tolist() == [[4, 5, 6, 7]] * 2
+    assert backend.pick(second, np.array([2, 0]), np.array([3, 1])).tolist() == [-11, -1]
     inf = math.inf
     assert np.asarray(backend.masks([None, frozenset({1, 3})], (0, 3), 4)).tolist() == [
         [-inf, 0, 0, -inf],

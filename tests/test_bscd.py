@@ -387,15 +387,15 @@ def test_nothing_is_kept_where_nobody_asks_again(seed, template, beam_size, alig
     (first, second), problems = directions(*pair(seed, V, aligned=aligned), template)
     bscd(first, second, problems, beam_size, 4)
     for direction in (first, second):
-        _, end = direction.span(problems[0].template)
-        reading = direction.reading_order(problems[0].template.positions)
-        nodes = [node for node, _ in direction.tree.children]
-        assert nodes
-        for node in nodes:
-            blank = not isinstance(reading[node.depth], int)
-            assert (node.scores is not None) == blank
-            if not blank and node.depth + 1 < end:  # its only child was read
-                assert node.state is None
+        tree, lane = direction.tree, direction.lane(problems[0].template)
+        nodes = np.arange(len(tree))
+        nodes = np.unique(tree.parents[nodes[tree.depths[nodes] > 0]])
+        assert len(nodes)
+        for node, depth, known in zip(nodes, tree.depths[nodes].tolist(), tree.known(nodes), strict=True):
+            blank = lane.codes[depth] < 0
+            assert known == blank
+            if not blank and depth + 1 < lane.end:  # its only child was read
+                assert tree._states.block[node] < 0
 
 
 @given(

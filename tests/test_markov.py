@@ -51,17 +51,14 @@ def test_with_the_marginal_as_prior_every_splice_score_is_the_log_probability(se
     seen = []
 
     def recording_look_ahead(opposite, beams, original=sweep_module.look_ahead):
-        seen.append({"opposite": [[node.words()[::-1] for node in beam] for beam in beams]})
+        seen.append({"opposite": [words[::-1] for words in opposite.tree.words(beams[beams >= 0])]})
         return original(opposite, beams)
 
     def recording_choose(direction, beams, weight, steer, banned, beam_size, original=sweep_module.choose):
         if steer is not None:
-            (beam,) = beams
-            totals = [
-                [direction.weight * node.offset + score for score in direction.tree.gather([node])[0] + steer[0]]
-                for node in beam
-            ]
-            seen[-1].update(reverse=direction.reverse, own=[node.words() for node in beam], totals=totals)
+            tree, beam = direction.tree, beams[beams >= 0]
+            totals = direction.weight * tree.offsets(beam)[:, None] + tree.gather(beam) + steer
+            seen[-1].update(reverse=direction.reverse, own=tree.words(beam), totals=totals.tolist())
         return original(direction, beams, weight, steer, banned, beam_size)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -70,7 +67,7 @@ def test_with_the_marginal_as_prior_every_splice_score_is_the_log_probability(se
         bscd_decode(forward, backward, None, Template.blank((), length), beam_size=beam_size, prior=markov.marginals())
     assert seen
     for step in seen:
-        (opposite,) = step["opposite"]
+        opposite = step["opposite"]
         for prefix, totals in zip(step["own"], step["totals"], strict=True):
             for word in range(2, words + 2):
                 if step["reverse"]:

@@ -1,8 +1,8 @@
 """The array operations that a search needs, once for NumPy and once for PyTorch.
 
-A private protocol and a small one: the search keeps its book-keeping (which prefix, which parent, which sum) in plain
-Python and hands only what has a vocabulary axis to a backend. The backend follows the first scores that a scorer
-returns: their library, their device, their dtype (half precision is computed in float32).
+A private protocol and a small one: the search keeps its book-keeping (which prefix, which parent, which sum) in NumPy
+arrays of integers and float64, and hands only what has a vocabulary axis to a backend. The backend follows the first
+scores that a scorer returns: their library, their device, their dtype (half precision is computed in float32).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Normalised(NamedTuple):
     """Scores as a backend likes to keep them: the log-probability of a token is ``scores - normaliser``."""
 
     scores: Array  # [rows, vocab]
-    normaliser: list[float] | None  # [rows]; None: the scores are log-probabilities already
+    normaliser: np.ndarray | None  # float64 [rows]; None: the scores are log-probabilities already
     faulty: list[int]  # rows with NaN or +inf, or with what is no log-probability and should be
 
 
 class Backend(Protocol):
     """What a search needs of an array library. -inf is a real -inf and means impossible; nothing changes its input."""
 
-    def indices(self, values: Sequence[int]) -> Array:
-        """An int64 array [n] on the scores' device."""
+    def indices(self, values: Any) -> Array:
+        """An int64 array on the scores' device, of a NumPy array or a list."""
         ...
 
     def array(self, values: Any) -> Array:
@@ -43,23 +43,30 @@ class Backend(Protocol):
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
         """Prepare a scorer's scores [rows, vocab]; a row that is all -inf stays so and is not faulty.
 
-        What is returned holds no more memory than its own: no view of a larger array.
+        What is returned holds no more memory than its own: no view of a larger array. It may be the scorer's own.
         """
         ...
 
-    def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
-        """The rows (block, row) of several arrays [*, vocab], in this order: [rows, vocab]."""
+    def log_probs(self, scores: Array, normalized: bool) -> tuple[Array, list[int]]:
+        """Log-probabilities of scores [rows, vocab], with their graph where there is one; and the faulty rows."""
+        ...
+
+    def gather(self, blocks: Sequence[Array], block_of: np.ndarray, rows: np.ndarray, stays: bool = False) -> Array:
+        """Row ``rows[i]`` of array ``block_of[i]`` of several [*, vocab], in this order: [rows, vocab].
+
+        What is returned holds until the next call, or for as long as it is wanted if it ``stays``.
+        """
         ...
 
     def numbers(self, scores: Array) -> np.ndarray:
         """The same as a new NumPy array of float64."""
         ...
 
-    def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        """``scores[rows[i], tokens[i]]`` as numbers."""
+    def pick(self, scores: Array, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """``scores[rows[i], tokens[i]]`` as float64."""
         ...
 
-    def max_over_beams(self, scores: Array, offsets: Sequence[Sequence[float]], weight: float) -> Array:
+    def max_over_beams(self, scores: Array, offsets: np.ndarray, weight: float) -> Array:
         """``weight * max over beams of (scores + offsets)``: [problems * beams, vocab] to [problems, vocab]."""
         ...
 
@@ -70,12 +77,12 @@ class Backend(Protocol):
     def best(
         self,
         scores: Array,
-        offsets: Sequence[Sequence[float]],
+        offsets: np.ndarray,
         weight: float,
         steer: Array | None,
         banned: Sequence[int],
         k: int,
-    ) -> tuple[list[list[float]], list[list[int]]]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The k best of ``weight * scores + offsets + steer`` over all beams and tokens of each problem.
 
         Args:
@@ -87,7 +94,8 @@ class Backend(Protocol):
             k: how many.
 
         Returns:
-            values and flat indices ``beam * vocab + token``, each [problems, <= k], as `top_k` orders them.
+            NumPy arrays [problems, <= k], as `top_k` orders them: values, flat indices ``beam * vocab + token``, and
+            the ``scores`` that stand there, as float64.
         """
         ...
 

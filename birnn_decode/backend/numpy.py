@@ -23,7 +23,7 @@ class NumpyBackend:
     def __init__(self, dtype: npt.DTypeLike):
         self.dtype = np.dtype(dtype)
 
-    def indices(self, values: Sequence[int]) -> Array:
+    def indices(self, values: Any) -> Array:
         return np.asarray(values, dtype=np.int64)
 
     def array(self, values: Any) -> Array:
@@ -44,26 +44,32 @@ class NumpyBackend:
         with _overflow_to_inf():
             total = np.exp(scores - peak[:, None]).sum(axis=-1)
         total[dead] = 1  # a row of -inf alone is left as it is
-        return Normalised(scores, (peak + np.log(total)).tolist(), faulty)
+        return Normalised(scores, (peak + np.log(total)).astype(np.float64), faulty)
 
-    def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
-        block_of, row_of = np.asarray(rows, dtype=np.int64).T
+    def log_probs(self, scores: Array, normalized: bool) -> tuple[Array, list[int]]:
+        scores, normaliser, faulty = self.normalise(scores, normalized)
+        if normaliser is not None:
+            with _overflow_to_inf():
+                scores = scores - normaliser[:, None].astype(self.dtype)
+        return scores, faulty
+
+    def gather(self, blocks: Sequence[Array], block_of: np.ndarray, rows: np.ndarray, stays: bool = False) -> Array:
         if len(blocks) == 1:
-            return blocks[0][row_of]
+            return blocks[0][rows]
         gathered = np.empty((len(rows), blocks[0].shape[-1]), dtype=self.dtype)
         for number, block in enumerate(blocks):
             here = block_of == number
-            gathered[here] = block[row_of[here]]
+            gathered[here] = block[rows[here]]
         return gathered
 
     def numbers(self, scores: Array) -> np.ndarray:
         return np.array(scores, dtype=np.float64)
 
-    def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        picked: list[float] = scores[rows, tokens].tolist()
+    def pick(self, scores: Array, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        picked: np.ndarray = scores[rows, tokens].astype(np.float64)
         return picked
 
-    def max_over_beams(self, scores: Array, offsets: Sequence[Sequence[float]], weight: float) -> Array:
+    def max_over_beams(self, scores: Array, offsets: np.ndarray, weight: float) -> Array:
         shift = self.array(offsets)
         with _overflow_to_inf():
             reach = (scores.reshape(*shift.shape, -1) + shift[..., None]).max(axis=1)
@@ -82,12 +88,12 @@ class NumpyBackend:
     def best(
         self,
         scores: Array,
-        offsets: Sequence[Sequence[float]],
+        offsets: np.ndarray,
         weight: float,
         steer: Array | None,
         banned: Sequence[int],
         k: int,
-    ) -> tuple[list[list[float]], list[list[int]]]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shift = self.array(offsets)
         problems, beams = shift.shape
         vocab = scores.shape[-1]
@@ -102,7 +108,9 @@ class NumpyBackend:
         flat = (tokens.reshape(problems, beams, -1) + np.arange(beams)[:, None] * vocab).reshape(problems, -1)
         # Candidates stand in the order of their flat index where their values are equal, and the sort is stable.
         order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
-        return np.take_along_axis(values, order, -1).tolist(), np.take_along_axis(flat, order, -1).tolist()
+        flat = np.take_along_axis(flat, order, -1)
+        chosen = np.take_along_axis(scores.reshape(problems, -1), flat, -1).astype(np.float64)
+        return np.take_along_axis(values, order, -1), flat, chosen
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         return _take_top_k(x.copy(), k)

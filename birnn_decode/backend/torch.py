@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,59 +12,82 @@ import torch
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
 
 INF = float("inf")
+PIECE = 128  # of a row whose largest entries are looked for
+LONG = 2**15  # so many entries are worth several operations instead of one
+IN_CACHE = 2**18  # entries that several operations, one after the other, find in a processor's cache
 
 
 class TorchBackend:
-    """See `birnn_decode.backend.Backend`. Scores are kept as log-probabilities: `log_softmax` is one fused pass."""
+    """See `birnn_decode.backend.Backend`.
+
+    Scores are kept as the scorer gave them, beside their log-normaliser, so that nothing of their size is written that
+    is to stay. What is computed from them goes into buffers that are used again and again: fresh memory is handed out
+    page by page, which takes longer than the computation.
+    """
 
     def __init__(self, dtype: torch.dtype, device: torch.device):
         self.dtype = dtype
         self.device = device
+        self._buffers: dict[str, torch.Tensor] = {}
+        self._banned: tuple[Sequence[int], Array] | None = None
 
-    def indices(self, values: Sequence[int]) -> Array:
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
+    def indices(self, values: Any) -> Array:
+        return torch.as_tensor(values, dtype=torch.int64, device=self.device)
 
     def array(self, values: Any) -> Array:
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)
 
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
         scores = scores.to(dtype=self.dtype, device=self.device)
+        if scores.untyped_storage().nbytes() > scores.nbytes or not scores.is_contiguous():
+            scores = scores.clone(memory_format=torch.contiguous_format)
         if normalized:
-            if scores.untyped_storage().nbytes() > scores.nbytes or not scores.is_contiguous():
-                scores = scores.clone(memory_format=torch.contiguous_format)
             return Normalised(scores, None, _rows_where(~(scores.amax(dim=-1) < HIGHEST_LOG_PROB)))
-        log_probs = torch.log_softmax(scores, dim=-1)
-        # A NaN or +inf anywhere makes the whole row NaN, so one column shows it; so does a row of -inf alone.
-        suspects = _rows_where(log_probs[:, 0].isnan())
-        if not suspects:
-            return Normalised(log_probs, None, [])
-        is_dead = scores[suspects].isneginf().all(dim=-1).tolist()
-        dead = self.indices([row for row, flag in zip(suspects, is_dead, strict=True) if flag])
-        # Filled before and after, so that a graph has no NaN to spread.
-        log_probs = torch.log_softmax(scores.index_fill(0, dead, 0), dim=-1).index_fill(0, dead, -INF)
-        return Normalised(log_probs, None, [row for row, flag in zip(suspects, is_dead, strict=True) if not flag])
+        parts = []
+        for some in scores.detach().split(max(1, IN_CACHE // scores.shape[-1])):
+            log_probs = torch.log_softmax(some, dim=-1, out=self._buffer("log_probs", some.shape))
+            parts.append(some.amax(dim=-1) - log_probs.amax(dim=-1))
+        normaliser = self.numbers(torch.cat(parts))
+        # NaN or +inf anywhere makes the whole row NaN; so does a row of -inf alone, which is left as it is.
+        if not np.isnan(normaliser).any():
+            return Normalised(scores, normaliser, [])
+        dead = scores.isneginf().all(dim=-1).cpu().numpy()
+        faulty = np.flatnonzero(np.isnan(normaliser) & ~dead).tolist()
+        normaliser[dead] = 0
+        return Normalised(scores, normaliser, faulty)
 
-    def gather(self, blocks: Sequence[Array], rows: Sequence[tuple[int, int]]) -> Array:
+    def log_probs(self, scores: Array, normalized: bool) -> tuple[Array, list[int]]:
+        scores = scores.to(dtype=self.dtype, device=self.device)
+        faulty = self.normalise(scores, normalized).faulty
+        if normalized:
+            return scores, faulty
+        # Filled before and after, so that a graph has no NaN to spread.
+        dead = scores.detach().isneginf().all(dim=-1, keepdim=True)
+        return torch.log_softmax(scores.masked_fill(dead, 0), dim=-1).masked_fill(dead, -INF), faulty
+
+    def gather(self, blocks: Sequence[Array], block_of: np.ndarray, rows: np.ndarray, stays: bool = False) -> Array:
+        shape = (len(rows), blocks[0].shape[-1])
+        gathered = (
+            torch.empty(shape, dtype=self.dtype, device=self.device) if stays else self._buffer("gathered", shape)
+        )
         if len(blocks) == 1:
-            return blocks[0].index_select(0, self.indices([row for _, row in rows]))
-        gathered = torch.empty((len(rows), blocks[0].shape[-1]), dtype=self.dtype, device=self.device)
+            return torch.index_select(blocks[0], 0, self.indices(rows), out=gathered)
         for number, block in enumerate(blocks):
-            here = [place for place, (block_of, _) in enumerate(rows) if block_of == number]
-            wanted = self.indices([rows[place][1] for place in here])
-            gathered.index_copy_(0, self.indices(here), block.index_select(0, wanted))
+            here = np.flatnonzero(block_of == number)
+            gathered.index_copy_(0, self.indices(here), block.index_select(0, self.indices(rows[here])))
         return gathered
 
     def numbers(self, scores: Array) -> np.ndarray:
-        numbers: np.ndarray = scores.detach().to("cpu", torch.float64, copy=True).numpy()
+        numbers: np.ndarray = scores.detach().cpu().numpy().astype(np.float64)
         return numbers
 
-    def pick(self, scores: Array, rows: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        picked: list[float] = scores[self.indices(rows), self.indices(tokens)].tolist()
-        return picked
+    def pick(self, scores: Array, rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        return self.numbers(scores.take(self.indices(rows * scores.shape[-1] + tokens)))
 
-    def max_over_beams(self, scores: Array, offsets: Sequence[Sequence[float]], weight: float) -> Array:
+    def max_over_beams(self, scores: Array, offsets: np.ndarray, weight: float) -> Array:
         shift = self.array(offsets)
-        reach = (scores.reshape(*shift.shape, -1) + shift[..., None]).amax(dim=1)
+        by_problem = scores.view(*shift.shape, -1)
+        reach = torch.add(by_problem, shift[..., None], out=self._buffer("reach", by_problem.shape)).amax(dim=1)
         return reach if weight == 1 else reach * weight
 
     def masks(self, allowed: Sequence[frozenset[int] | None], banned: Sequence[int], vocab_size: int) -> Array:
@@ -79,37 +103,72 @@ class TorchBackend:
     def best(
         self,
         scores: Array,
-        offsets: Sequence[Sequence[float]],
+        offsets: np.ndarray,
         weight: float,
         steer: Array | None,
         banned: Sequence[int],
         k: int,
-    ) -> tuple[list[list[float]], list[list[int]]]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shift = self.array(offsets)
         problems, beams = shift.shape
-        scores = scores.reshape(problems, beams, -1)
-        if weight == 0:
-            scores = torch.zeros_like(scores)
-        elif weight != 1:
-            scores = scores * weight
-        total = scores + shift[..., None]
+        scores = scores.view(problems, beams, -1)
+        total = self._buffer("total", scores.shape)
+        if weight == 1:
+            torch.add(scores, shift[..., None], out=total)
+        elif weight:
+            torch.mul(scores, weight, out=total).add_(shift[..., None])
+        else:
+            total.copy_(shift[..., None])
         if steer is not None:
             total += steer[:, None]
-        total[..., self.indices(banned)] = -INF
-        values, index = self.top_k(total.reshape(problems, -1), k)
-        return values.tolist(), index.tolist()
+        if banned:
+            if self._banned is None or self._banned[0] != banned:
+                self._banned = banned, self.indices(banned)
+            total.index_fill_(-1, self._banned[1], -INF)
+        values, index = self.top_k(total.view(problems, -1), k)
+        chosen = scores.view(problems, -1).gather(1, index)
+        return values.cpu().numpy(), index.cpu().numpy(), self.numbers(chosen)
+
+    def _buffer(self, name: str, shape: Sequence[int]) -> torch.Tensor:
+        """A tensor of a shape that holds anything, the same memory whenever a name is asked for."""
+        size = math.prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = torch.empty(size, dtype=self.dtype, device=self.device)
+        return buffer[:size].view(*shape)
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         k = min(k, x.shape[-1])
         # One more than asked for, so that a tie across the edge shows: torch.topk breaks ties as it likes.
-        values, index = x.topk(min(k + 1, x.shape[-1]), dim=-1)
-        tied = _rows_where(((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -INF)).any(dim=-1))
+        values, index = _largest(x, min(k + 1, x.shape[-1]))
+        seen = values.cpu().numpy()
+        same = seen[:, 1:] == seen[:, :-1]
         values, index = values[:, :k], index[:, :k]
-        if tied:
-            ordered = x[tied].sort(dim=-1, descending=True, stable=True)
+        if same.any() and (same & (seen[:, 1:] > -INF)).any():
+            rows = self.indices(np.flatnonzero((same & (seen[:, 1:] > -INF)).any(axis=-1)))
+            ordered = x[rows].sort(dim=-1, descending=True, stable=True)
             values, index = values.clone(), index.clone()
-            values[tied], index[tied] = ordered.values[:, :k], ordered.indices[:, :k]
+            values[rows], index[rows] = ordered.values[:, :k], ordered.indices[:, :k]
         return values, index
+
+
+def _largest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `torch.topk` along the last axis, for rows of any length.
+
+    The k largest of a long row are in the k pieces of it whose maxima are the largest. To find the maxima takes one
+    fast pass, and what is left to `torch.topk`, which takes several slow ones, is short.
+    """
+    pieces = x.shape[-1] // PIECE
+    if x.numel() < LONG or pieces < 4 * k:
+        return x.topk(k, dim=-1)
+    end = pieces * PIECE
+    best = x[:, :end].view(len(x), pieces, PIECE).amax(dim=-1).topk(k, dim=-1).indices
+    inside = torch.arange(PIECE, device=x.device)
+    index = (PIECE * best[..., None] + inside).flatten(1)  # [rows, k * PIECE]
+    if end < x.shape[-1]:
+        index = torch.cat([index, torch.arange(end, x.shape[-1], device=x.device).expand(len(x), -1)], dim=-1)
+    values, at = x.gather(1, index).topk(k, dim=-1)
+    return values, index.gather(1, at)
 
 
 def _rows_where(flags: torch.Tensor) -> list[int]:

@@ -13,6 +13,7 @@ from torch import nn
 from birnn_decode.captions.vocabulary import END, PAD, START, UNK, WordVocabulary
 from birnn_decode.models.encoder import ImageEncoder
 from birnn_decode.scorers.reader import Reader
+from birnn_decode.scorers.recurrent import run_layers
 
 PICTURES_AT_A_TIME = 256
 
@@ -233,8 +234,9 @@ class _SeesAlways(Captioner):
     def recur(self, vectors: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
         """One call of the recurrent layer."""
         memory, seen = state
-        along = seen[:, None].expand(-1, vectors.shape[1], -1)
-        hidden, memory = self.recurrent(torch.cat([vectors, along], dim=-1), memory)
+        if self.feature_size:
+            vectors = torch.cat([vectors, seen[:, None].expand(-1, vectors.shape[1], -1)], dim=-1)
+        hidden, memory = run_layers(self.recurrent, vectors, memory)
         return hidden, (memory, seen)
 
 

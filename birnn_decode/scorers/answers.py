@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from birnn_decode.backend import Array, Backend, backend_for
 
 
-@contextlib.contextmanager
-def within_positions(tokens: int, name: str) -> Iterator[None]:
-    """Where a scorer reads sentences of so many tokens, START included.
+def explain(error: Exception, tokens: int, name: str) -> NoReturn:
+    """Raise an error of a scorer that was reading sentences of so many tokens, START included.
 
     Raises:
         ValueError: it looked for what is not in one of its tables, as for a position beyond the last.
     """
-    try:
-        yield
-    except (IndexError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search(r"\bindex\b.* out of (range|bounds)", str(error)):
-            raise
-        raise ValueError(
-            f"the {name} scorer cannot read {tokens} tokens of a sentence, START included "
-            f"({type(error).__name__}: {error}): if the model has fewer positions, give the wrapper max_tokens=; else "
-            "its ids, or the rows of its state, are others than it is said to have, which check_scorer tells apart"
-        ) from error
+    if isinstance(error, RuntimeError) and not re.search(r"\bindex\b.* out of (range|bounds)", str(error)):
+        raise error
+    raise ValueError(
+        f"the {name} scorer cannot read {tokens} tokens of a sentence, START included "
+        f"({type(error).__name__}: {error}): if the model has fewer positions, give the wrapper max_tokens=; else "
+        "its ids, or the rows of its state, are others than it is said to have, which check_scorer tells apart"
+    ) from error
 
 
 def checked_pair(returned: Any, name: str) -> tuple[Array, Any]:

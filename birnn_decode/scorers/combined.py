@@ -500,17 +500,13 @@ def _log_probs(scores: Array, normalized: bool, shape: tuple[int, ...], name: st
     second normalisation it would not show.
     """
     backend = backend_of(scores, shape, "…, vocab_size" if len(shape) > 1 else "words + 1", name)
-    normalised = backend.normalise(scores.reshape(-1, shape[-1]), normalized)
-    for row in normalised.faulty:
+    log_probs, faulty = backend.log_probs(scores.reshape(-1, shape[-1]), normalized)
+    for row in faulty:
         what = "NaN, +inf or a log-probability above 0" if normalized else "NaN or +inf"
         raise ValueError(
             f"the {name} scorer returned {what} in row {row}: scores must be finite, or -inf for the impossible"
             + (" (log-probabilities were expected: are they logits?)" if normalized else "")
         )
-    log_probs = normalised.scores
-    if normalised.normaliser is not None:
-        with np.errstate(over="ignore"):  # models mask with the lowest number of their dtype
-            log_probs = log_probs - backend.array(normalised.normaliser)[:, None]
     return log_probs.reshape(shape)
 
 

@@ -16,6 +16,41 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+FEW_ROWS = 32  # of a single step on a CPU that cells take faster than a layer
+CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm_cell,
+    "GRU": torch.gru_cell,
+    "RNN_TANH": torch.rnn_tanh_cell,
+    "RNN_RELU": torch.rnn_relu_cell,
+}
+
+
+def run_layers(layers: nn.RNNBase, inputs: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
+    """What recurrent layers of one direction make of inputs [R, t, input_size]: [R, t, hidden_size], and the memory.
+
+    On a CPU a layer rearranges its weights in every call, which for a step of few rows takes longer than the step: it
+    is then computed from the same weights by the functions behind PyTorch's cells.
+    """
+    rows, steps, _ = inputs.shape
+    few = steps == 1 and rows <= FEW_ROWS and inputs.device.type == "cpu"
+    if few and not (layers.proj_size or (layers.training and layers.dropout)):
+        cell = CELLS[layers.mode]
+        is_lstm = layers.mode == "LSTM"
+        below, memories = inputs[:, 0], []
+        for number, weights in enumerate(layers.all_weights):
+            own = (memory[0][number], memory[1][number]) if is_lstm else memory[number]
+            memories.append(cell(below, own, *weights))
+            below = memories[-1][0] if is_lstm else memories[-1]
+        if is_lstm:
+            return below[:, None], tuple(torch.stack(part) for part in zip(*memories, strict=True))
+        return below[:, None], torch.stack(memories)
+    if layers.batch_first:
+        hidden, memory = layers(inputs, memory)
+        return hidden, memory
+    hidden, memory = layers(inputs.transpose(0, 1), memory)
+    return hidden.transpose(0, 1), memory
+
+
 class RecurrentScorer(Wrapper, Reader):
     """A `Scorer` from the parts of a decoder around `torch.nn.RNN`, `GRU`, `LSTM`, or their cells.
 
@@ -116,11 +151,7 @@ class RecurrentScorer(Wrapper, Reader):
         memory, seen = state
         inputs = self._embed(tokens) if seen is None else self._embed(tokens, seen.rows())
         if isinstance(self.recurrent, nn.RNNBase):
-            if self.recurrent.batch_first:
-                hidden, memory = self.recurrent(inputs, memory)
-            else:
-                hidden, memory = self.recurrent(inputs.transpose(0, 1), memory)
-                hidden = hidden.transpose(0, 1)
+            hidden, memory = run_layers(self.recurrent, inputs, memory)
             return hidden, (memory, seen)
         single = isinstance(self.recurrent, nn.RNNCellBase)
         memories = [memory] if single else list(memory)

@@ -72,9 +72,9 @@ def select_rows(state: Any, rows: Array, axes: Any) -> Any:
     """A structure of tensors with the given rows of each; ``axes`` as `TorchScorer`'s ``batch_axis``."""
 
     def gather(leaves: list[Any], axis: Any) -> Any:
-        if isinstance(leaves[0], (Cached, Condition)):
-            return leaves[0].select(rows)
-        return leaves[0].index_select(axis, torch.as_tensor(rows, device=leaves[0].device))
+        if isinstance(leaves[0], torch.Tensor):
+            return leaves[0].index_select(axis, torch.as_tensor(rows, device=leaves[0].device))
+        return leaves[0].select(rows)
 
     return _map(gather, axes, state)
 
@@ -139,10 +139,10 @@ def _map(function: Callable[[list[Any], Any], Any], axes: Any, *states: Any) -> 
         return first
     if isinstance(first, (torch.Tensor, Cached, Condition)) or isinstance(axes, str):
         return function(list(states), axes)
-    if isinstance(first, Mapping):
-        new = copy.copy(first)  # of whatever type it is
+    if not isinstance(first, (tuple, list)):
+        new = copy.copy(first)  # a mapping, of whatever type it is
         for key in first:
-            new[key] = _map(function, _axes_at(axes, key), *(state[key] for state in states))  # type: ignore[index]
+            new[key] = _map(function, _axes_at(axes, key), *(state[key] for state in states))
         return new
     entries = [_map(function, _axes_at(axes, at), *(state[at] for state in states)) for at in range(len(first))]
     return type(first)(*entries) if hasattr(first, "_fields") else type(first)(entries)

@@ -14,8 +14,11 @@ direction alone), so the sentences at the end of *every* sweep are candidates, a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from birnn_decode.result import StopReason
 from birnn_decode.search.problem import Direction, Problem
@@ -28,36 +31,31 @@ class Search:
 
     Attributes:
         problem: what is searched.
-        beams: the present frontier of each direction.
+        beams: the present frontier of each direction, and the same as bytes.
         met: for each round the finished sentences, in sentence order, that no round before had met.
         stop: why it ended; None while it goes on.
         rounds: rounds begun.
     """
 
     problem: Problem
-    beams: dict[Direction, Frontier] = field(default_factory=dict)
+    beams: dict[Direction, tuple[Frontier, bytes]] = field(default_factory=dict)
     met: list[list[tuple[int, ...]]] = field(default_factory=lambda: [[]])
     stop: StopReason | None = None
     rounds: int = 0
     _seen: set[tuple[int, ...]] = field(default_factory=set)
-    _replies: dict[tuple[Direction, Frontier], Frontier | None] = field(default_factory=dict)
-    _history: list[tuple[Frontier, ...]] = field(default_factory=list)
+    _replies: dict[tuple[Direction, bytes], Frontier | None] = field(default_factory=dict)
+    _history: list[tuple[bytes, ...]] = field(default_factory=list)
 
-    def move_to(self, direction: Direction, frontier: Frontier | None) -> None:
-        """Move on to what a sweep has left; a dead end leaves the old frontier standing and ends the search."""
-        if frontier is None:
-            self.stop = StopReason.DEAD_END
-            return
-        self.beams[direction] = frontier
-        for node in frontier[-1]:
-            sentence = direction.finish(node, self.problem.template)
+    def meet(self, sentences: Sequence[tuple[int, ...]]) -> None:
+        """Remember finished sentences."""
+        for sentence in sentences:
             if sentence not in self._seen:
                 self._seen.add(sentence)
                 self.met[-1].append(sentence)
 
     def end_round(self) -> None:
         """Compare the beams with those of the rounds before."""
-        beams = tuple(self.beams.values())
+        beams = tuple(key for _, key in self.beams.values())
         if self._history and beams == self._history[-1]:
             self.stop = StopReason.CONVERGED
         elif beams in self._history:
@@ -89,8 +87,7 @@ def bscd(
     searches = [Search(problem) for problem in problems]
     for direction in (first, second):
         open_templates(direction, problems)
-        for search, frontier in zip(searches, sweep(direction, problems, beam_size), strict=True):
-            search.move_to(direction, frontier)
+        _move_all(searches, direction, sweep(direction, problems, beam_size))
     rows = [_rows(first, second)]
     for search in searches:
         if search.stop is None:
@@ -121,14 +118,30 @@ def _sweep_all(
     """One half of a round: every search's beams in ``direction`` are renewed against those in ``opposite``."""
     # A sweep depends on the opposite beams alone. What it has replied to them before, it would reply again, so that the
     # round that confirms the beams costs next to nothing.
-    new = [search for search in searches if (direction, search.beams[opposite]) not in search._replies]
-    ahead = [search.beams[opposite] for search in new]
+    new = [search for search in searches if (direction, search.beams[opposite][1]) not in search._replies]
+    ahead = [search.beams[opposite][0] for search in new]
     swept = sweep(direction, [search.problem for search in new], beam_size, opposite, ahead, prior)
     for search, frontier in zip(new, swept, strict=True):
-        search._replies[direction, search.beams[opposite]] = frontier
-    for search in searches:
-        search.move_to(direction, search._replies[direction, search.beams[opposite]])
+        search._replies[direction, search.beams[opposite][1]] = frontier
+    _move_all(searches, direction, [search._replies[direction, search.beams[opposite][1]] for search in searches])
+
+
+def _move_all(searches: Sequence[Search], direction: Direction, frontiers: Sequence[Frontier | None]) -> None:
+    """Move on to what a sweep has left; a dead end leaves the old frontier standing and ends the search."""
+    moved = []
+    for search, frontier in zip(searches, frontiers, strict=True):
+        if frontier is None:
+            search.stop = StopReason.DEAD_END
+        else:
+            search.beams[direction] = (frontier, frontier.tobytes())
+            moved.append((search, frontier[-1][frontier[-1] >= 0]))
+    if moved:
+        lanes = [direction.lane(search.problem.template) for search, last in moved for _ in last]
+        sentences = iter(direction.sentences(np.concatenate([last for _, last in moved]), lanes))
+        for search, last in moved:
+            search.meet(list(itertools.islice(sentences, len(last))))
 
 
 def _rows(first: Direction, second: Direction) -> list[int]:
-    return [a + b for a, b in zip(first.tree.rows, second.tree.rows, strict=True)]
+    rows: list[int] = (first.tree.rows + second.tree.rows).tolist()
+    return rows

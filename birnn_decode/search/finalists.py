@@ -2,21 +2,46 @@
 
 Most of the terms of a finalist are known from the sweeps; the rest is read now, word by word, in both directions. Since
 log-probabilities are never above 0, a finalist's score can only fall while it is read: its score so far is an upper
-bound. So this is a best-first search: the finalists of the highest bounds are read on, and those that stand complete
-above all other bounds are the answers; the rest is dropped as it is. Finalists that share a prefix share its reading.
+bound. So this is a best-first search. Of each item the finalists of the highest bounds, as many as there are answers,
+are read on: whatever the others come to, no search that goes by these bounds could do without them. When they all stand
+complete, they are the answers, and the rest is dropped as it is. Finalists that share a prefix share its reading.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from birnn_decode.objective import apply_length_rule, total
 from birnn_decode.search.problem import Direction
-from birnn_decode.search.tree import Node
 from birnn_decode.template import FixedTemplate
+
+PATIENCE = 2  # sentences of an item, one after the other
+ROUNDING = 1e-9  # nats by which a sum that is kept up to date may be off
+
+
+@dataclass(eq=False)
+class Finalist:
+    """A sentence, and what it is worth once it is ranked.
+
+    Attributes:
+        item: whose sentence.
+        template: what it was found for.
+        words: in sentence order.
+        finished: whether END belongs to it.
+        terms: for each direction its log-probabilities, in reading order.
+        score: what it is ranked by.
+    """
+
+    item: int
+    template: FixedTemplate
+    words: tuple[int, ...]
+    finished: bool = True
+    terms: dict[Direction, list[float]] = field(default_factory=dict)
+    score: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,126 +63,176 @@ class Ranking:
         """The places, in reading order, of the terms that count; the end stands behind the last word."""
         if self.scopes[item] == "sentence":
             return range(len(template) + 1)
-        begin, end = direction.span(template)
+        lane = direction.lane(template)
         if self.scopes[item] == "reach":
-            return range(end)
-        reading = direction.reading_order(template.positions)
-        return [place for place in range(begin, end) if not isinstance(reading[place], int)]
-
-
-class Finalist:
-    """A sentence and the terms known of it.
-
-    Attributes:
-        item: whose sentence.
-        template: what it was found for.
-        words: in sentence order.
-        finished: whether END belongs to it.
-        terms: for each direction the terms known so far, in reading order.
-        at: for each direction the prefix whose scores it waits for.
-        score: what it is ranked by, with the terms known so far: an upper bound until all that count are known.
-        lacking: the directions in which terms that count are missing.
-    """
-
-    def __init__(
-        self,
-        item: int,
-        template: FixedTemplate,
-        words: tuple[int, ...],
-        directions: Sequence[Direction],
-        finished: bool = True,
-    ):
-        self.item = item
-        self.template = template
-        self.words = words
-        self.finished = finished
-        self.terms: dict[Direction, list[float]] = {direction: [] for direction in directions}
-        self.at: dict[Direction, Node] = {}
-        self.score = 0.0
-        self.lacking: list[Direction] = []
-        self._counted: dict[tuple[Ranking, Direction], Sequence[int]] = {}
-        self._tokens: dict[Direction, tuple[int, ...]] = {}
-        for direction in directions:
-            end = (direction.tree.scorer.end_token,) if finished else ()
-            self._tokens[direction] = direction.words_in_reading_order(words) + end
-            self.at[direction] = direction.tree.roots[item]
-            self.walk(direction)
-
-    def lacks(self, direction: Direction) -> bool:
-        """Whether any term is missing."""
-        return len(self.terms[direction]) < len(self._tokens[direction])
-
-    def value(self, ranking: Ranking) -> float:
-        """The weighted sum of the terms that count, as far as they are known."""
-        value = 0.0
-        for direction, weight in ranking.weights.items():
-            terms = self.terms[direction]
-            value += weight * total([terms[place] for place in self._places(ranking, direction) if place < len(terms)])
-        return value
-
-    def rank(self, ranking: Ranking) -> None:
-        """Renew the score, and what it lacks."""
-        self.score = apply_length_rule(self.value(ranking), len(self.words), ranking.rules[self.item])
-        self.lacking = []
-        for direction in ranking.weights:
-            places = self._places(ranking, direction)
-            if self.lacks(direction) and places and places[-1] >= len(self.terms[direction]):
-                self.lacking.append(direction)
-
-    def _places(self, ranking: Ranking, direction: Direction) -> Sequence[int]:
-        places = self._counted.get((ranking, direction))
-        if places is None:
-            places = self._counted[ranking, direction] = ranking.counted(direction, self.item, self.template)
+            return range(lane.end)
+        places: list[int] = np.flatnonzero(lane.codes < 0).tolist()
         return places
 
-    def next(self, direction: Direction) -> tuple[Node, int]:
-        """The prefix whose scores it waits for, and the token that follows."""
-        return self.at[direction], self._tokens[direction][len(self.terms[direction])]
+    def value(self, one: Finalist) -> float:
+        """The weighted sum of the terms that count."""
+        value = 0.0
+        for direction, weight in self.weights.items():
+            terms = one.terms[direction]
+            places = self.counted(direction, one.item, one.template)
+            value += weight * total([terms[place] for place in places if place < len(terms)])
+        return value
 
-    def walk(self, direction: Direction) -> None:
-        """Collect the terms that the tree knows."""
-        tokens, terms, node = self._tokens[direction], self.terms[direction], self.at[direction]
-        while len(terms) < len(tokens):
-            child = direction.tree.children.get((node, tokens[len(terms)]))
-            if child is None:
-                break
-            terms.append(child.term)
-            node = child
-        self.at[direction] = node
+    def score(self, one: Finalist) -> float:
+        """The same under the length rule."""
+        return apply_length_rule(self.value(one), len(one.words), self.rules[one.item])
 
 
-class Readers:
-    """The finalists that lack terms of one direction, by the prefix whose scores they wait for."""
+class _Reader:
+    """What one direction has read of some finalists, in columns.
+
+    Attributes:
+        tokens: the words, in reading order, and the end, [finalists, places]; -1 behind them.
+        lengths: how many there are, [finalists].
+        known: how many terms are known, [finalists].
+        terms: log-probabilities in nats, [finalists, places]; 0 where they are not known.
+    """
 
     def __init__(self, finalists: Sequence[Finalist], direction: Direction):
-        self.direction = direction
-        self.waiting: dict[Node, list[Finalist]] = {}
-        self._wait(finalists)
+        self._tree = direction.tree
+        end = (direction.tree.scorer.end_token,)
+        rows = [direction.words_in_reading_order(one.words) + (end if one.finished else ()) for one in finalists]
+        longest = max(map(len, rows), default=0)
+        self.lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        self.tokens = np.array([row + (-1,) * (longest - len(row)) for row in rows], dtype=np.int64)
+        self.known = np.zeros(len(rows), dtype=np.int64)
+        self.terms = np.zeros((len(rows), longest))
+        self._at = self._tree.roots[[one.item for one in finalists]]  # the prefixes whose scores they wait for
+        every = np.arange(len(rows))
+        self._walk(every)
         # The scores that the sweeps have left in the tree need no reading.
-        self.advance([node for node in self.waiting if node.scores is not None])
+        while len(free := every[(self.known < self.lengths) & self._tree.known(self._at)]):
+            self._read(free)
 
-    def advance(self, prefixes: Iterable[Node]) -> list[Finalist]:
-        """Read the next word of all finalists that wait for some prefixes; returns those finalists."""
-        moved = [one for prefix in dict.fromkeys(prefixes) for one in self.waiting.pop(prefix, ())]
-        self.direction.tree.extend([one.next(self.direction) for one in moved])
-        for one in moved:
-            one.walk(self.direction)
-        self._wait(moved)
-        return moved
+    def advance(self, some: np.ndarray) -> np.ndarray:
+        """Read the next word of some finalists; returns those that this has moved, others among them."""
+        some = some[self.known[some] < self.lengths[some]]
+        if len(some):
+            waiting = self.known < self.lengths
+            # What is read now is not kept, so that all who wait for it are served.
+            waiting[waiting] = np.isin(self._at[waiting], self._at[some])
+            some = np.flatnonzero(waiting)
+            self._read(some)
+        return some
 
-    def finish(self) -> None:
-        """Read all of them to the end."""
-        while self.waiting:
-            self.advance(list(self.waiting))
+    def finish(self, some: np.ndarray) -> None:
+        """Read some finalists to the end."""
+        while len(self.advance(some)):
+            pass
 
-    def _wait(self, finalists: Iterable[Finalist]) -> None:
-        for one in finalists:
-            if one.lacks(self.direction):
-                self.waiting.setdefault(one.at[self.direction], []).append(one)
+    def _read(self, some: np.ndarray) -> None:
+        self._move(some, self._tree.extend(self._at[some], self.tokens[some, self.known[some]]))
+        self._walk(some)
+
+    def _walk(self, some: np.ndarray) -> None:
+        """Collect the terms that the tree knows."""
+        while len(some := some[self.known[some] < self.lengths[some]]):
+            children = self._tree.children(self._at[some], self.tokens[some, self.known[some]])
+            some, children = some[children >= 0], children[children >= 0]
+            self._move(some, children)
+
+    def _move(self, some: np.ndarray, children: np.ndarray) -> None:
+        self.terms[some, self.known[some]] = self._tree.terms[children]
+        self.known[some] += 1
+        self._at[some] = children
+
+
+class _Pool:
+    """Finalists, in columns, and how far the directions that count have read them.
+
+    Attributes:
+        finalists: what there is, no sentence twice for one template.
+        items: whose each is.
+        readers: of each direction.
+        scores: what each is ranked by: an upper bound until it is complete. -inf: out of the race.
+        complete: whether all terms that count are known.
+    """
+
+    def __init__(self, finalists: Sequence[Finalist], directions: Sequence[Direction], ranking: Ranking):
+        self.finalists = finalists
+        self.items = np.array([one.item for one in finalists], dtype=np.int64)
+        self.readers = {direction: _Reader(finalists, direction) for direction in directions}
+        self.scores = np.zeros(len(finalists))
+        self.complete = np.zeros(len(finalists), dtype=bool)
+        self._ranking = ranking
+        self._best: dict[tuple[int, tuple[int, ...]], int] = {}  # (item, words): the complete finalist
+        words = sorted(range(len(finalists)), key=lambda number: finalists[number].words)
+        self._order = np.argsort(words, kind="stable")  # equal scores: the lower sequence of ids first
+        rules = [ranking.rules[one.item] for one in finalists]
+        lengths = np.array([len(one.words) for one in finalists])
+        self._divisors = np.where([rule == "average" for rule in rules], lengths + 1, 1)
+        self._rewards = lengths * np.array([0.0 if isinstance(rule, str) else float(rule) for rule in rules])
+        self._counted: dict[Direction, np.ndarray] = {}  # [finalists, places]: whether a term counts
+        self._needed: dict[Direction, np.ndarray] = {}  # [finalists]: how many terms, up to the last that counts
+        for direction in ranking.weights:
+            reader = self.readers[direction]
+            counted = np.zeros(reader.terms.shape, dtype=bool)
+            for row, one, length in zip(counted, finalists, reader.lengths.tolist(), strict=True):
+                row[[at for at in ranking.counted(direction, one.item, one.template) if at < length]] = True
+            self._counted[direction] = counted
+            places = np.arange(1, counted.shape[1] + 1)
+            self._needed[direction] = (counted * places).max(axis=1, initial=0)
+        self.update(np.arange(len(finalists)))
+
+    def update(self, some: np.ndarray) -> None:
+        """Renew the scores of finalists that were read."""
+        some = some[~self.complete[some]]
+        values, lacking = np.zeros(len(some)), np.zeros(len(some), dtype=bool)
+        for direction, weight in self._ranking.weights.items():
+            reader = self.readers[direction]
+            with np.errstate(over="ignore"):  # models mask with the lowest number there is
+                values += weight * np.where(self._counted[direction][some], reader.terms[some], 0.0).sum(axis=1)
+            lacking |= reader.known[some] < self._needed[direction][some]
+        self.scores[some] = values / self._divisors[some] + self._rewards[some] + ROUNDING
+        for number in some[~lacking].tolist():
+            self._complete(number)
+
+    def _complete(self, number: int) -> None:
+        one = self.finalists[number]
+        self.complete[number] = True
+        self.scores[number] = self._ranking.score(self.with_terms(number))
+        # One sentence may have been found for several choices of widths: the best of them counts.
+        other = self._best.setdefault((one.item, one.words), number)
+        if other != number:
+            worse = number if self.scores[number] <= self.scores[other] else other
+            self._best[one.item, one.words] = number + other - worse
+            self.scores[worse] = -np.inf
+
+    def with_terms(self, number: int) -> Finalist:
+        """A finalist, with what is known of it."""
+        one = self.finalists[number]
+        for direction, reader in self.readers.items():
+            one.terms[direction] = reader.terms[number, : reader.known[number]].tolist()
+        return one
+
+    def top(self, items: np.ndarray, keep: int, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The best of some items by rank, and those that have to be read on.
+
+        Args:
+            items: flags, [items].
+            keep: how many answers an item has.
+            patient: flags, [items]: only the ``keep`` best are read on, not all that may still be among them.
+
+        Returns:
+            numbers of finalists, the items' in turn, each at most ``keep`` and best first; and of the incomplete.
+        """
+        some = np.flatnonzero(items[self.items] & (self.scores > -np.inf))
+        some = some[np.lexsort((self._order[some], -self.scores[some], self.items[some]))]
+        mine, complete = self.items[some], self.complete[some]
+        first = np.searchsorted(mine, mine)  # where the item's finalists begin
+        rank = np.arange(len(some)) - first
+        before = np.cumsum(complete) - complete  # complete ones that rank higher
+        reading = ~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)
+        return some[rank < keep], some[reading]
 
 
 def rank_finalists(
-    finalists: Sequence[Finalist],
+    finalists: Iterable[Finalist],
     items: int,
     directions: Sequence[Direction],
     ranking: Ranking,
@@ -177,50 +252,38 @@ def rank_finalists(
     Returns:
         for each item finalists of finite score, best first; equal scores: the lower sequence of ids first.
     """
-    for direction in directions:
-        direction.tree.sweeping = sweeps_follow
-    pools: list[list[Finalist]] = [[] for _ in range(items)]
     met: dict[tuple[int, FixedTemplate, tuple[int, ...]], Finalist] = {}
     for one in finalists:
-        if met.setdefault((one.item, one.template, one.words), one) is one:
-            pools[one.item].append(one)
-    readers = {direction: Readers(list(met.values()), direction) for direction in ranking.weights}
-    for one in met.values():
-        one.rank(ranking)
-
+        met.setdefault((one.item, one.template, one.words), one)
     answers: list[list[Finalist]] = [[] for _ in range(items)]
-    going = list(range(items))
-    longest = [1 + max((len(one.words) for one in pool), default=0) for pool in pools]
+    if not met:
+        return answers
+    pool = _Pool(list(met.values()), directions, ranking)
+    if not sweeps_follow:
+        for direction in directions:
+            direction.tree.end_sweeps()
+    going = np.ones(items, dtype=bool)
+    longest = np.zeros(items)
+    np.maximum.at(longest, pool.items, [1 + len(one.words) for one in pool.finalists])
+    best = []
     for tick in itertools.count():
-        reading = []
-        for item in going:
-            # A few at a time waste no rows, but where bounds decide little they take many calls. Once there was time to
-            # read a sentence from end to end, all that can still win are read together.
-            at_a_time = keep if tick < longest[item] else len(pools[item])
-            answers[item], most_promising = _top(pools[item], keep, at_a_time)
-            reading += most_promising
-        if not reading:
+        # To read no more than must be read saves rows, but where bounds decide little it takes many calls. Once there
+        # was time to read some sentences from end to end, all that can still win are read together.
+        top, reading = pool.top(going, keep, patient=tick < PATIENCE * longest)
+        undecided = np.zeros(items, dtype=bool)
+        undecided[pool.items[reading]] = True
+        best.append(top[~undecided[pool.items[top]]])
+        if not len(reading):
             break
-        going = sorted({one.item for one in reading})
-        for direction, reader in readers.items():
-            for moved in reader.advance([one.at[direction] for one in reading if direction in one.lacking]):
-                moved.rank(ranking)
+        going = undecided
+        for direction in ranking.weights:
+            pool.update(pool.readers[direction].advance(reading))
 
-    for direction in directions:
-        Readers([one for answer in answers for one in answer], direction).finish()
+    numbers = np.concatenate(best)
+    for reader in pool.readers.values():
+        reader.finish(numbers)
+    for number in numbers.tolist():
+        one = pool.with_terms(number)
+        one.score = float(pool.scores[number])
+        answers[one.item].append(one)
     return answers
-
-
-def _top(pool: list[Finalist], keep: int, at_a_time: int) -> tuple[list[Finalist], list[Finalist]]:
-    """The answers, and the most promising of those that must be read on before the answers are known."""
-    pool.sort(key=lambda one: (-one.score, one.words))
-    complete: dict[tuple[int, ...], Finalist] = {}
-    reading: list[Finalist] = []
-    for one in pool:
-        if one.score == -math.inf or len(complete) == keep or len(reading) == at_a_time:
-            break
-        if one.lacking:
-            reading.append(one)
-        else:
-            complete.setdefault(one.words, one)
-    return list(complete.values()), reading

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from birnn_decode.search.problem import Direction
-from birnn_decode.search.sweep import choose
-from birnn_decode.search.tree import Node
+from birnn_decode.search.sweep import choose, stacked
+from birnn_decode.search.tree import Nodes
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,35 @@ def free_search(
         for each item its finished hypotheses, best first; the open ones of ``max_length`` words if nothing finished.
     """
     tree, end = direction.tree, direction.tree.scorer.end_token
-    beams: dict[int, Sequence[Node]] = {item: [tree.roots[item]] for item in items}
+    beams: dict[int, Nodes] = {item: tree.roots[item : item + 1] for item in items}
     finished: dict[int, list[FreeHypothesis]] = {item: [] for item in items}
     for length in range(max_length + 1):
         if not beams:
             break
-        tree.read([node for beam in beams.values() for node in beam])
+        nodes = np.concatenate(list(beams.values()))
+        tree.read(nodes)
         banned = [token for token in direction.banned if token != end or length < min_length]
-        chosen = choose(direction, list(beams.values()), 1.0, None, banned, beam_size)
+        chosen = choose(direction, stacked(list(beams.values())), 1.0, None, banned, beam_size)
+        tree.done(nodes)
         before, beams = beams, {}
         for item, children in zip(before, chosen, strict=True):
+            children = children[children >= 0]
+            ends = tree.tokens[children] == end
             done = finished[item]
-            for child in children:
-                if child.token == end:
-                    done.append(FreeHypothesis(child.words()[:-1], child.log_prob, True))
+            done += [replace(one, words=one.words[:-1]) for one in _hypotheses(direction, children[ends], True)]
             done.sort(key=lambda hypothesis: (-hypothesis.log_prob, hypothesis.words))
             del done[beam_size:]
             if length == max_length and not done:
-                done += [FreeHypothesis(node.words(), node.log_prob, False) for node in before[item]]
-            still_open = [child for child in children if child.token != end]
-            if still_open and (len(done) < beam_size or still_open[0].log_prob > done[-1].log_prob):
+                done += _hypotheses(direction, before[item], False)
+            still_open = children[~ends]
+            if len(still_open) and (len(done) < beam_size or tree.log_probs[still_open[0]] > done[-1].log_prob):
                 beams[item] = still_open
     return [finished[item] for item in items]
+
+
+def _hypotheses(direction: Direction, nodes: Nodes, finished: bool) -> list[FreeHypothesis]:
+    sums = direction.tree.log_probs[nodes].tolist()
+    return [
+        FreeHypothesis(words, log_prob, finished)
+        for words, log_prob in zip(direction.tree.words(nodes), sums, strict=True)
+    ]

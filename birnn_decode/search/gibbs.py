@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from birnn_decode.search.problem import Direction, Problem
-from birnn_decode.search.tree import Node
+from birnn_decode.search.tree import Nodes
 
 SCANS = ("ordered", "random")
 
@@ -41,7 +41,7 @@ class Chain:
     def __init__(self, problem: Problem, directions: Sequence[Direction], seed: Sequence[int]):
         self.problem = problem
         self.blanks = [at for at in range(len(problem.template)) if problem.template.undecided(at)]
-        self._roots = {direction: direction.tree.roots[problem.item] for direction in directions}
+        self._roots = {direction: int(direction.tree.roots[problem.item]) for direction in directions}
         # The template is part of the seed: what is drawn for an item depends on nothing else of its batch.
         positions = [sorted(at) if isinstance(at, frozenset) else at for at in problem.template.positions]
         self._random = np.random.default_rng([*seed, zlib.crc32(repr(positions).encode())])
@@ -50,7 +50,7 @@ class Chain:
     def begin(self) -> None:
         """Forget what has been drawn."""
         self.words = [position if isinstance(position, int) else -1 for position in self.problem.template.positions]
-        self.paths: dict[Direction, list[Node]] = {direction: [root] for direction, root in self._roots.items()}
+        self.paths: dict[Direction, list[int]] = {direction: [root] for direction, root in self._roots.items()}
 
     @property
     def complete(self) -> bool:
@@ -84,7 +84,7 @@ class Chain:
             return
         self.words[position] = token
         for direction, path in self.paths.items():
-            del path[direction.position(position, self.problem.template) + 1 :]
+            del path[direction.position(position, len(self.words)) + 1 :]
 
 
 def gibbs(
@@ -138,7 +138,7 @@ def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]]) 
         weights = np.array([direction.weight if chain.complete else begins for chain, _ in moving])
         rows = np.flatnonzero(weights)
         nodes = _read_up_to(direction, [moving[row] for row in rows])
-        if nodes:
+        if len(nodes):
             # Neither what normalises a row nor what its prefix is worth, which may be -inf, matters to a draw from it.
             scores = direction.tree.backend.numbers(direction.tree.gather(nodes))
             with np.errstate(over="ignore"):  # models mask with the lowest number there is
@@ -155,9 +155,9 @@ def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]]) 
             chain.put(at, token)
 
 
-def _read_up_to(direction: Direction, asked: Sequence[tuple[Chain, int]]) -> list[Node]:
+def _read_up_to(direction: Direction, asked: Sequence[tuple[Chain, int]]) -> Nodes:
     """The prefixes that hold everything before some positions, in reading order, with their scores."""
-    places = [direction.position(at, chain.problem.template) for chain, at in asked]
+    places = [direction.position(at, len(chain.words)) for chain, at in asked]
     while True:
         behind = [
             (chain, place)
@@ -166,14 +166,14 @@ def _read_up_to(direction: Direction, asked: Sequence[tuple[Chain, int]]) -> lis
         ]
         if not behind:
             break
-        pairs = []
-        for chain, _ in behind:
-            path = chain.paths[direction]
-            word = chain.words[direction.position(len(path) - 1, chain.problem.template)]
-            pairs.append((path[-1], word))
-        direction.tree.extend(pairs)
-        for (chain, _), pair in zip(behind, pairs, strict=True):
-            chain.paths[direction].append(direction.tree.children[pair])
-    nodes = [chain.paths[direction][place] for (chain, _), place in zip(asked, places, strict=True)]
+        paths = [chain.paths[direction] for chain, _ in behind]
+        words = [
+            chain.words[direction.position(len(path) - 1, len(chain.words))]
+            for (chain, _), path in zip(behind, paths, strict=True)
+        ]
+        children = direction.tree.extend(np.array([path[-1] for path in paths]), np.array(words))
+        for path, child in zip(paths, children.tolist(), strict=True):
+            path.append(child)
+    nodes = np.array([chain.paths[direction][place] for (chain, _), place in zip(asked, places, strict=True)], np.int64)
     direction.tree.read(nodes)
     return nodes

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from birnn_decode.search.tree import Node, PrefixTree
-from birnn_decode.template import FixedTemplate, Position
+import numpy as np
+
+from birnn_decode.search.tree import Nodes, PrefixTree
+from birnn_decode.template import Blank, FixedTemplate, Position
+
+BLANK, SOME = -1, -2  # what stands for no known word
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,28 @@ class Problem:
     template: FixedTemplate
 
 
+class Lane:
+    """A template in one direction's reading order.
+
+    Attributes:
+        positions: what is allowed at each place.
+        codes: the same as numbers, int64 [places]: the known word, `BLANK`, or `SOME` where a set of words is allowed.
+        begin: where a sweep begins: the place of the first blank position.
+        end: where it ends: one past that of the last; 0, as ``begin``, where nothing is blank.
+        beginning: the known words before the first blank.
+        rest: the known words behind the last.
+    """
+
+    def __init__(self, positions: tuple[Position, ...], codes: np.ndarray):
+        self.positions = positions
+        self.codes = codes
+        undecided = np.flatnonzero(codes < 0).tolist()
+        self.begin: int = undecided[0] if undecided else 0
+        self.end: int = undecided[-1] + 1 if undecided else 0
+        self.beginning: tuple[int, ...] = tuple(codes[: self.begin].tolist())
+        self.rest: tuple[int, ...] = tuple(codes[self.end :].tolist())
+
+
 @dataclass(frozen=True, eq=False)
 class Direction:
     """One model's way through a sentence. A *place* is a position counted in its reading order.
@@ -31,37 +57,38 @@ class Direction:
         weight: of its log-probability in J.
         reverse: whether it reads right to left.
         banned: ids that a blank never takes.
+        lanes: what `lane` has made of templates.
     """
 
     tree: PrefixTree
     weight: float
     reverse: bool
     banned: tuple[int, ...]
+    lanes: dict[FixedTemplate, Lane] = field(default_factory=dict)
 
-    def reading_order(self, entries: tuple[Position, ...]) -> tuple[Position, ...]:
-        """Positions from sentence order to reading order, or back."""
-        return entries[::-1] if self.reverse else entries
+    def lane(self, template: FixedTemplate) -> Lane:
+        """A template in reading order."""
+        lane = self.lanes.get(template)
+        if lane is None:
+            positions = template.positions[::-1] if self.reverse else template.positions
+            codes = [BLANK if one is Blank.BLANK else SOME if isinstance(one, frozenset) else one for one in positions]
+            lane = self.lanes[template] = Lane(positions, np.array(codes, dtype=np.int64))
+        return lane
 
     def words_in_reading_order(self, words: tuple[int, ...]) -> tuple[int, ...]:
         """Words from sentence order to reading order, or back."""
         return words[::-1] if self.reverse else words
 
-    def finish(self, node: Node, template: FixedTemplate) -> tuple[int, ...]:
-        """The sentence, in sentence order, of a prefix whose rest is known."""
-        rest = self.reading_order(template.positions)[node.depth :]
-        return self.words_in_reading_order(node.words() + tuple(token for token in rest if isinstance(token, int)))
+    def sentences(self, nodes: Nodes, lanes: Sequence[Lane]) -> list[tuple[int, ...]]:
+        """The sentences, in sentence order, of prefixes that end with the last blank of their lanes."""
+        return [
+            self.words_in_reading_order(words + lane.rest)
+            for words, lane in zip(self.tree.words(nodes), lanes, strict=True)
+        ]
 
-    def position(self, place: int, template: FixedTemplate) -> int:
-        """The position in the sentence of a place in reading order."""
-        return len(template) - 1 - place if self.reverse else place
-
-    def span(self, template: FixedTemplate) -> tuple[int, int]:
-        """The places where a sweep begins and ends: the first blank one, and one past the last; (0, 0): none."""
-        undecided = [at for at in range(len(template)) if template.undecided(at)]
-        if not undecided:
-            return (0, 0)
-        first, last = undecided[0], undecided[-1]
-        return (len(template) - 1 - last, len(template) - first) if self.reverse else (first, last + 1)
+    def position(self, place: int, words: int) -> int:
+        """The position in a sentence of so many words of a place in reading order, or back."""
+        return words - 1 - place if self.reverse else place
 
 
 def branching_depths(templates: Sequence[FixedTemplate], reverse: bool) -> frozenset[int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array
 from birnn_decode.scorers import Scorer
-from birnn_decode.scorers.answers import backend_of, checked_pair, faulty_scores, within_positions
+from birnn_decode.scorers.answers import backend_of, checked_pair, explain, faulty_scores
 
 
 def score_given(
@@ -41,8 +41,10 @@ def score_given(
         return []
     if getattr(scorer, "score", None) is None:
         return _step_by_step(scorer, context, items, sentences, name, gradients)
-    with within_positions(1 + max(map(len, sentences)), name):
+    try:
         arrays = scorer.score(context, np.asarray(items, dtype=np.int64), list(sentences))  # type: ignore[attr-defined]
+    except (IndexError, RuntimeError) as error:
+        explain(error, 1 + max(map(len, sentences)), name)
     if len(arrays) != len(sentences):
         raise ValueError(f"the {name} scorer's score gave {len(arrays)} arrays for {len(sentences)} sentences")
     lists = [_terms(terms, name, gradients) for terms in arrays]
@@ -88,20 +90,20 @@ def _step_by_step(
     state = scorer.select(scorer.start(context), indices(items))
     last = [scorer.start_token] * len(sentences)
     while reading:
-        with within_positions(1 + len(terms[reading[0]]), name):
+        try:
             returned = scorer.step(indices(last), state)
+        except (IndexError, RuntimeError) as error:
+            explain(error, 1 + len(terms[reading[0]]), name)
         scores, state = checked_pair(returned, f"{name} scorer's step")
         backend = backend_of(scores, (len(reading), scorer.vocab_size), "rows, vocab_size", name)
         indices = backend.indices
-        normalised = backend.normalise(scores, normalized)
-        for row in normalised.faulty:
+        log_probs, faulty = backend.log_probs(scores, normalized)
+        for row in faulty:
             raise faulty_scores(
                 items[reading[row]], sentences[reading[row]][: len(terms[reading[row]])], normalized, name
             )
         follow = [tokens[number][len(terms[number])] for number in reading]
-        picked: Array = normalised.scores[indices(range(len(reading))), indices(follow)]
-        if normalised.normaliser is not None:
-            picked = picked - backend.array(normalised.normaliser)
+        picked: Array = log_probs[indices(range(len(reading))), indices(follow)]
         for number, term in zip(reading, _terms(picked, name, gradients), strict=True):
             terms[number].append(term)
         rows = [row for row, number in enumerate(reading) if len(terms[number]) < len(tokens[number])]

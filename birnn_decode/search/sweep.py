@@ -15,6 +15,7 @@ and a step costs O(B·V); and every (b, v) is met once, so that no prefix stands
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,14 +23,14 @@ from typing import TypeAlias
 import numpy as np
 
 from birnn_decode.backend import Array
-from birnn_decode.search.problem import Direction, Problem
-from birnn_decode.search.tree import Node
-from birnn_decode.template import Position
+from birnn_decode.search.problem import SOME, Direction, Lane, Problem
+from birnn_decode.search.tree import Nodes
 
 NEVER = float("-inf")
 
-Frontier: TypeAlias = "tuple[tuple[Node, ...], ...]"
-"""The beams of a finished sweep, best first: before the first blank position, and after each position of the span."""
+Frontier: TypeAlias = np.ndarray
+"""The beams of a finished sweep, nodes [1 + places, beams]: those before the first blank position, and those after each
+place of the span; best first, and -1 behind them where there are fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,38 +54,10 @@ class Prior:
 
 def open_templates(direction: Direction, problems: Sequence[Problem]) -> None:
     """Read the known words before the first blank of every problem that has one."""
-    beginnings = []
-    for problem in problems:
-        begin, end = direction.span(problem.template)
-        if begin < end:
-            beginnings.append((problem.item, _known(direction.reading_order(problem.template.positions)[:begin])))
-    direction.tree.open(beginnings)
-
-
-@dataclass(eq=False)
-class _Lane:
-    """One problem's way through a sweep.
-
-    Attributes:
-        problem: what is searched.
-        reading: its positions in reading order.
-        begin: the place, in reading order, of its first blank position.
-        end: one past that of its last.
-        beams: the frontier so far.
-        ahead: the opposite direction's frontier, if there is a look-ahead.
-    """
-
-    problem: Problem
-    reading: tuple[Position, ...]
-    begin: int
-    end: int
-    beams: list[tuple[Node, ...]]
-    ahead: Frontier | None
-
-    def behind(self, place: int) -> tuple[Node, ...]:
-        """The opposite beams that have read everything behind a place, and nothing else."""
-        assert self.ahead is not None
-        return self.ahead[self.end - 1 - place]
+    lanes = [direction.lane(problem.template) for problem in problems]
+    direction.tree.open(
+        (problem.item, lane.beginning) for problem, lane in zip(problems, lanes, strict=True) if lane.end
+    )
 
 
 def sweep(
@@ -111,125 +84,160 @@ def sweep(
     """
     tree = direction.tree
     weight = 1.0 if opposite is None else direction.weight
-    lanes = []
-    for number, problem in enumerate(problems):
-        begin, end = direction.span(problem.template)
-        reading = direction.reading_order(problem.template.positions)
-        start = tree.find(problem.item, _known(reading[:begin]))
-        lanes.append(_Lane(problem, reading, begin, end, [(start,)], ahead[number] if opposite else None))
+    lanes = [direction.lane(problem.template) for problem in problems]
+    begins, ends = (np.array([getattr(lane, name) for lane in lanes], dtype=np.int64) for name in ("begin", "end"))
+    codes = stacked([lane.codes for lane in lanes])  # [problems, places]
+    held_fixed = stacked(ahead)  # [problems, 1 + places, beams]
+    beams = np.full((len(lanes), 1 + max((ends - begins).max(initial=0), 0), beam_size), -1)
+    for own, problem, lane in zip(beams, problems, lanes, strict=True):
+        own[0, 0] = tree.find(problem.item, lane.beginning)
 
-    for tick in _lockstep(lanes, tree.aligned):
-        alive = [(lane, place) for lane, place in tick if lane.beams[-1]]
-        blank = [(lane, place) for lane, place in alive if not isinstance(lane.reading[place], int)]
-        known = [
-            (lane, [(node, token) for node in lane.beams[-1]])
-            for lane, place in alive
-            if isinstance(token := lane.reading[place], int)
-        ]
-        tree.read(
-            [node for lane, _ in blank for node in lane.beams[-1]],
-            follow=[pair for _, pairs in known for pair in pairs],
-        )
-        for lane, pairs in known:
+    for numbers, places in _lockstep(begins, ends, tree.aligned):
+        done = places - begins[numbers]
+        held = beams[numbers, done]  # [moving, beams]
+        alive = held[:, 0] >= 0
+        if not alive.all():
+            numbers, places, done, held = numbers[alive], places[alive], done[alive], held[alive]
+        code = codes[numbers, places]  # [moving]
+        known = code >= 0
+        if known.any():
+            follows, to = held[known], (numbers[known], done[known] + 1)
+            there = follows >= 0
+            blank = ~known
+            numbers, places, done, held = numbers[blank], places[blank], done[blank], held[blank]
+            reads = held[held >= 0]
+            children = tree.read(reads, follows[there], np.repeat(code[known], there.sum(axis=1)))
+            code = code[blank]
             # The look-ahead is the same for all beams here, so every beam that is not impossible passes.
-            passed = [tree.children[pair] for pair in pairs]
-            if weight:
-                passed = [child for child in passed if child.log_prob > NEVER]
-                passed.sort(key=lambda child: -child.log_prob)
-            lane.beams.append(tuple(passed))
-        if blank:
-            steer, banned = _steer(direction, opposite, blank, prior)
-            chosen = choose(direction, [lane.beams[-1] for lane, _ in blank], weight, steer, banned, beam_size)
-            for (lane, _), children in zip(blank, chosen, strict=True):
-                lane.beams.append(children)
-    return [tuple(lane.beams) if lane.beams[-1] else None for lane in lanes]
+            passed = np.full_like(follows, -1)
+            passed[there] = children
+            beams[to] = _in_order(passed, tree.log_probs) if weight else passed
+        else:
+            reads = held[held >= 0]
+            tree.read(reads)
+        if len(reads):
+            behind = held_fixed[numbers, ends[numbers] - 1 - places] if opposite else None
+            asked = [(lanes[number], place) for number, place in zip(numbers.tolist(), places.tolist(), strict=True)]
+            steer, banned = _steer(direction, opposite, asked, behind, SOME in code, prior)
+            beams[numbers, done + 1] = choose(direction, held, weight, steer, banned, beam_size)
+            tree.done(reads)
+    frontiers = [own[: 1 + lane.end - lane.begin] for own, lane in zip(beams, lanes, strict=True)]
+    return [frontier if frontier[-1, 0] >= 0 else None for frontier in frontiers]
 
 
 def choose(
     direction: Direction,
-    beams: Sequence[Sequence[Node]],
+    beams: Nodes,
     weight: float,
     steer: Array | None,
     banned: Sequence[int],
     beam_size: int,
-) -> list[tuple[Node, ...]]:
-    """The B best continuations of each beam, best first.
+) -> Nodes:
+    """The B best continuations of each beam, best first, [problems, B]; -1 behind them where there are fewer.
 
     Args:
         direction: whose tree the nodes are in.
-        beams: for each problem at least one node, read.
+        beams: nodes [problems, beams] with scores, -1 behind them where there are fewer; at least one in each row.
         weight: of the prefix's log-probability.
         steer: [problems, vocab], added for every beam; None: nothing.
         banned: ids that are no candidates.
         beam_size: B.
     """
     tree = direction.tree
-    widest = max(len(beam) for beam in beams)
-    offsets = [
-        [weight * node.offset if weight else 0.0 for node in beam] + [NEVER] * (widest - len(beam)) for beam in beams
-    ]
-    scores = tree.gather(_padded(beams, widest))  # [problems * beams, vocab]
-    values, flats = tree.backend.best(scores, offsets, weight, steer, banned, beam_size)
-    vocab_size = tree.scorer.vocab_size
-    chosen = [
-        [
-            (beam[flat // vocab_size], flat % vocab_size)
-            for value, flat in zip(row_values, row_flats, strict=True)
-            if value > NEVER
-        ]
-        for beam, row_values, row_flats in zip(beams, values, flats, strict=True)
-    ]
-    tree.extend([pair for pairs in chosen for pair in pairs])
-    return [tuple(tree.children[pair] for pair in pairs) for pairs in chosen]
+    scores, offsets = _beam_scores(direction, beams, weight)
+    values, flats, picked = tree.backend.best(scores, offsets, weight, steer, banned, beam_size)
+    alive = np.zeros((len(beams), beam_size), dtype=bool)
+    alive[:, : values.shape[1]] = values > NEVER
+    chosen = np.full(alive.shape, -1)
+    rows, ranks = np.nonzero(alive)
+    which, tokens = np.divmod(flats[rows, ranks], tree.scorer.vocab_size)
+    chosen[alive] = tree.grow(beams[rows, which], tokens, picked[rows, ranks])
+    return chosen
 
 
-def look_ahead(opposite: Direction, beams: Sequence[Sequence[Node]]) -> Array:
-    """The g of each problem, [problems, vocab]: the best that the opposite beams can make of each token."""
-    widest = max(len(beam) for beam in beams)
-    offsets = [[node.offset for node in beam] + [NEVER] * (widest - len(beam)) for beam in beams]
-    return opposite.tree.backend.max_over_beams(
-        opposite.tree.gather(_padded(beams, widest)), offsets, opposite.weight
-    )  # [problems, vocab]
+def look_ahead(opposite: Direction, beams: Nodes) -> Array:
+    """The g of each problem, [problems, vocab]: the best that the opposite beams [problems, beams] make of a token."""
+    scores, offsets = _beam_scores(opposite, beams, 1.0)
+    return opposite.tree.backend.max_over_beams(scores, offsets, opposite.weight)
+
+
+def _beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Array, np.ndarray]:
+    """The scores [problems * beams, vocab] of beams, and what is added to their ``weight``-fold, [problems, beams]."""
+    there = beams >= 0
+    if not there.all():
+        widest = int(there.sum(axis=1).max())
+        beams, there = beams[:, :widest], there[:, :widest]
+        beams = np.where(there, beams, beams[:, :1])
+    offsets = weight * direction.tree.offsets(beams) if weight else np.zeros(beams.shape)
+    offsets[~there] = NEVER
+    return direction.tree.gather(beams.reshape(-1)), offsets
 
 
 def _steer(
-    direction: Direction, opposite: Direction | None, blank: Sequence[tuple[_Lane, int]], prior: Prior | None
+    direction: Direction,
+    opposite: Direction | None,
+    asked: Sequence[tuple[Lane, int]],
+    behind: Nodes | None,
+    masked: bool,
+    prior: Prior | None,
 ) -> tuple[Array | None, Sequence[int]]:
-    """What is added to the candidates of each problem for every beam alike, [problems, vocab]; and the banned ids."""
+    """What is added to the candidates at some (lane, place), for every beam alike, [asked, vocab]; and the banned ids.
+
+    Args:
+        direction: the one that moves.
+        opposite: the one that is held fixed.
+        asked: lanes and their blank places.
+        behind: the opposite beams that have read everything behind each place, and nothing else, [asked, beams].
+        masked: whether a set of words is allowed at any of the places.
+        prior: subtracted where there is a look-ahead.
+    """
     backend = direction.tree.backend
     steer = None
     if opposite is not None and opposite.weight:
-        steer = backend.array(look_ahead(opposite, [lane.behind(place) for lane, place in blank]))
+        assert behind is not None
+        steer = backend.array(look_ahead(opposite, behind))
     banned: Sequence[int] = direction.banned
-    allowed = [tokens if isinstance(tokens := lane.reading[place], frozenset) else None for lane, place in blank]
-    if any(tokens is not None for tokens in allowed):
+    if masked:
         # A set of allowed ids may name one that a blank never takes, so the ban goes into the masks.
+        allowed = [tokens if isinstance(tokens := lane.positions[place], frozenset) else None for lane, place in asked]
         masks = backend.masks(allowed, banned, direction.tree.scorer.vocab_size)
         steer, banned = masks if steer is None else steer + masks, ()
     if opposite is not None and prior is not None:
-        rows = [prior.at(direction.position(place, lane.problem.template)) for lane, place in blank]
+        rows = [prior.at(direction.position(place, len(lane.positions))) for lane, place in asked]
         subtracted = backend.array(np.stack(rows))
         steer = -subtracted if steer is None else steer - subtracted
     return steer, banned
 
 
-def _known(positions: Sequence[Position]) -> tuple[int, ...]:
-    return tuple(token for token in positions if isinstance(token, int))
+def _in_order(beams: Nodes, log_probs: np.ndarray) -> Nodes:
+    """Beams without the impossible, best first; equals stay as they stand."""
+    sums = np.where(beams >= 0, log_probs[beams], NEVER)
+    order = np.argsort(-sums, axis=1, kind="stable")
+    beams = np.take_along_axis(beams, order, 1)
+    return np.where(np.take_along_axis(sums, order, 1) > NEVER, beams, -1)
 
 
-def _padded(beams: Sequence[Sequence[Node]], width: int) -> list[Node]:
-    return [node for beam in beams for node in (*beam, *[beam[0]] * (width - len(beam)))]
+def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of different lengths as one, -1 behind the shorter."""
+    if not arrays:
+        return np.empty((0, 0), dtype=np.int64)
+    stacked = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), -1)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
 
 
-def _lockstep(lanes: Sequence[_Lane], aligned: bool) -> Iterator[list[tuple[_Lane, int]]]:
-    """Tick by tick, the (lane, place) pairs that move together.
+def _lockstep(begins: np.ndarray, ends: np.ndarray, aligned: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Tick by tick, the numbers of the lanes that move together, and their places.
 
     Where every row of a call must have read equally many tokens, they move place by place; else all begin
     together.
     """
-    starts = [0 if aligned else lane.begin for lane in lanes]
-    first = min((lane.begin - start for lane, start in zip(lanes, starts, strict=True)), default=0)
-    last = max((lane.end - start for lane, start in zip(lanes, starts, strict=True)), default=0)
-    for tick in range(first, last):
-        moving = [(lane, start + tick) for lane, start in zip(lanes, starts, strict=True)]
-        yield [(lane, place) for lane, place in moving if lane.begin <= place < lane.end]
+    starts = np.zeros_like(begins) if aligned else begins
+    enter, leave = begins - starts, ends - starts
+    changes = np.unique(np.concatenate([enter, leave])).tolist()  # ticks at which others move than before
+    for since, until in itertools.pairwise(changes):
+        numbers = np.flatnonzero((enter <= since) & (since < leave))
+        if len(numbers):
+            for tick in range(since, until):
+                yield numbers, starts[numbers] + tick
