@@ -38,8 +38,11 @@ build/held-out: | $(VENV)/.installed
 results: $(VENV)/.installed       ## all of docs/results.md: make results DATA=folder OUT=folder; hours
 	BIRNN_DECODE=$(BIN)/birnn-decode benchmarks/results.sh $(DATA) $(OUT)
 
-bench: $(VENV)/.installed         ## the benchmarks
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds --benchmark-json=benchmark.json
+bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of each figure: in build/benchmarks; twenty minutes
+	mkdir -p build/benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds \
+	  --benchmark-json=build/benchmarks/benchmark.json
+	$(BIN)/python benchmarks/report.py build/benchmarks/benchmark.json build/benchmarks
 
 bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
@@ -51,7 +54,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NUMPY_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks benchmark.json
+	rm -rf $(VENV) $(NUMPY_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)

@@ -1,4 +1,4 @@
-"""BSCD beside what one would do instead, on questions about captions: `make bench`, or `pytest benchmarks/test_methods.py -s`.
+"""BSCD beside what one would do instead, on questions about captions: `pytest benchmarks/test_methods.py -s`.
 
 On held-out scenes with the pair on board; on UCM-Captions and the text of Flickr8k too, where `benchmarks/questions.py`
 finds them. All questions are asked in batches of 64.
@@ -16,12 +16,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from measuring import in_turns, record  # noqa: E402
-from questions import questions, there_is  # noqa: E402
+from measuring import in_turns, record
+from questions import questions, there_is
 
-import birnn_decode.decode  # noqa: E402
-from birnn_decode import DecodeResult, beam_decode, bscd_decode, rerank_decode  # noqa: E402
-from birnn_decode.evaluation import Question  # noqa: E402
+import birnn_decode.decode
+from birnn_decode import DecodeResult, beam_decode, bscd_decode, rerank_decode
+from birnn_decode.evaluation import Question
 
 BLANKS = (0.25, 0.5, 0.75)
 BEAMS = (1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50)

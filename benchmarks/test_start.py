@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from measuring import in_turns, record  # noqa: E402
+from measuring import in_turns, record
 
 FIRST = """
 import numpy as np

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 import operator
@@ -22,6 +23,7 @@ from birnn_decode.search.bscd import Search, bscd
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
 from birnn_decode.search.gibbs import SCANS, gibbs
+from birnn_decode.search.memory import Memory, OverLimitError
 from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.scoring import score_given
 from birnn_decode.search.sweep import Prior, open_templates, sweep
@@ -55,6 +57,7 @@ def bscd_decode(
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
+    memory_limit: int | None = None,
 ) -> Any:
     """Search with both models: Beam-Search Coordinate Descent (Sun, Lee and Batra, CVPR 2017, Algorithm 1).
 
@@ -78,6 +81,9 @@ def bscd_decode(
         widths: whole captions only: the lengths to search, instead of those that the free searches find.
         min_length: whole captions only: fewest words.
         max_length: whole captions only: most words; no more are written than the models can read (``max_tokens``).
+        memory_limit: bytes that the scores and states that a search keeps may take at a time; what the models need for
+            a step is not counted. A batch that would take more is searched in parts, with the same answers; a single
+            item is searched whatever it takes. None: no limit.
 
     Returns:
         a `DecodeResult`, or a list of them if ``image`` or ``template`` is a list: one per item, decoded as one batch.
@@ -89,8 +95,9 @@ def bscd_decode(
     _check_count("max_rounds", max_rounds, least=0)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
-    return call.answer(call.search_both("bscd", max_rounds, _checked_prior(prior, prior_weight, call)))
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    checked_prior = _checked_prior(prior, prior_weight, call)
+    return call.answer(call.in_parts(lambda part: part.search_both("bscd", max_rounds, checked_prior)))
 
 
 def rerank_decode(
@@ -105,12 +112,13 @@ def rerank_decode(
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
+    memory_limit: int | None = None,
 ) -> Any:
     """The final beams of both unidirectional searches, reordered by J; arguments and results as `bscd_decode`'s."""
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
-    return call.answer(call.search_both("rerank", 0, None))
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    return call.answer(call.in_parts(lambda part: part.search_both("rerank", 0, None)))
 
 
 def beam_decode(
@@ -126,6 +134,7 @@ def beam_decode(
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
+    memory_limit: int | None = None,
 ) -> Any:
     """Classical beam search with one model: URNN-f and URNN-b.
 
@@ -143,6 +152,7 @@ def beam_decode(
         widths: as for `bscd_decode`.
         min_length: as for `bscd_decode`.
         max_length: as for `bscd_decode`. If nothing finishes by then, unfinished hypotheses are returned, flagged.
+        memory_limit: as for `bscd_decode`.
 
     Returns:
         as `bscd_decode`; ``score`` is what the hypotheses are ranked by.
@@ -153,8 +163,8 @@ def beam_decode(
         raise ValueError(f'rank={rank!r}: use "blank" or "sentence"')
     lengths = _Lengths(widths, min_length, max_length)
     objective = replace(_checked_objective(objective), scope="sentence")  # what counts is said by `rank`
-    call = _Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths)
-    return call.answer(call.search_one(direction, rank))
+    call = _Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    return call.answer(call.in_parts(lambda part: part.search_one(direction, rank)))
 
 
 def gibbs_decode(
@@ -174,6 +184,7 @@ def gibbs_decode(
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
+    memory_limit: int | None = None,
 ) -> Any:
     """Gibbs sampling from the product of both models' conditionals, and the best sentences that it came by.
 
@@ -198,6 +209,7 @@ def gibbs_decode(
         widths: as for `bscd_decode`.
         min_length: as for `bscd_decode`.
         max_length: as for `bscd_decode`.
+        memory_limit: as for `bscd_decode`.
 
     Returns:
         as `bscd_decode`; ``rounds`` are sweeps. All prefixes read for an item are kept until the call ends.
@@ -211,9 +223,9 @@ def gibbs_decode(
         raise ValueError(f'scan={scan!r}: use "ordered" or "random"')
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     sampling = _Sampling(sweeps, _checked_rows(rows, call.items), scan, restart_after, seed)
-    return call.answer(call.sample(sampling))
+    return call.answer(call.in_parts(lambda part: part.sample(sampling)))
 
 
 def compare(
@@ -232,6 +244,7 @@ def compare(
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
+    memory_limit: int | None = None,
 ) -> Any:
     """Several methods on the same input; arguments as `bscd_decode`'s.
 
@@ -253,6 +266,7 @@ def compare(
         widths: as for `bscd_decode`.
         min_length: as for `bscd_decode`.
         max_length: as for `bscd_decode`.
+        memory_limit: as for `bscd_decode`.
 
     Returns:
         method name to `DecodeResult`, or a list of such dicts. Each method searches anew, so that its
@@ -263,19 +277,20 @@ def compare(
     _check_methods(methods)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     checked_prior = _checked_prior(prior, prior_weight, call)
-    run: dict[str, Callable[[], list[DecodeResult]]] = {
-        "urnn-f": lambda: call.search_one(FORWARD, "blank"),
-        "urnn-b": lambda: call.search_one(BACKWARD, "blank"),
-        "urnn-f+end": lambda: call.search_one(FORWARD, "sentence"),
-        "urnn-b+end": lambda: call.search_one(BACKWARD, "sentence"),
-        "rerank": lambda: call.search_both("rerank", 0, None),
-        "bscd": lambda: call.search_both("bscd", max_rounds, checked_prior),
+    run: dict[str, Callable[[_Call], list[DecodeResult]]] = {
+        "urnn-f": lambda part: part.search_one(FORWARD, "blank"),
+        "urnn-b": lambda part: part.search_one(BACKWARD, "blank"),
+        "urnn-f+end": lambda part: part.search_one(FORWARD, "sentence"),
+        "urnn-b+end": lambda part: part.search_one(BACKWARD, "sentence"),
+        "rerank": lambda part: part.search_both("rerank", 0, None),
+        "bscd": lambda part: part.search_both("bscd", max_rounds, checked_prior),
     }
-    found = {name: run[name]() for name in methods if name != "gibbs"}
+    found = {name: call.in_parts(run[name]) for name in methods if name != "gibbs"}
     if "gibbs" in methods:
-        found["gibbs"] = call.sample(_Sampling(rows=[result.rows_evaluated for result in found["bscd"]]))
+        sampling = _Sampling(rows=[result.rows_evaluated for result in found["bscd"]])
+        found["gibbs"] = call.in_parts(lambda part: part.sample(sampling))
     return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
 
@@ -318,7 +333,7 @@ def score_sentences(
     weights = {FORWARD: objective.weight_forward, BACKWARD: objective.weight_backward}
     if not any(weights[name] for name in models):
         raise ValueError(f"{objective} gives weight 0 to the only model there is: nothing is left to score by")
-    call = _Call(models, image, None, 1, objective, vocabulary, None, gradients)
+    call = _Call(models, image, None, 1, objective, vocabulary, None, gradients=gradients)
     return call.answer(call.score(list(sentences) if call.batch else [sentences]))
 
 
@@ -387,6 +402,7 @@ class _Call:
         lengths: what a whole caption may be; None where nothing is searched, because the sentences are given.
         widths: for each item what is known of its width; see `Objective.length_rule`.
         rules: for each item the length rule in force, for J.
+        numbers: for each item its number in the whole call, of which this may be a part.
         gradients: whether a graph is recorded and the models stay in the mode they are in.
     """
 
@@ -399,9 +415,13 @@ class _Call:
         objective: Objective,
         vocabulary: Vocabulary | None,
         lengths: _Lengths | None,
+        memory_limit: int | None = None,
         gradients: bool = False,
     ):
         _check_count("beam_size", beam_size, least=1)
+        if memory_limit is not None:
+            _check_count("memory_limit", memory_limit, least=1)
+        self.memory_limit = memory_limit
         self.gradients = gradients
         self.scorers = {name: as_scorer(model, name) for name, model in models.items()}
         sizes = {name: scorer.vocab_size for name, scorer in self.scorers.items()}
@@ -433,6 +453,8 @@ class _Call:
 
         self.batch, images, self.image_of, templates = _items(image, template)
         self.items = len(self.image_of)
+        self.numbers: Sequence[int] = range(self.items)
+        self.image_count = len(images)
         self.templates = [self._template(one, item) for item, one in enumerate(templates)]
         if lengths not in (None, _Lengths()) and self.templates and None not in self.templates:
             raise ValueError(
@@ -457,6 +479,22 @@ class _Call:
         """The most words of a sentence that every model can read, START being one token more."""
         rooms = [room_of(self.scorers[name], context) for name, context in self.contexts.items()]
         return min(rooms, default=math.inf) - 1
+
+    def in_parts(self, search: Callable[[_Call], list[DecodeResult]]) -> list[DecodeResult]:
+        """What a search finds; one that holds too much at a time is made of each half of the items by itself."""
+        try:
+            return search(self)
+        except OverLimitError:
+            middle = self.items // 2
+        return self._part(slice(0, middle)).in_parts(search) + self._part(slice(middle, None)).in_parts(search)
+
+    def _part(self, some: slice) -> _Call:
+        """The same call for some of its items; images are not encoded again."""
+        part = copy.copy(self)
+        for name in ("numbers", "image_of", "templates", "fixed", "choices", "widths", "rules"):
+            setattr(part, name, getattr(self, name)[some])
+        part.items = len(part.numbers)
+        return part
 
     def answer(self, results: Sequence[Any]) -> Any:
         """What the caller gets: a list for a list, else the only result."""
@@ -529,6 +567,7 @@ class _Call:
             # An item that nothing could be written for has no chains, and no sweeps.
             possible = {problem.item for problem in problems}
             spent = [item not in possible for item in range(self.items)]
+            budgets = [math.inf if sampling.rows is None else sampling.rows[number] for number in self.numbers]
 
             def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
                 """Rank what was drawn among the best so far, and see who has rows left."""
@@ -544,7 +583,7 @@ class _Call:
                     if not spent[item]:
                         answers[item] = ranked[item]
                         trace.append(Round(self._rows(directions, item) - sum(one.rows for one in trace), new[item]))
-                        spent[item] = sampling.rows is not None and self._rows(directions, item) >= sampling.rows[item]
+                        spent[item] = self._rows(directions, item) >= budgets[item]
                 return [not one for one in spent]
 
             gibbs(
@@ -565,7 +604,7 @@ class _Call:
         results = []
         for item, (answer, trace) in enumerate(zip(answers, traces, strict=True)):
             stop = StopReason.BUDGET if seen[item] else StopReason.DEAD_END
-            budget = [] if sampling.rows is None else [f"rows:{sampling.rows[item]}"]
+            budget = [] if sampling.rows is None else [f"rows:{sampling.rows[self.numbers[item]]}"]
             results.append(self._result(item, answer, directions, ranking, stop, trace, settings + budget, seconds))
         return results
 
@@ -708,12 +747,23 @@ class _Call:
         """Every direction that there is a model for, nothing read yet; ``sweeps`` is how many each makes, if known."""
         weights = {FORWARD: self.objective.weight_forward, BACKWARD: self.objective.weight_backward}
         directions = []
+        memory = Memory(self.memory_limit if self.items > 1 else None)  # one item has no halves
         for name, scorer in self.scorers.items():
             reverse = name == BACKWARD
             branching = [None if fixed is None else branching_depths(fixed, reverse) for fixed in self.fixed]
             # Choices of widths share prefixes, each of which is asked for by as many as share it.
             asked_again = sweeps != 1 or any(number > 1 for number in self.choices)
-            tree = PrefixTree(scorer, self.contexts[name], self.image_of, branching, name, asked_again)
+            tree = PrefixTree(
+                scorer,
+                self.contexts[name],
+                self.image_of,
+                self.image_count,
+                branching,
+                name,
+                asked_again,
+                memory,
+                self.numbers,
+            )
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.never))))
         return directions
 

@@ -34,7 +34,7 @@ def bigram_direction(template, reverse):
     start, end = (1, 0) if reverse else (0, 1)
     scorer = bigram_scorer([ids(sentence)[:: -1 if reverse else 1] for sentence in SENTENCES], start, end)
     branching = [branching_depths([template], reverse)]
-    tree = PrefixTree(scorer, scorer.encode([None]), [0], branching, "backward" if reverse else "forward")
+    tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, branching, "backward" if reverse else "forward")
     return Direction(tree, weight=1.0, reverse=reverse, banned=(start, end))
 
 

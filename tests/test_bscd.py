@@ -50,7 +50,7 @@ def priors(seed, positions, kind):
     """A table of log-probabilities, of one kind or another; some words never occur."""
     if kind == "none":
         return None
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # other numbers than the models', which would cancel out
     prior = 2 * rng.normal(size=(V,) if kind == "vocab" else (positions, V))
     prior[rng.random(size=prior.shape) < 0.1] = -np.inf
     return prior
@@ -272,7 +272,7 @@ def directions(forward, backward, template, banned=(START, END)):
     fixed = template.fixed()
     made = []
     for scorer, reverse in ((forward, False), (backward, True)):
-        tree = PrefixTree(scorer, scorer.encode([None]), [0], [branching_depths(fixed, reverse)], "a")
+        tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, [branching_depths(fixed, reverse)], "a")
         made.append(Direction(tree, 1.0, reverse, banned))
     return made, [Problem(0, one) for one in fixed]
 

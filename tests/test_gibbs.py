@@ -194,7 +194,7 @@ def directions(forward, backward, template, weights=(1.0, 1.0)):
     problems = [Problem(0, one) for one in fixed]
     made = []
     for scorer, reverse, weight in ((forward, False, weights[0]), (backward, True, weights[1])):
-        tree = PrefixTree(scorer, scorer.encode([None]), [0], [branching_depths(fixed, reverse)], "a")
+        tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, [branching_depths(fixed, reverse)], "a")
         made.append(Direction(tree, weight, reverse, (START, END)))
         open_templates(made[-1], problems)
     return made, problems

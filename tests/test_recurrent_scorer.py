@@ -10,7 +10,7 @@ from birnn_decode import PrefixScorer, Template, bscd_decode, score_sentences
 
 torch = pytest.importorskip("torch")
 
-from birnn_decode.scorers.recurrent import RecurrentScorer  # noqa: E402
+from birnn_decode.scorers.recurrent import FEW_ROWS, RecurrentScorer, run_layers  # noqa: E402
 
 START, END, V, HIDDEN = 0, 1, 7, 6
 TEMPLATES = [
@@ -167,3 +167,35 @@ def test_parts_that_do_not_fit():
         with pytest.raises(ValueError, match=f"start gave {what}; it must give a list of 2 states, one per cell"):
             score_sentences(scorer, None, features()[0], [[2]])
     assert np.isfinite(score_sentences(wrapped(decoder, False), None, features()[0], [[2]])[0].score)
+
+
+@pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "kind", [*LAYERS, lambda *sizes, **options: torch.nn.RNN(*sizes, nonlinearity="relu", **options)]
+)
+def test_single_steps_are_those_of_the_layers(kind, bias, rows):
+    """Cells for few rows, the layer for many."""
+    torch.manual_seed(0)
+    layers = kind(3, HIDDEN, num_layers=2, bias=bias, batch_first=True).double()
+    called = []
+    layers.register_forward_hook(lambda *_: called.append(1))
+    memory = torch.randn(2, rows, HIDDEN, dtype=torch.float64)
+    if layers.mode == "LSTM":
+        memory = (memory, torch.randn_like(memory))
+    inputs = torch.randn(rows, 1, 3, dtype=torch.float64)
+    found = run_layers(layers, inputs, memory)
+    assert len(called) == (rows > FEW_ROWS)
+    torch.testing.assert_close(found, layers(inputs, memory))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_layers_that_no_cell_computes():
+    """Projected states, and dropout between layers while training."""
+    torch.manual_seed(0)
+    projected = torch.nn.LSTM(3, HIDDEN, proj_size=2, batch_first=True)
+    inputs, memory = torch.randn(4, 1, 3), (torch.randn(1, 4, 2), torch.randn(1, 4, HIDDEN))
+    torch.testing.assert_close(run_layers(projected, inputs, memory), projected(inputs, memory))
+    dropping = torch.nn.GRU(3, HIDDEN, num_layers=2, dropout=0.999, batch_first=True)
+    start = torch.zeros(2, 4, HIDDEN)
+    assert not torch.allclose(run_layers(dropping, inputs, start)[0], run_layers(dropping.eval(), inputs, start)[0])

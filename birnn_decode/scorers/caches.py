@@ -34,6 +34,14 @@ class Cached:
         rows = torch.as_tensor(rows)
         return Cached(self._cache, self._method, rows if self._rows is None else self._rows[rows])
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that the keys and values take; 0 for caches that have no layers of them."""
+        halves = [getattr(self._cache, half, None) for half in ("self_attention_cache", "cross_attention_cache")]
+        layers = [layer for one in (self._cache, *halves) for layer in getattr(one, "layers", ())]
+        tensors = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+
     def own(self) -> Any:
         """A cache of the rows, for a step to change."""
         new = _copy(self._cache)

@@ -45,6 +45,7 @@ class Scorer(Protocol):
             front, for the images numbered ``items``, in one call; the scores of the token after each one read.
         score(context, items [K], sentences) -> K arrays [words + 1]: the log-probability in nats of each word of K
             sentences (tuples of ids in this scorer's reading order, START left out) and, last, of the end.
+        state_bytes(state) -> the memory that it takes, for ``memory_limit``; without it states count as nothing.
         modules() -> its PyTorch modules, all of them: put in eval mode while decoding, and back. A scorer that is a
             `torch.nn.Module` has it.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from birnn_decode.backend import Array
-from birnn_decode.scorers.state import join_rows, select_rows
+from birnn_decode.scorers.state import join_rows, select_rows, state_bytes
 
 LARGEST_BLOCK = 2**24  # of scores that `score` holds at a time, rows * vocab_size
 
@@ -58,6 +58,10 @@ class Reader:
     def join(self, states: Sequence[Any]) -> Any:
         """The rows of several states."""
         return join_rows(states, self.batch_axis)
+
+    def state_bytes(self, state: Any) -> int:
+        """The memory that a state takes."""
+        return state_bytes(state)
 
     def prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[torch.Tensor, Any]:
         """Read whole prefixes [R, t] in one call: logits [R, t, vocab_size], and the state after the last token."""

@@ -90,6 +90,17 @@ def join_rows(states: Sequence[Any], axes: Any) -> Any:
     return _map(join, axes, *states)
 
 
+def state_bytes(state: Any) -> int:
+    """The memory that the tensors of a structure take; what is known of the images is not counted."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, Cached):
+        return state.nbytes
+    if isinstance(state, Mapping):
+        return sum(map(state_bytes, state.values()))
+    return sum(map(state_bytes, state)) if isinstance(state, (list, tuple)) else 0
+
+
 def put_away(state: Any, axes: Any) -> Any:
     """The same structure with a `Cached` in the place of each cache.
 

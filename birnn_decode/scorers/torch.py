@@ -18,6 +18,7 @@ from birnn_decode.scorers.state import (
     join_rows,
     put_away,
     select_rows,
+    state_bytes,
     taken_out,
 )
 from birnn_decode.scorers.wrappers import Declared, Wrapper
@@ -122,6 +123,10 @@ class TorchScorer(Wrapper):
         """The rows of several states; what is the same for all rows is the first's."""
         joined: tuple[Condition | None, Any] = join_rows(states, (0, self.batch_axis))
         return joined
+
+    def state_bytes(self, state: tuple[Condition | None, Any]) -> int:
+        """The memory that a state takes."""
+        return state_bytes(state[1])
 
     def _device(self, condition: Condition | None, state: Any) -> torch.device | None:
         """Of the first tensor of the state or the condition, else of the model."""

@@ -113,10 +113,10 @@ class _Reader:
         """Read the next word of some finalists; returns those that this has moved, others among them."""
         some = some[self.known[some] < self.lengths[some]]
         if len(some):
-            waiting = self.known < self.lengths
             # What is read now is not kept, so that all who wait for it are served.
-            waiting[waiting] = np.isin(self._at[waiting], self._at[some])
-            some = np.flatnonzero(waiting)
+            wanted = np.zeros(len(self._tree), dtype=bool)
+            wanted[self._at[some]] = True
+            some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
             self._read(some)
         return some
 
@@ -183,11 +183,11 @@ class _Pool:
         """Renew the scores of finalists that were read."""
         some = some[~self.complete[some]]
         values, lacking = np.zeros(len(some)), np.zeros(len(some), dtype=bool)
-        for direction, weight in self._ranking.weights.items():
-            reader = self.readers[direction]
-            with np.errstate(over="ignore"):  # models mask with the lowest number there is
+        with np.errstate(over="ignore"):  # models mask with the lowest number there is
+            for direction, weight in self._ranking.weights.items():
+                reader = self.readers[direction]
                 values += weight * np.where(self._counted[direction][some], reader.terms[some], 0.0).sum(axis=1)
-            lacking |= reader.known[some] < self._needed[direction][some]
+                lacking |= reader.known[some] < self._needed[direction][some]
         self.scores[some] = values / self._divisors[some] + self._rewards[some] + ROUNDING
         for number in some[~lacking].tolist():
             self._complete(number)

@@ -11,7 +11,7 @@ done at once, whatever their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from birnn_decode.backend import Array, Backend
 from birnn_decode.scorers import Scorer
 from birnn_decode.scorers.answers import backend_of, checked_pair, explain, faulty_scores
+from birnn_decode.search.memory import Memory
 
 Nodes: TypeAlias = np.ndarray
 """Numbers of nodes, int64; -1 stands for none."""
@@ -34,11 +35,14 @@ class PrefixTree:
         scorer: the model.
         context: what ``scorer.encode`` returned.
         images: for each item the number of its image in ``context``.
+        image_count: how many images there are in ``context``.
         branching: for each item the depths at which more than one token may follow; None: all of them. Only there are
             scores and states kept for a second question.
         name: of the direction, for error messages.
         asked_again: False: no prefix is asked for in two calls of `read`, so that no scores are kept from one call to
             the next.
+        memory: keeps account of what is kept, of both directions.
+        numbers: what the items are called in error messages; None: by their places.
 
     Attributes:
         roots: for each item the node that has read START alone.
@@ -57,15 +61,19 @@ class PrefixTree:
         scorer: Scorer,
         context: Any,
         images: Sequence[int],
+        image_count: int,
         branching: Sequence[frozenset[int] | None],
         name: str,
         asked_again: bool = True,
+        memory: Memory | None = None,
+        numbers: Sequence[int] | None = None,
     ):
         self.scorer = scorer
         self.context = context
         self.images = images
         self.name = name
         self.asked_again = asked_again
+        self._numbers = range(len(images)) if numbers is None else numbers
         self.aligned: bool = getattr(scorer, "aligned", True)
         self.normalized: bool = getattr(scorer, "normalized", False)
         self.sweeping = True
@@ -82,12 +90,14 @@ class PrefixTree:
         for column in ("terms", "log_probs", "_normalisers"):
             setattr(self, column, np.empty(64))
         self._branches = np.empty(64, dtype=bool)  # column: whether more than one token may follow
-        self._scores = _Blocks()  # [rows, vocab] of the next token; log p is scores - normaliser
-        self._states = _Blocks()  # after reading the node
+        memory = memory or Memory(None)
+        # [rows, vocab] of the next token; log p is scores - normaliser
+        self._scores = _Blocks(memory, lambda scores: int(scores.nbytes))
+        self._states = _Blocks(memory, getattr(scorer, "state_bytes", lambda state: 0))  # after reading the node
 
         every = np.arange(len(images))
         unread = self._new(every, every, -1, np.full(len(images), -1), 0.0, 0.0)
-        self._states.keep(unread, np.array(images), _NOT_STARTED, len(set(images)))
+        self._states.keep(unread, np.array(images), _NOT_STARTED, image_count)
         self.roots = self._new(every, unread, scorer.start_token, np.zeros(len(images), dtype=np.int64), 0.0, 0.0)
 
     items: np.ndarray
@@ -381,7 +391,8 @@ class PrefixTree:
         normalised = self.backend.normalise(scores, self.normalized)
         for row in normalised.faulty:
             (words,) = self.words(nodes[row : row + 1])
-            raise faulty_scores(int(self.items[nodes[row]]), words, self.normalized, self.name)
+            item = self._numbers[self.items[nodes[row]]]
+            raise faulty_scores(item, words, self.normalized, self.name)
         self._keep_scores(nodes, normalised.scores)
         self._normalisers[nodes] = 0.0 if normalised.normaliser is None else normalised.normaliser
 
@@ -392,6 +403,9 @@ class PrefixTree:
         """Of nodes just read, keep the scores that somebody may ask for again."""
         keep = self._branches[nodes] & self.sweeping
         if keep.all():
+            return
+        if not keep.any():
+            self._scores.let_go(nodes)
             return
         blocks = self._scores.block[nodes]
         for block in np.unique(blocks).tolist():
@@ -412,7 +426,10 @@ class _Blocks:
         sizes: how many rows each has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory, bytes_of: Callable[[Any], int]) -> None:
+        self._memory = memory
+        self._bytes_of = bytes_of
+        self._bytes: dict[int, int] = {}  # of the values that are kept
         self.block = np.full(64, -1)
         self.row = np.zeros(64, dtype=np.int64)
         self.values: list[Any] = []
@@ -432,6 +449,9 @@ class _Blocks:
         self.values.append(value)
         self.sizes.append(size)
         self._users.append(len(nodes))
+        if value is not _NOT_STARTED:
+            self._bytes[len(self.values) - 1] = size_in_memory = self._bytes_of(value)
+            self._memory.take(size_in_memory)
 
     def let_go(self, nodes: Nodes) -> None:
         """These nodes, of which none is named twice, need their rows no more."""
@@ -440,6 +460,7 @@ class _Blocks:
         for block in blocks[blocks >= 0].tolist():
             self._users[block] -= 1
             if not self._users[block]:
+                self._memory.give_back(self._bytes.pop(block, 0))
                 self.values[block] = None
 
 

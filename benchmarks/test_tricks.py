@@ -1,0 +1,121 @@
+"""What makes a decode fast, each piece with and without: `make bench`, or `pytest benchmarks/test_tricks.py -s`.
+
+The plain way stands here and takes the place of the fast one while it is timed; both find the same sentences.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from measuring import in_turns, record  # noqa: E402
+from models import lstm  # noqa: E402
+from questions import SCENES, questions  # noqa: E402
+
+import birnn_decode.backend.torch as torch_backend  # noqa: E402
+import birnn_decode.scorers.recurrent as recurrent  # noqa: E402
+import birnn_decode.search.bscd as bscd_module  # noqa: E402
+import birnn_decode.search.finalists as finalists  # noqa: E402
+from birnn_decode import Template, beam_decode, bscd_decode  # noqa: E402
+
+
+@contextlib.contextmanager
+def instead(owner: Any, name: str, other: Any) -> Iterator[None]:
+    """Another value in the place of an attribute."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(owner, name, other)
+        yield
+
+
+def fresh(self: Any, name: str, shape: Any) -> Any:
+    return torch.empty(*shape, dtype=self.dtype, device=self.device)
+
+
+def all_pushed_again(sweep: Callable[..., Any]) -> Callable[..., Any]:
+    """A sweep that finds no scores of earlier ones in its own direction."""
+
+    def swept(direction: Any, *given: Any, **options: Any) -> Any:
+        nodes = np.arange(len(direction.tree))
+        known = nodes[direction.tree.known(nodes)]
+        lanes = [direction.lane(problem.template) for problem in given[0]]
+        later = known[direction.tree.depths[known] > min((lane.begin for lane in lanes), default=0)]
+        direction.tree._scores.let_go(later)
+        return sweep(direction, *given, **options)
+
+    return swept
+
+
+def all_read(pool: Any, items: Any, keep: int, patient: Any, top: Any = finalists._Pool.top) -> Any:
+    """The answers once every finalist is complete."""
+    best, _ = top(pool, items, keep, patient)
+    return best, np.flatnonzero(items[pool.items] & ~pool.complete & (pool.scores > -np.inf))
+
+
+PLAIN_TOP = lambda x, k: x.topk(k, dim=-1)  # noqa: E731
+# what, where (hidden, vocabulary, items, method), how it is taken away
+TRICKS: dict[str, tuple[tuple[int, int, int, str], Callable[[], contextlib.AbstractContextManager[Any]]]] = {
+    "top-k by the maxima of pieces": (
+        (256, 10_000, 64, "beam"),
+        lambda: instead(torch_backend, "_largest", PLAIN_TOP),
+    ),
+    "buffers that are used again": (
+        (256, 10_000, 64, "beam"),
+        lambda: instead(torch_backend.TorchBackend, "_buffer", fresh),
+    ),
+    "log-normaliser in pieces that fit a cache": (
+        (256, 10_000, 64, "beam"),
+        lambda: instead(torch_backend, "IN_CACHE", 2**62),
+    ),
+    "cells for steps of few rows": ((512, 10_000, 1, "beam"), lambda: instead(recurrent, "FEW_ROWS", 0)),
+    "prefixes pushed once for all rounds": (
+        (0, 0, 64, "bscd"),
+        lambda: instead(bscd_module, "sweep", all_pushed_again(bscd_module.sweep)),
+    ),
+    "finalists dropped by their bounds": (
+        (0, 0, 64, "bscd"),
+        lambda: instead(finalists._Pool, "top", all_read),
+    ),
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_trick(benchmark: Any, trick: str) -> None:
+    (hidden, vocab_size, items, method), plainly = TRICKS[trick]
+    if benchmark.disabled:
+        items = 1
+    if hidden:
+        pair = tuple(lstm(direction, hidden, vocab_size) for direction in ("forward", "backward"))
+        images: list[Any] = [None] * items
+        templates = [Template.blank([5 + item % 7, 6, 7], 10, [8, 9 + item % 5]) for item in range(items)]
+        where = f"LSTM {hidden}, V = {vocab_size:,}, N = {items}, {method}"
+    else:
+        pair, asked = questions(SCENES, 0.5, items)
+        images, templates = [one.image for one in asked], [one.template for one in asked]
+        where = f"the pair on board, half of the words missing, N = {items}, {method}"
+
+    def decode() -> Any:
+        if method == "beam":
+            return beam_decode(pair[0], images, templates, direction="forward")
+        return bscd_decode(*pair, images, templates, max_rounds=3)
+
+    def before() -> Any:
+        with plainly():
+            return decode()
+
+    assert [one.best.tokens for one in before()] == [one.best.tokens for one in decode()]
+    times = in_turns(benchmark, {"before": before, "after": decode})
+    record(
+        benchmark,
+        "tricks",
+        trick=trick,
+        where=where,
+        before_ms=1e3 * times.median("before"),
+        after_ms=1e3 * times.median("after"),
+        **times.ratio("before", "after"),
+    )
