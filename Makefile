@@ -42,7 +42,7 @@ bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of ea
 	mkdir -p build/benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds \
 	  --benchmark-json=build/benchmarks/benchmark.json
-	$(BIN)/python benchmarks/report.py build/benchmarks/benchmark.json build/benchmarks
+	$(BIN)/python benchmarks/report.py build/benchmarks build/benchmarks/benchmark.json
 
 bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
 	$(BIN)/python -m pytest benchmarks --benchmark-disable

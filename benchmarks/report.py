@@ -1,4 +1,4 @@
-"""The tables and the pictures of docs/performance.md: report.py BENCHMARK_JSON OUT_FOLDER.
+"""The tables and the pictures of docs/performance.md: report.py OUT_FOLDER BENCHMARK_JSON….
 
 BENCHMARK_JSON is what ``pytest benchmarks --benchmark-json=…`` writes, with the rows that `benchmarks/measuring.py` has
 recorded. Each figure becomes a table, on stdout and in OUT_FOLDER/performance_tables.md, and, where `PICTURES` has one,
@@ -188,23 +188,28 @@ PICTURES: dict[str, Picture | None] = {
 }
 
 
-def read_figures(path: Path) -> dict[str, list[Row]]:
-    """The rows of each figure over all benchmarks.
+def read_figures(paths: Sequence[Path]) -> dict[str, list[Row]]:
+    """The rows of each figure over all benchmarks; of one that is in several files, those of the last.
 
     Raises:
         OSError: there is no such file.
         LookupError: it has no figures; the message names it.
     """
+    recorded: dict[str, dict[str, list[Row]]] = {}
+    for path in paths:
+        text = path.read_bytes()
+        try:
+            for benchmark in json.loads(text)["benchmarks"]:
+                figures = benchmark["extra_info"].get("figures", {})
+                recorded[benchmark["fullname"]] = {name: [dict(row) for row in rows] for name, rows in figures.items()}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise LookupError(f"{path} is not what pytest --benchmark-json writes") from None
     found: dict[str, list[Row]] = {name: [] for name in PICTURES}
-    text = path.read_bytes()
-    try:
-        for benchmark in json.loads(text)["benchmarks"]:
-            for name, rows in benchmark["extra_info"].get("figures", {}).items():
-                found.setdefault(name, []).extend(dict(row) for row in rows)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise LookupError(f"{path} is not what pytest --benchmark-json writes") from None
+    for figures in recorded.values():
+        for name, rows in figures.items():
+            found.setdefault(name, []).extend(rows)
     if not any(found.values()):
-        raise LookupError(f"no benchmark in {path} has recorded a figure")
+        raise LookupError(f"no benchmark in {', '.join(map(str, paths))} has recorded a figure")
     return {name: rows for name, rows in found.items() if rows}
 
 
@@ -271,8 +276,10 @@ def log_axis(axis: Axis) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Tables and pictures of what the benchmarks have recorded.")
-    parser.add_argument("benchmark_json", type=Path, help="what pytest benchmarks --benchmark-json=… has written")
     parser.add_argument("out_folder", type=Path, help="where performance_tables.md and the pictures go")
+    parser.add_argument(
+        "benchmark_json", type=Path, nargs="+", help="what pytest benchmarks --benchmark-json=… has written"
+    )
     arguments = parser.parse_args()
     folder = arguments.out_folder
     try:

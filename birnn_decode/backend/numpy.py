@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
 
+IN_CACHE = 2**17  # entries that a processor's cache holds
 PASSES_UP_TO = 60  # k passes of argmax beat a partial sort up to here
 
 
@@ -41,8 +42,11 @@ class NumpyBackend:
             return Normalised(scores, None, faulty)
         dead = np.isneginf(peak)
         peak[dead] = 0
+        total = np.empty_like(peak)
         with _overflow_to_inf():
-            total = np.exp(scores - peak[:, None]).sum(axis=-1)
+            for some in _pieces(len(scores), scores.shape[-1]):
+                shifted = scores[some] - peak[some, None]
+                np.exp(shifted, out=shifted).sum(axis=-1, out=total[some])
         total[dead] = 1  # a row of -inf alone is left as it is
         return Normalised(scores, (peak + np.log(total)).astype(np.float64), faulty)
 
@@ -97,14 +101,18 @@ class NumpyBackend:
         shift = self.array(offsets)
         problems, beams = shift.shape
         vocab = scores.shape[-1]
+        scores = scores.reshape(problems, beams, vocab)
+        values = np.empty((problems, beams, min(k, vocab)), dtype=self.dtype)
+        tokens = np.empty(values.shape, dtype=np.int64)
         with _overflow_to_inf():
-            total = np.multiply(scores, weight) if weight else np.zeros_like(scores)
-            total = total.reshape(problems, beams, vocab)
-            if steer is not None:
-                total += steer[:, None]
-            total[..., list(banned)] = -np.inf
-            values, tokens = _take_top_k(total.reshape(problems * beams, vocab), k)
-            values = (values.reshape(problems, beams, -1) + shift[..., None]).reshape(problems, -1)
+            for some in _pieces(problems, beams * vocab):
+                total = np.multiply(scores[some], weight) if weight else np.zeros_like(scores[some])
+                if steer is not None:
+                    total += steer[some, None]
+                total[..., list(banned)] = -np.inf
+                own_values, own_tokens = _take_top_k(total.reshape(-1, vocab), k)
+                values[some], tokens[some] = (part.reshape(-1, *values.shape[1:]) for part in (own_values, own_tokens))
+            values = (values + shift[..., None]).reshape(problems, -1)
         flat = (tokens.reshape(problems, beams, -1) + np.arange(beams)[:, None] * vocab).reshape(problems, -1)
         # Candidates stand in the order of their flat index where their values are equal, and the sort is stable.
         order = np.argsort(-values, axis=-1, kind="stable")[:, :k]
@@ -114,6 +122,12 @@ class NumpyBackend:
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         return _take_top_k(x.copy(), k)
+
+
+def _pieces(rows: int, size: int) -> list[slice]:
+    """Slices of so many rows of that size, each of which several operations find in a cache, one after the other."""
+    at_a_time = max(1, IN_CACHE // size)
+    return [slice(begin, begin + at_a_time) for begin in range(0, rows, at_a_time)]
 
 
 def _overflow_to_inf() -> np.errstate:

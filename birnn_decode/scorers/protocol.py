@@ -24,7 +24,8 @@ class Scorer(Protocol):
     call of a search, of the scores' library and device from then on.
 
     Scores and states, once returned, must not change: `step` and `select` leave the state they are given as it is, and
-    later calls leave what was returned earlier as it is.
+    later calls leave what was returned earlier as it is. A search keeps both, without a copy, for as long as it needs
+    them, and changes neither.
 
     Attributes that may be left out:
         normalized (bool, False): True where `step` returns log-probabilities in nats; False: logits, which the search
