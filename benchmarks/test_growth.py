@@ -121,7 +121,7 @@ def test_look_ahead(benchmark, beams):
 
     def library():
         ahead = backend.max_over_beams(other, other_sums, 1.0)
-        _, flat = backend.best(own, own_sums, 1.0, ahead, (), beams)
+        _, flat, _ = backend.best(own, own_sums, 1.0, ahead, (), beams)
         pairs["library"] = np.asarray(flat)[0]
 
     def naive():
