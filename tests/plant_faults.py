@@ -22,41 +22,42 @@ TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
-    "look-ahead reversed": [(SWEEP, "self.ahead[self.end - 1 - place]", "self.ahead[place - self.begin]")],
+    "look-ahead reversed": [(SWEEP, "ends[numbers] - 1 - places]", "places - begins[numbers]]")],
     "look-ahead zero": [(SWEEP, "if opposite is not None and opposite.weight:", "if False:")],
-    "look-ahead of the place before": [(SWEEP, "[self.end - 1 - place]", "[self.end - 2 - place]")],
+    "look-ahead of the place before": [(SWEEP, "ends[numbers] - 1 - places]", "ends[numbers] - 2 - places]")],
     "g added into s": [
-        (
-            SWEEP,
-            "    tree.extend([pair for pairs in chosen for pair in pairs])\n",
-            "    for pairs, row in zip(chosen, values, strict=True):\n"
-            "        for (node, token), value in zip(pairs, row, strict=False):\n"
-            "            tree.add(node, token, value - weight * node.log_prob)\n",
-        )
+        (SWEEP, "picked[rows, ranks])", "values[rows, ranks] - weight * tree.offsets(beams[rows, which]))")
     ],
     "only the first opposite beam used": [
+        (SWEEP, "_beam_scores(opposite, beams, 1.0)", "_beam_scores(opposite, beams[:, :1], 1.0)")
+    ],
+    "s' left out of g": [
         (
             SWEEP,
-            "    widest = max(len(beam) for beam in beams)\n    offsets = [[node.offset for",
-            "    beams = [beam[:1] for beam in beams]\n    widest = 1\n    offsets = [[node.offset for",
+            "    scores, offsets = _beam_scores(opposite, beams, 1.0)\n",
+            "    scores, offsets = _beam_scores(opposite, beams, 1.0)\n"
+            "    beams = beams[:, : offsets.shape[1]]\n"
+            "    offsets = offsets - np.where(beams >= 0, opposite.tree.log_probs[beams], 0)\n",
         )
     ],
-    "s' left out of g": [(SWEEP, "[[node.offset for node in beam]", "[[node.offset - node.log_prob for node in beam]")],
-    "weight left out of g": [(SWEEP, "offsets, opposite.weight\n", "offsets, 1.0\n")],
+    "weight left out of g": [(SWEEP, "offsets, opposite.weight)", "offsets, 1.0)")],
     "prior added instead of subtracted": [(SWEEP, "steer - subtracted", "steer + subtracted")],
     "prior of the mirrored position": [
         ("search/problem.py", "- 1 - place if self.reverse else place", "- 1 - place if not self.reverse else place")
     ],
-    "beams not put in order at known words": [(SWEEP, "passed.sort(key=lambda child: -child.log_prob)", "pass")],
-    "sets of allowed ids ignored": [(SWEEP, "if any(tokens is not None for tokens in allowed):", "if False:")],
+    "beams not put in order at known words": [
+        (SWEEP, "_in_order(passed, tree.log_probs) if weight else passed", "passed")
+    ],
+    "sets of allowed ids ignored": [(SWEEP, "    if masked:", "    if False:")],
     "aligned scorers not kept in step": [
-        (SWEEP, "[0 if aligned else lane.begin for", "[lane.begin for"),
-        (TREE, "node.depth if self.aligned else 0", "0"),
+        (SWEEP, "np.zeros_like(begins) if aligned else begins", "begins"),
+        (TREE, "not self.aligned or _one(self.depths[nodes])", "True"),
+        (TREE, "self.depths[nodes] if self.aligned else np.zeros_like(nodes)", "np.zeros_like(nodes)"),
     ],
     "duplicated hypotheses": [
         (BSCD, "if sentence not in self._seen:", "if True:"),
-        (FINALISTS, "if met.setdefault((one.item, one.template, one.words), one) is one:", "if True:"),
-        (FINALISTS, "complete.setdefault(one.words, one)", "complete[(id(one),)] = one"),
+        (FINALISTS, "met.setdefault((one.item, one.template, one.words), one)", "met[id(one)] = one"),
+        (FINALISTS, "setdefault((one.item, one.words), number)", "setdefault(number, number)"),
     ],
     "one sentence for two choices of widths taken for one finalist": [
         (
@@ -65,45 +66,50 @@ FAULTS = {
             "met.setdefault((one.item, None, one.words), one)",
         )
     ],
-    "END not scored": [(FINALISTS, "end = (direction.tree.scorer.end_token,) if finished else ()", "end = ()")],
+    "END not scored": [(FINALISTS, "(end if one.finished else ())", "()")],
     "END scored by the id of START": [
         (FINALISTS, "(direction.tree.scorer.end_token,)", "(direction.tree.scorer.start_token,)")
     ],
     "finalists dropped too early": [
-        (FINALISTS, "or len(complete) == keep or", "or len(complete) == (keep + 1) // 2 or")
+        (
+            FINALISTS,
+            "rank < keep, before - before[first] < keep)",
+            "rank < (keep + 1) // 2, before - before[first] < (keep + 1) // 2)",
+        )
     ],
-    "finalists read one after another": [(FINALISTS, "keep if tick < longest[item] else len(pools[item])", "keep")],
+    "finalists read one after another": [(FINALISTS, "patient=tick < PATIENCE * longest", "patient=longest > 0")],
     "finalists never dropped": [
-        (FINALISTS, "or len(complete) == keep or", "or"),
-        (FINALISTS, "return list(complete.values()), reading", "return list(complete.values())[:keep], reading"),
+        (FINALISTS, "~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)", "~complete")
     ],
     "answers taken before those above are read": [
-        (FINALISTS, "        going = sorted({one.item for one in reading})\n", "        going = []\n")
-    ],
-    "ties to the higher ids": [(FINALISTS, "(-one.score, one.words)", "(-one.score, [-word for word in one.words])")],
-    "length rule by words instead of words + 1": [("objective.py", "value / (words + 1)", "value / max(words, 1)")],
-    "blank scope counts known words": [(FINALISTS, "if not isinstance(reading[place], int)]", "]")],
-    "state rows mixed up in select": [
         (
-            TREE,
-            "rows = [_state_of(nodes[number])[1] for number in numbers]",
-            "rows = [_state_of(nodes[number])[1] for number in numbers][::-1]",
+            FINALISTS,
+            "-self.scores[some], self.items[some]",
+            "-self.scores[some], ~self.complete[some], self.items[some]",
         )
+    ],
+    "ties to the higher ids": [(FINALISTS, "self._order = np.argsort(", "self._order = -np.argsort(")],
+    "length rule by words instead of words + 1": [("objective.py", "value / (words + 1)", "value / max(words, 1)")],
+    "blank scope counts known words": [
+        (FINALISTS, "np.flatnonzero(lane.codes < 0).tolist()", "list(range(len(lane.codes)))")
+    ],
+    "state rows mixed up in select": [
+        (TREE, "select(state, self._indices(rows))", "select(state, self._indices(rows[::-1].copy()))")
     ],
     "state rows mixed up in the torch select": [
         (STATE, "torch.as_tensor(rows, device=leaves[0].device))", "torch.as_tensor(rows).flip(0))")
     ],
-    "joined states not put back in order": [(TREE, "if order != sorted(order):", "if False:")],
-    "prefixes pushed again in every round": [
-        (TREE, "for node in wanted if node.scores is None)", "for node in wanted)")
+    "joined states not put back in order": [(TREE, "if not _in_place(back, len(nodes)):", "if False:")],
+    "prefixes pushed again in every round": [(TREE, "nodes[self._scores.block[nodes] < 0]", "nodes")],
+    "scores of known words kept": [
+        (TREE, "self._branches[nodes] & self.sweeping", "np.full(len(nodes), self.sweeping)")
     ],
-    "scores of known words kept": [(TREE, "if self.sweeping and self._branches(node)]", "]")],
-    "states of known words kept": [(TREE, "node.parent.state = None", "pass")],
+    "states of known words kept": [(TREE, "if ended.any():", "if False:")],
     "views of larger arrays kept": [
         ("backend/numpy.py", "alone = scores.base is None and scores.flags.c_contiguous", "alone = True")
     ],
-    "rows not counted": [(TREE, "            self.rows[node.item] += 1\n", "")],
-    "rows of prefill not counted": [(TREE, "self.rows[item] += length + 1", "pass")],
+    "rows not counted": [(TREE, "self.rows += np.bincount(self.items[nodes], minlength=len(self.rows))", "pass")],
+    "rows of prefill not counted": [(TREE, "self.rows[items] += length + 1", "pass")],
     "first round never called converged": [
         (BSCD, "        if search.stop is None:\n            search.end_round()\n\n", "        pass\n\n")
     ],
@@ -131,11 +137,89 @@ FAULTS = {
     "minus infinity times zero": [
         (
             "backend/numpy.py",
-            "np.multiply(scores, weight) if weight else np.zeros_like(scores)",
-            "np.multiply(scores, weight)",
+            "np.multiply(scores[some], weight) if weight else np.zeros_like(scores[some])",
+            "np.multiply(scores[some], weight)",
         )
     ],
-    "torch ties as they come": [("backend/torch.py", "        if tied:", "        if False:")],
+    "torch ties as they come": [("backend/torch.py", "if same.any() and", "if False and")],
+    "scores of children asked for twice mixed up": [
+        (TREE, "[keys.index(key) for key in fresh]", "list(range(len(fresh)))")
+    ],
+    "prefixes wanted twice pushed twice": [(TREE, "if (unread[1:] <= unread[:-1]).any():", "if False:")],
+    "rows of one image not side by side": [(TREE, "if (items[1:] < items[:-1]).any():", "if False:")],
+    "terms not normalised": [(TREE, "terms = scores - self._normalisers[parents]", "terms = scores")],
+    "scores let go with the first that needs them no more": [
+        (TREE, "self._users[block] -= 1", "self._users[block] = 0")
+    ],
+    "scores that nobody needs kept": [(TREE, "if not self._users[block]:", "if False:")],
+    "scores let go that sweeps ask for again": [(TREE, "if not self.asked_again:", "if True:")],
+    "scores kept where the next call writes": [(TREE, "self.gather(kept, stays=True)", "self.gather(kept)")],
+    "scores of another call picked": [
+        (TREE, "pick(self._scores.values[block], rows[here]", "pick(self._scores.values[blocks[0]], rows[here]")
+    ],
+    "scores kept when the sweeps are over": [(FINALISTS, "direction.tree.end_sweeps()", "pass")],
+    "empty places of beams taken for a prefix": [(SWEEP, "*arrays[0].shape[1:]), -1)", "*arrays[0].shape[1:]), 0)")],
+    "beams that are not there searched": [(SWEEP, "offsets[~there] = NEVER", "pass")],
+    "impossible beams pass known words": [
+        (SWEEP, "return np.where(np.take_along_axis(sums, order, 1) > NEVER, beams, -1)", "return beams")
+    ],
+    "equal beams turned round at known words": [
+        (
+            SWEEP,
+            'np.argsort(-sums, axis=1, kind="stable")',
+            'sums.shape[1] - 1 - np.argsort(-sums[:, ::-1], axis=1, kind="stable")',
+        )
+    ],
+    "look-ahead of another problem": [(SWEEP, "held_fixed[numbers, ends", "held_fixed[numbers[::-1], ends")],
+    "only the best sentence of a sweep met": [(BSCD, "frontier[-1][frontier[-1] >= 0]", "frontier[-1][:1]")],
+    "bounds that are no bounds by rounding": [(FINALISTS, "+ ROUNDING", "- ROUNDING")],
+    "the worse of two choices of widths counts": [
+        (FINALISTS, "if self.scores[number] <= self.scores[other]", "if self.scores[number] >= self.scores[other]")
+    ],
+    "one sentence of two choices of widths answered twice": [(FINALISTS, "self.scores[worse] = -np.inf", "pass")],
+    "complete finalists of other items counted": [(FINALISTS, "before - before[first] < keep", "before < keep")],
+    "a prefix of two finalists read twice": [
+        (FINALISTS, "some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))", "pass")
+    ],
+    "what the sweeps have read not used": [(FINALISTS, "while len(free := every[", "while len(free := every[:0][")],
+    "the end of long rows not searched": [("backend/torch.py", "if end < x.shape[-1]:", "if False:")],
+    "places within the pieces of long rows": [
+        ("backend/torch.py", "return values, index.gather(1, at)", "return values, at")
+    ],
+    "too few pieces of long rows": [
+        ("backend/torch.py", "amax(dim=-1).topk(k, dim=-1)", "amax(dim=-1).topk((k + 1) // 2, dim=-1)")
+    ],
+    "sums written over scores": [
+        ("backend/torch.py", 'self._buffer("total", scores.shape)', 'self._buffer("gathered", scores.shape)')
+    ],
+    "what stays gathered where the next call writes": [
+        ("backend/torch.py", "device=self.device) if stays else", "device=self.device) if False else")
+    ],
+    "parts of a normaliser in another order": [("backend/torch.py", "split(at_a_time)])", "split(at_a_time)[::-1]])")],
+    "banned ids of the first call": [
+        ("backend/torch.py", "if self._banned is None or self._banned[0] != banned:", "if self._banned is None:")
+    ],
+    "the last rows left out of a piecewise sum": [
+        ("backend/numpy.py", "range(0, rows, at_a_time)", "range(0, max(1, rows - at_a_time + 1), at_a_time)")
+    ],
+    "ties of many beams as they come": [
+        ("backend/numpy.py", "np.flatnonzero(line >= edge)", "np.argpartition(line, -k)[-k:]")
+    ],
+    "the state of the first layer for all": [
+        (
+            RECURRENT,
+            "(memory[0][number], memory[1][number]) if is_lstm else memory[number]",
+            "(memory[0][0], memory[1][0]) if is_lstm else memory[0]",
+        )
+    ],
+    "cells of layers without biases": [(RECURRENT, "cell(below, own, *weights)", "cell(below, own, *weights[:2])")],
+    "layers beside each other": [(RECURRENT, "cell(below, own, *weights)", "cell(inputs[:, 0], own, *weights)")],
+    "no dropout between layers of a single step": [
+        (RECURRENT, "layers.proj_size or (layers.training and layers.dropout)", "layers.proj_size")
+    ],
+    "projections left out of a single step": [
+        (RECURRENT, "layers.proj_size or (layers.training and layers.dropout)", "layers.training and layers.dropout")
+    ],
     "given sentences scored one word late": [
         (SCORING, "follow = [tokens[number][len(terms[number])]", "follow = [tokens[number][len(terms[number]) - 1]")
     ],
@@ -213,7 +297,8 @@ FAULTS = {
             GIBBS,
             "            scores = direction.tree.backend.numbers(direction.tree.gather(nodes))\n",
             "            scores = direction.tree.backend.numbers(direction.tree.gather(nodes))\n"
-            "            scores = scores + np.array([node.offset - node.log_prob for node in nodes])[:, None]\n",
+            "            tree = direction.tree\n"
+            "            scores = scores + (tree.offsets(nodes) - tree.log_probs[nodes])[:, None]\n",
         )
     ],
     "weights left out of the product": [
@@ -223,7 +308,7 @@ FAULTS = {
         (GIBBS, "direction.weight if chain.complete else begins for chain", "direction.weight for chain")
     ],
     "prefixes forgotten in sentence order": [
-        (GIBBS, "del path[direction.position(position, self.problem.template) + 1 :]", "del path[position + 1 :]")
+        (GIBBS, "del path[direction.position(position, len(self.words)) + 1 :]", "del path[position + 1 :]")
     ],
     "banned ids drawn": [(GIBBS, "banned = list(directions[0].banned)", "banned: list[int] = []")],
     "scan never goes back": [(GIBBS, "self.blanks if sweep % 2 == 0 else self.blanks[::-1]", "self.blanks")],

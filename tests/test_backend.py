@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from birnn_decode.backend import backend_for
 
@@ -59,6 +59,33 @@ def test_top_k_of_many(library, k):
     x[2] = 1
     array, backend = make(library, x)
     assert_top_k(backend, array, x, k)
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_top_k_of_long_rows(library, k):
+    """The largest anywhere, side by side, at the very end, or equal."""
+    rng = np.random.default_rng(k)
+    x = rng.permutation(4 * 2**14 + 4 * 77).reshape(4, -1).astype(np.float64)
+    x[1, 300 : 300 + k] += 1e6
+    x[2, -k:] += 1e6
+    x[3] = rng.integers(0, 1000, size=x.shape[1])
+    array, backend = make(library, x)
+    assert_top_k(backend, array, x, k)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_many_scores_at_once(library, rows):
+    """What is computed in pieces is what is computed row by row."""
+    x = np.random.default_rng(rows).normal(size=(rows, 2**16 + 1)) + np.arange(rows)[:, None]
+    array, backend = make(library, x)
+    normalised = backend.normalise(array, normalized=False)
+    assert normalised.faulty == []
+    assert normalised.normaliser == pytest.approx(logsumexp(x, axis=-1))
+    steer = np.arange(x.shape[1]) % 7.0 * np.ones((rows, 1))
+    values, index, _ = backend.best(array, np.zeros((rows, 1)), 0.5, make(library, steer)[0], (), 3)
+    expected_values, expected_index = stable_top_k(0.5 * x + steer, 3)
+    assert np.array_equal(index, expected_index)
+    assert values == pytest.approx(expected_values)
 
 
 @given(x=scores)
@@ -141,6 +168,12 @@ def test_best_is_the_top_k_of_the_sum(library, data, problems, beams, vocab, wei
         assert np.array_equal(np.asarray(given_steer), steer)
 
 
+def test_banned_ids_may_be_others_in_the_next_call(library):
+    array, backend = make(library, np.array([[3.0, 2.0, 1.0]]))
+    for banned, best in (((0,), 1), ((0, 1), 2), ((), 0), ((1,), 0), ((0,), 1)):
+        assert backend.best(array, np.zeros((1, 1)), 1.0, None, banned, 1)[1].tolist() == [[best]]
+
+
 @given(data=st.data(), problems=st.integers(1, 3), beams=st.integers(1, 3), weight=st.sampled_from([0.5, 1.0]))
 def test_max_over_beams(library, data, problems, beams, weight):
     x = data.draw(arrays.arrays(np.float64, (problems * beams, 4), elements=entries))
@@ -162,6 +195,12 @@ def test_gather_pick_and_masks(library):
         [-8, -9, -10, -11],
     ]
     assert np.asarray(backend.gather([first], np.array([0, 0]), np.array([1, 1]))).tolist() == [[4, 5, 6, 7]] * 2
+    kept = backend.gather([first, second], np.array([0, 1]), np.array([1, 0]), stays=True)
+    one_block = backend.gather([second], np.array([0, 0]), np.array([2, 1]), stays=True)
+    backend.gather([first], np.array([0, 0]), np.array([0, 0]))
+    backend.gather([first, second], np.array([1, 0]), np.array([2, 0]))
+    assert np.asarray(kept).tolist() == [[4, 5, 6, 7], [0, -1, -2, -3]]
+    assert np.asarray(one_block).tolist() == [[-8, -9, -10, -11], [-4, -5, -6, -7]]
     assert backend.pick(second, np.array([2, 0]), np.array([3, 1])).tolist() == [-11, -1]
     inf = math.inf
     assert np.asarray(backend.masks([None, frozenset({1, 3})], (0, 3), 4)).tolist() == [

@@ -396,6 +396,9 @@ def test_nothing_is_kept_where_nobody_asks_again(seed, template, beam_size, alig
             assert known == blank
             if not blank and depth + 1 < lane.end:  # its only child was read
                 assert tree._states.block[node] < 0
+        for blocks in (tree._scores, tree._states):
+            needed = set(blocks.block[: len(tree)].tolist())
+            assert [value is not None for value in blocks.values] == [at in needed for at in range(len(blocks.values))]
 
 
 @given(

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from birnn_decode import Objective, StepScorer, Template, beam_decode, bscd_decode, compare, rerank_decode
+from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
+from birnn_decode.search.problem import Direction
+from birnn_decode.search.tree import PrefixTree
 
 # Words: a 2, b 3, c 4, d 5. START 0, END 1.
 A, B, C, D = 2, 3, 4, 5
@@ -157,6 +160,32 @@ def test_ties_go_to_the_lower_ids():
     assert [one.tokens for one in every.hypotheses] == [(x, y) for x in (A, B, C, D) for y in (A, B, C, D)]
 
 
+def test_a_bound_that_may_still_tie_is_read_on():
+    # One unit each: a 1, a b 1 and its end 1; c 0, c d 0 and its end 1. So c d is complete when a b still has to be
+    # read, both stand at 1, and a b has the lower ids.
+    log_probs = np.full((V, V), -np.inf)
+    log_probs[0, [A, C]] = [-1, 0]
+    log_probs[A, B] = log_probs[C, D] = log_probs[B, 1] = 0
+    log_probs[D, 1] = -1
+    scorer = StepScorer(
+        step=lambda tokens, state: (log_probs[tokens], None),
+        start=lambda context: None,
+        select=lambda state, rows: None,
+        join=lambda states: None,
+        vocab_size=V,
+        start_token=0,
+        end_token=1,
+        normalized=True,
+    )
+    tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, [None], "forward")
+    direction = Direction(tree, 1.0, False, (0, 1))
+    (template,) = Template.from_tokens([Template.BLANK, Template.BLANK]).fixed()
+    finalists = [Finalist(0, template, words) for words in ((C, D), (A, B))]
+    ((best,),) = rank_finalists(finalists, 1, [direction], Ranking({direction: 1.0}, ["sentence"], ["none"]), 1)
+    assert (best.words, best.score) == ((A, B), -1)
+    assert len(tree) == 2 + 2 * 3  # nothing of them was left unread
+
+
 def test_beams_are_put_in_order_at_known_words():
     # After `b` or `c` comes the known d, then a blank of a or b. Sums as powers of 1/2, one unit each:
     #     b 1, b d 1 + 3 = 4;   c 2, c d 2 + 1 = 3;   then a 1 or b 2, whatever came before.
@@ -177,6 +206,23 @@ def test_beams_are_put_in_order_at_known_words():
     template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
     result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
     assert [(one.tokens, one.score) for one in result.hypotheses] == [((C, D, A), -4), ((C, D, B), -5)]
+
+
+def test_equal_beams_stay_as_they_stand_at_known_words():
+    scorer = bigrams({0: {B: 0.5, C: 0.5}, B: {D: 1.0}, C: {D: 1.0}, D: {A: 0.5, B: 0.5}}, 0, 1)
+    template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
+    result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
+    # All four are worth the same. b came first, so b d stands before c d, and its words leave no room.
+    assert [one.tokens for one in result.hypotheses] == [(B, D, A), (B, D, B)]
+
+
+def test_beams_that_known_words_make_impossible_are_not_read():
+    scorer = bigrams({0: {B: 0.5, C: 0.5}, B: {D: 1.0}, C: {A: 1.0}, D: {A: 1.0}, A: {1: 1.0}}, 0, 1)
+    template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
+    result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
+    assert [one.tokens for one in result.hypotheses] == [(B, D, A)]
+    # START, then b and c for what d is worth behind them, and b d alone.
+    assert result.trace[0].rows == 1 + 2 + 1
 
 
 def test_dead_ends():
