@@ -41,11 +41,13 @@ def all_pushed_again(sweep: Callable[..., Any]) -> Callable[..., Any]:
     """A sweep that finds no scores of earlier ones in its own direction."""
 
     def swept(direction: Any, *given: Any, **options: Any) -> Any:
+        begins = np.full(len(direction.tree.rows), np.iinfo(np.int64).max)  # of the items that are not swept now
+        for problem in given[0]:
+            begins[problem.item] = direction.lane(problem.template).begin
         nodes = np.arange(len(direction.tree))
         known = nodes[direction.tree.known(nodes)]
-        lanes = [direction.lane(problem.template) for problem in given[0]]
-        later = known[direction.tree.depths[known] > min((lane.begin for lane in lanes), default=0)]
-        direction.tree._scores.let_go(later)
+        in_blank = direction.tree.depths[known] > begins[direction.tree.items[known]]
+        direction.tree._scores.let_go(known[in_blank])
         return sweep(direction, *given, **options)
 
     return swept

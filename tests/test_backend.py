@@ -76,7 +76,7 @@ def test_top_k_of_long_rows(library, k):
 @pytest.mark.parametrize("rows", [1, 4, 7])
 def test_many_scores_at_once(library, rows):
     """What is computed in pieces is what is computed row by row."""
-    x = np.random.default_rng(rows).normal(size=(rows, 2**16 + 1)) + np.arange(rows)[:, None]
+    x = np.random.default_rng(rows).normal(size=(rows, 2**16 - 1)) + np.arange(rows)[:, None]
     array, backend = make(library, x)
     normalised = backend.normalise(array, normalized=False)
     assert normalised.faulty == []
@@ -166,6 +166,17 @@ def test_best_is_the_top_k_of_the_sum(library, data, problems, beams, vocab, wei
     assert np.array_equal(np.asarray(array), x)
     if steer is not None:
         assert np.array_equal(np.asarray(given_steer), steer)
+
+
+def test_the_best_of_gathered_scores(library):
+    """What is computed from them leaves them as they are."""
+    array, backend = make(library, np.arange(8.0).reshape(2, 4))
+    gathered = backend.gather([array], np.array([0, 0]), np.array([1, 0]))
+    assert backend.max_over_beams(gathered, np.array([[1.0, 0.0]]), 0.5).tolist() == [[2.5, 3, 3.5, 4]]
+    gathered = backend.gather([array], np.array([0, 0]), np.array([1, 0]))
+    values, index, chosen = backend.best(gathered, np.array([[0.0, 8.0]]), 0.5, None, (), 2)
+    assert (values.tolist(), index.tolist(), chosen.tolist()) == ([[9.5, 9]], [[7, 6]], [[3, 2]])
+    assert np.asarray(gathered).tolist() == [[4, 5, 6, 7], [0, 1, 2, 3]]
 
 
 def test_banned_ids_may_be_others_in_the_next_call(library):

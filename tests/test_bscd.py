@@ -435,3 +435,17 @@ def test_scoring_many_finalists_takes_few_calls():
     sweeps = 2 * 18 + result.rounds * 2 * 6
     # Each direction: one finalist at a time for 31 words, and after that all of the rest together.
     assert len(calls) <= sweeps + 2 * 31 + 2 * 31
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+def test_many_finalists_of_a_batch(beam_size):
+    """Where all that can still win are read together, it is those of each item."""
+    models = pair(1, V, sharpness=0.3)
+    template = Template.from_tokens([2] * 4 + [Template.BLANK] * 6 + [3] * 4)
+    options = {"beam_size": beam_size, "max_rounds": 20}
+    alone = [bscd_decode(*models, image, template, **options) for image in range(4)]
+    assert bscd_decode(*models, list(range(4)), [template] * 4, **options) == alone
+    for image, result in enumerate(alone):
+        for hypothesis in result.hypotheses:
+            (one,) = score_sentences(*models, image, [hypothesis.tokens])
+            assert one.score == pytest.approx(hypothesis.score, abs=1e-9)
