@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from birnn_decode.captions import CaptionedImage, CaptionFile, read_captions, read_features
+from birnn_decode.captions import CaptionedImage
 from birnn_decode.captions.scenes import make_scenes
+from birnn_decode.cli.common import Data
 from birnn_decode.evaluation import Question, blank_questions
 from birnn_decode.models import default_pair, load_pair
 
@@ -52,26 +53,21 @@ def _scenes() -> tuple[tuple[Any, Any], list[CaptionedImage], Mapping[str, Any]]
 
 def _ucm() -> tuple[tuple[Any, Any], list[CaptionedImage], Mapping[str, Any]]:
     data, pairs = _folders()
-    file = read_captions(data / "ucm" / "dataset.json")
-    features = read_features(data / "ucm" / "features_effnetlite0.npz")
-    images = _of_test(file)
-    vectors = torch.from_numpy(features.vectors)
-    rows = features.rows(images)
-    inputs = {image.name: vectors[row] for image, row in zip(images, rows, strict=True) if row is not None}
-    return load_pair(pairs / "ucm.safetensors"), images, inputs
+    features = data / "ucm" / "features_effnetlite0.npz"
+    return _test(pairs / "ucm.safetensors", Data((str(data / "ucm" / "dataset.json"),), (), features, None, False))
 
 
 def _flickr() -> tuple[tuple[Any, Any], list[CaptionedImage], Mapping[str, Any]]:
     data, pairs = _folders()
-    here = data / "flickr8k"
-    file = read_captions(here / "Flickr8k.token.txt", lists={"test": here / "Flickr_8k.testImages.txt"})
-    images = _of_test(file)
-    return load_pair(pairs / "flickr.safetensors"), images, dict.fromkeys(image.name for image in images)
+    captions, names = (data / "flickr8k" / name for name in ("Flickr8k.token.txt", "Flickr_8k.testImages.txt"))
+    return _test(pairs / "flickr.safetensors", Data((str(captions),), (f"test={names}",), None, None, True))
+
+
+def _test(pair: Path, data: Data) -> tuple[tuple[Any, Any], list[CaptionedImage], Mapping[str, Any]]:
+    file = data.read()
+    images = [image for image in file.images if image.split == "test"]
+    return load_pair(pair), images, data.inputs(file, images, None)[0]
 
 
 def _folders() -> tuple[Path, Path]:
     return Path(os.environ["BIRNN_DECODE_DATA"]), Path(os.environ["BIRNN_DECODE_PAIRS"])
-
-
-def _of_test(file: CaptionFile) -> list[CaptionedImage]:
-    return [image for image in file.images if image.split == "test"]

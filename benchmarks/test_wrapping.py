@@ -5,9 +5,7 @@ same with the reordering of beams before it, beside the loop that one writes by 
 the recurrent state gathered; Hugging Face's cache reordered in place). `extra_info` has the medians and the quartiles.
 """
 
-import statistics
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ transformers = pytest.importorskip("transformers")
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from measuring import in_turns, record  # noqa: E402
 from standins import ShowAttendTell  # noqa: E402
 
 from birnn_decode import as_scorer  # noqa: E402
@@ -97,8 +96,9 @@ class GPT2:
         return own
 
 
+@pytest.mark.parametrize("what", ["step", "reorder and step"])
 @pytest.mark.parametrize("kind", [Attention, GPT2])
-def test_overhead(benchmark, kind, request):
+def test_overhead(benchmark, kind, what):
     here = kind()
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(3, 10_000, (ROWS,), generator=generator)
@@ -107,32 +107,27 @@ def test_overhead(benchmark, kind, request):
         torch.arange(IMAGES)[:, None] * BEAMS + torch.randint(BEAMS, (IMAGES, BEAMS), generator=generator)
     ).flatten()
     scorer = here.scorer
-    repetitions = 1 if request.config.getoption("benchmark_disable") else REPETITIONS
     with torch.no_grad():
         state = scorer.select(scorer.start(scorer.encode(here.images)), torch.arange(IMAGES).repeat_interleave(BEAMS))
         own = here.begin_own()
         for _ in range(WORDS):
             _, state = scorer.step(tokens, state)
             own = here.step_own(tokens, own)
-        pairs = {
-            "step": (lambda _: scorer.step(tokens, state), lambda mine: here.step_own(tokens, mine)),
+        mine = []
+
+        def prepare():
+            mine[:] = [here.fresh(own)]
+
+        programs = {
+            "step": (lambda: scorer.step(tokens, state), lambda: here.step_own(tokens, *mine)),
             "reorder and step": (
-                lambda _: scorer.step(tokens, scorer.select(state, rows)),
-                lambda mine: here.step_own(tokens, here.reorder_own(mine, rows)),
+                lambda: scorer.step(tokens, scorer.select(state, rows)),
+                lambda: here.step_own(tokens, here.reorder_own(*mine, rows)),
             ),
         }
-        for name, calls in pairs.items():
-            times = ([], [])
-            for repetition in range(repetitions + 1):
-                for number in (0, 1) if repetition % 2 else (1, 0):  # neither has always the warmer cache
-                    mine = here.fresh(own)
-                    began = time.perf_counter()
-                    calls[number](mine)
-                    times[number].append(time.perf_counter() - began)
-            ratios = [one / two for one, two in zip(*(series[1:] for series in times), strict=True)]
-            quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-            median = statistics.median(times[0][1:]) / statistics.median(times[1][1:])
-            said = f"{median:.3f} (quartiles of the single ratios {quartiles[0]:.3f} to {quartiles[2]:.3f})"
-            benchmark.extra_info[f"{name}: wrapper over model"] = said
-            print(f"\n{kind.__name__}, {name}: wrapper over model {said}, {statistics.median(times[1]) * 1000:.1f} ms")
-        benchmark.pedantic(lambda: scorer.step(tokens, state), rounds=1)
+        wrapper, model = programs[what]
+        times = in_turns(
+            benchmark, {"wrapper": wrapper, "model": model}, repetitions=REPETITIONS, before={"model": prepare}
+        )
+    ms = 1e3 * times.median("model")
+    record(benchmark, "wrapping", decoder=kind.__name__, what=what, model_ms=ms, **times.ratio("wrapper", "model"))

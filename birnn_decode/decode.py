@@ -83,7 +83,8 @@ def bscd_decode(
         max_length: whole captions only: most words; no more are written than the models can read (``max_tokens``).
         memory_limit: bytes that the scores and states that a search keeps may take at a time; what the models need for
             a step is not counted. A batch that would take more is searched in parts, with the same answers; a single
-            item is searched whatever it takes. None: no limit.
+            item is searched whatever it takes. ``rows_evaluated`` leaves out what a batch had read when it turned out
+            too large. None: no limit.
 
     Returns:
         a `DecodeResult`, or a list of them if ``image`` or ``template`` is a list: one per item, decoded as one batch.
