@@ -1,5 +1,7 @@
 """The pair of captioners that comes with the package."""
 
+import subprocess
+import sys
 from importlib import resources
 
 import pytest
@@ -18,6 +20,14 @@ def test_the_files_are_small():
     files = list((resources.files("birnn_decode") / "data").iterdir())
     assert [file.name for file in files] == ["scenes.safetensors"]
     assert sum(len(file.read_bytes()) for file in files) < 4e6
+
+
+@pytest.mark.process
+def test_loading_it_imports_no_compiler():
+    """PyTorch's own takes longer to import than the first decode does."""
+    code = "import sys; from birnn_decode.models import default_pair; default_pair(); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_bscd_fills_blanks_that_looking_one_way_does_not():

@@ -79,7 +79,7 @@ def load_pair(path: str | os.PathLike[str]) -> tuple[Captioner, Captioner]:
         raise ValueError(f"{name} is a safetensors file, but not of a pair of captioners: it has no {FORMAT!r}")
     try:
         about = json.loads(metadata[FORMAT])
-        with torch.device("meta"):  # nothing is drawn at random and thrown away
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here give way to those of the file
             encoder = None if about["encoder"] is None else make_encoder(about["encoder"])
             vocabulary = WordVocabulary(about["words"])
             pair = tuple(_captioner(about[side], vocabulary, encoder) for side in ("forward", "backward"))
