@@ -77,7 +77,8 @@ FAULTS = {
             "rank < (keep + 1) // 2, before - before[first] < (keep + 1) // 2)",
         )
     ],
-    "finalists read one after another": [(FINALISTS, "patient=tick < PATIENCE * longest", "patient=longest > 0")],
+    "finalists read one after another": [(FINALISTS, "calls < patience)", "longest > 0)")],
+    "finalists of all depths read as they come": [(FINALISTS, "some = some[depths == at]", "pass")],
     "finalists never dropped": [
         (FINALISTS, "~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)", "~complete")
     ],

@@ -418,23 +418,41 @@ def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members):
         assert len(model.read) == len(set(model.read)), "a prefix was pushed twice"
 
 
-def test_scoring_many_finalists_takes_few_calls():
-    """Flat models and long known ends: bounds decide little, and finalists are not read one after another."""
-    forward, backward = pair(1, V, sharpness=0.3, aligned=False)
-    template = Template.from_tokens([2] * 12 + [Template.BLANK] * 6 + [3] * 12)
+def counted_calls(models):
+    """A list that grows by the rows of each call that is made from now on."""
     calls = []
-    for model in (forward, backward):
+    for model in models:
 
         def step(tokens, state, step=model.step):
             calls.append(len(tokens))
             return step(tokens, state)
 
         model.step = step
+    return calls
+
+
+def test_scoring_many_finalists_takes_few_calls():
+    """Flat models and long known ends: bounds decide little, and finalists are not read one after another."""
+    forward, backward = pair(1, V, sharpness=0.3, aligned=False)
+    template = Template.from_tokens([2] * 12 + [Template.BLANK] * 6 + [3] * 12)
+    calls = counted_calls((forward, backward))
     result = bscd_decode(forward, backward, None, template, beam_size=1, max_rounds=20)
     assert sum(entry.new_sentences for entry in result.trace) > 10
     sweeps = 2 * 18 + result.rounds * 2 * 6
     # Each direction: one finalist at a time for 31 words, and after that all of the rest together.
     assert len(calls) <= sweeps + 2 * 31 + 2 * 31
+
+
+def test_finalists_wait_for_each_other():
+    """Where the rows of a call must have read equally many words, that takes few more calls than elsewhere."""
+    template = Template.from_tokens([2] * 4 + [Template.BLANK] * 6 + [3] * 4)
+    needed = {}
+    for aligned in (True, False):
+        models = pair(1, V, sharpness=0.3, aligned=aligned)
+        calls = counted_calls(models)
+        bscd_decode(*models, list(range(12)), [template] * 12, max_rounds=20)
+        needed[aligned] = len(calls)
+    assert needed[True] <= 2.5 * needed[False]
 
 
 @pytest.mark.parametrize("beam_size", [1, 2])

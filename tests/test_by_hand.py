@@ -111,14 +111,15 @@ def test_rows_of_rerank_and_bscd():
     forward, backward = trellis()
     result = bscd_decode(forward, backward, None, template, beam_size=1)
     # The sweeps of a single blank read nothing new. They find a, whose terms of the blank promise most (.3 · .3 against
-    # .05 for b and c), so a is read first; its next words leave .3 · .1 · .3 · .5 = .0045. Now b and c are read one
-    # word each way, which leaves .00025 of both; then the rest of a, which is complete with .00225, and that is the end
-    # of b and c, half read: 4 rows for a, 2 for each of them.
+    # .05 for b and c). The directions read by turns, a word of the best bound each: forward a (.009 is left), backward
+    # b (.025), forward c (.025), backward b (.0125), forward c (.025, as d is sure to end), backward c (.00025) and
+    # forward b (.000125). Now a is the best again and stays so: forward its last word, backward both, which leaves
+    # .00225, and that is the end of b and c: 4 rows for a, 3 for each of them.
     assert [entry.rows for entry in result.trace] == [4, 0, 0]
     assert [entry.new_sentences for entry in result.trace] == [2, 1, 0]
     assert (result.stop, result.rounds) == ("converged", 2)
     assert result.best.tokens == (A, A, D)
-    assert result.rows_evaluated == 4 + 4 + 2 * 2 == len(forward.pushed) + len(backward.pushed)
+    assert result.rows_evaluated == 4 + 4 + 2 * 3 == len(forward.pushed) + len(backward.pushed)
 
 
 def test_a_finalist_that_cannot_win_is_not_read():

@@ -115,7 +115,7 @@ def test_wrapped_decoders_answer_as_their_whole_passes(kind, options, conditione
     ]
     for one, two in zip(*answers, strict=True):
         assert_same(hypotheses(one), hypotheses(two))
-        assert one.rows_evaluated == two.rows_evaluated
+        assert one.trace == two.trace  # in which order finalists are read depends on what a call may hold
     sentences = [hypothesis.tokens for hypothesis in answers[0][2].hypotheses]
     scores = [
         [one.score for one in score_sentences(wrap(decoders[0], False), None, features()[2], sentences)]

@@ -110,7 +110,7 @@ def test_every_wrapping_of_a_model_gives_the_same_answers(other):
     for one, two in zip(*answers, strict=True):
         assert len(one.hypotheses) == 5
         assert_same(hypotheses(one), hypotheses(two))
-        assert one.rows_evaluated == two.rows_evaluated
+        assert one.trace == two.trace  # in which order finalists are read depends on what a call may hold
     whole = [
         bscd_decode(wrap(models[0], False), wrap(models[1], True), features()[0], max_length=4)
         for wrap in (flat_scorer, other)

@@ -110,6 +110,7 @@ class HuggingFaceScorer(Wrapper, Reader):
             **{"max_tokens": self._positions_of_words(), **declared},
         )
         self.batch_axis = (0, REORDER, 0, None)
+        self._weight = next(model.parameters())  # is where the model is; to ask the model itself takes a while
 
     # ------------------------------------------------------------------------------- what the kinds of models differ in
 
@@ -191,7 +192,7 @@ class HuggingFaceScorer(Wrapper, Reader):
 
     def tokens(self, tokens: Any) -> torch.Tensor:
         """Token ids on the model's device."""
-        return torch.as_tensor(tokens, dtype=torch.int64, device=self.model.device)
+        return torch.as_tensor(tokens, dtype=torch.int64, device=self._weight.device)
 
     def read(self, tokens: torch.Tensor, state: _State) -> tuple[torch.Tensor, _State]:
         """Read ``tokens`` [R, t]: logits [R, t, vocab_size]."""

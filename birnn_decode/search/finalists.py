@@ -91,10 +91,12 @@ class _Reader:
         lengths: how many there are, [finalists].
         known: how many terms are known, [finalists].
         terms: log-probabilities in nats, [finalists, places]; 0 where they are not known.
+        aligned: whether the rows of a call must have read equally many words.
     """
 
     def __init__(self, finalists: Sequence[Finalist], direction: Direction):
         self._tree = direction.tree
+        self.aligned = direction.tree.aligned
         end = (direction.tree.scorer.end_token,)
         rows = [direction.words_in_reading_order(one.words) + (end if one.finished else ()) for one in finalists]
         longest = max(map(len, rows), default=0)
@@ -109,21 +111,32 @@ class _Reader:
         while len(free := every[(self.known < self.lengths) & self._tree.known(self._at)]):
             self._read(free)
 
-    def advance(self, some: np.ndarray) -> np.ndarray:
-        """Read the next word of some finalists; returns those that this has moved, others among them."""
+    def advance(self, some: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
+        """Read the next word of some finalists in one call.
+
+        Where the rows of a call must have read equally many words, these are the finalists that have read fewest, but
+        no fewer than ``at``.
+
+        Returns:
+            those that this has moved, others among them; and how many words the next call has read at least.
+        """
         some = some[self.known[some] < self.lengths[some]]
+        if self.aligned:
+            depths = self._tree.depths[self._at[some]]
+            at = int(depths[depths >= at].min(initial=np.iinfo(np.int64).max - 1))
+            some = some[depths == at]
         if len(some):
             # What is read now is not kept, so that all who wait for it are served.
             wanted = np.zeros(len(self._tree), dtype=bool)
             wanted[self._at[some]] = True
             some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
             self._read(some)
-        return some
+        return some, at + 1
 
     def finish(self, some: np.ndarray) -> None:
         """Read some finalists to the end."""
-        while len(self.advance(some)):
-            pass
+        while (self.known[some] < self.lengths[some]).any():
+            self.advance(some)
 
     def _read(self, some: np.ndarray) -> None:
         self._move(some, self._tree.extend(self._at[some], self.tokens[some, self.known[some]]))
@@ -262,22 +275,32 @@ def rank_finalists(
     if not sweeps_follow:
         for direction in directions:
             direction.tree.end_sweeps()
-    going = np.ones(items, dtype=bool)
     longest = np.zeros(items)
     np.maximum.at(longest, pool.items, [1 + len(one.words) for one in pool.finalists])
+    # To read no more than must be read saves rows, but where bounds decide little it takes many calls. Once there was
+    # time to read some sentences from end to end in every direction, all that can still win are read together.
+    patience = PATIENCE * len(ranking.weights) * longest
+    going = np.ones(items, dtype=bool)
+    calls = np.zeros(items)
     best = []
-    for tick in itertools.count():
-        # To read no more than must be read saves rows, but where bounds decide little it takes many calls. Once there
-        # was time to read some sentences from end to end, all that can still win are read together.
-        top, reading = pool.top(going, keep, patient=tick < PATIENCE * longest)
+    readers = itertools.cycle([pool.readers[direction] for direction in ranking.weights])
+    reader, at = next(readers), 0
+    while True:
+        top, reading = pool.top(going, keep, calls < patience)
         undecided = np.zeros(items, dtype=bool)
         undecided[pool.items[reading]] = True
         best.append(top[~undecided[pool.items[top]]])
-        if not len(reading):
-            break
         going = undecided
-        for direction in ranking.weights:
-            pool.update(pool.readers[direction].advance(reading))
+        if not going.any():
+            break
+        # From the first word to the last in one direction, then in the other, so that an item may be read in the same
+        # calls as all others and yet at the same turn as alone.
+        moved, at = reader.advance(reading, at)
+        if len(moved):
+            pool.update(moved)
+            calls[np.unique(pool.items[moved])] += 1
+        if not len(moved) or not reader.aligned:
+            reader, at = next(readers), 0
 
     numbers = np.concatenate(best)
     for reader in pool.readers.values():

@@ -40,8 +40,9 @@ def answers_table(
     table.add_column("sentence")
     # Sentences of one length are ranked by their sums as they are.
     by_score = [] if template is not None and template.width_known else ["score"]
-    for name in (*by_score, "J", "log P→", "log P←", *(["right"] if truth is not None else []), "rows", "ms"):
+    for name in (*by_score, "J", "log P→", "log P←", *(["right"] if truth is not None else []), "rows"):
         table.add_column(name, justify="center" if name == "right" else "right", no_wrap=True)
+    table.add_column("ms", justify="right", no_wrap=True, min_width=4)  # sentences break alike in the next run
     for method, result in results.items():
         cost = [f"{result.rows_evaluated}", f"{1000 * result.seconds:.0f}"]
         for one in result.hypotheses[:top]:
