@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
 
-IN_CACHE = 2**17  # entries that a processor's cache holds
+IN_CACHE = 2**19  # entries that a processor's cache holds
 PASSES_UP_TO = 60  # k passes of argmax beat a partial sort up to here
 
 
@@ -141,16 +141,12 @@ def _take_top_k(x: Array, k: int) -> tuple[Array, Array]:
     k = min(k, n)
     if k > PASSES_UP_TO:
         return _partial_sort(x, k)
-    values = np.full((rows, k), -np.inf, dtype=x.dtype)
-    index = np.zeros((rows, k), dtype=np.int64)
+    values = np.empty((rows, k), dtype=x.dtype)
+    index = np.empty((rows, k), dtype=np.int64)
     every = np.arange(rows)
     for rank in range(k):
-        at = x.argmax(axis=1)  # the first of equal values
-        value = x[every, at]
-        values[:, rank] = value
-        index[:, rank] = at
-        if np.isneginf(value).all():
-            break
+        index[:, rank] = at = x.argmax(axis=1)  # the first of equal values
+        values[:, rank] = x[every, at]
         x[every, at] = -np.inf
     for row in np.flatnonzero(np.isneginf(values).any(axis=1)):
         # Fewer than k values are alive: the dead places take the lowest indices left, so that none stands twice.
