@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
 from measuring import in_turns, record  # noqa: E402
-from models import lstm  # noqa: E402
+from models import gpt2, lstm, scorer  # noqa: E402
 from questions import SCENES, questions  # noqa: E402
 
 import birnn_decode.backend.torch as torch_backend  # noqa: E402
@@ -59,47 +60,64 @@ def all_read(pool: Any, items: Any, keep: int, patient: Any, top: Any = finalist
     return best, np.flatnonzero(items[pool.items] & ~pool.complete & (pool.scores > -np.inf))
 
 
+def waiting_for_none(reader: Any, *given: Any, begin: Any = finalists._Reader.__init__) -> None:
+    """Finalists of every depth are read at each turn, a call for each."""
+    begin(reader, *given)
+    reader.aligned = False
+
+
 PLAIN_TOP = lambda x, k: x.topk(k, dim=-1)  # noqa: E731
-# what, where (hidden, vocabulary, items, method), how it is taken away
-TRICKS: dict[str, tuple[tuple[int, int, int, str], Callable[[], contextlib.AbstractContextManager[Any]]]] = {
+ON_BOARD = "the pair on board, half of the words missing"
+MODELS = {
+    "LSTM 256, V = 10,000": lambda direction: lstm(direction, 256, 10_000),
+    "LSTM 512, V = 10,000": lambda direction: lstm(direction, 512, 10_000),
+    "GPT-2, 4 layers of 256, V = 10,000": lambda direction: scorer(gpt2(direction), direction),
+}
+# what, where (models, items, method), how it is taken away
+TRICKS: dict[str, tuple[tuple[str, int, str], Callable[[], contextlib.AbstractContextManager[Any]]]] = {
     "top-k by the maxima of pieces": (
-        (256, 10_000, 64, "beam"),
+        ("LSTM 256, V = 10,000", 64, "beam"),
         lambda: instead(torch_backend, "_largest", PLAIN_TOP),
     ),
     "buffers that are used again": (
-        (256, 10_000, 64, "beam"),
+        ("LSTM 256, V = 10,000", 64, "beam"),
         lambda: instead(torch_backend.TorchBackend, "_buffer", fresh),
     ),
     "log-normaliser in pieces that fit a cache": (
-        (256, 10_000, 64, "beam"),
+        ("LSTM 256, V = 10,000", 64, "beam"),
         lambda: instead(torch_backend, "IN_CACHE", 2**62),
     ),
-    "cells for steps of few rows": ((512, 10_000, 1, "beam"), lambda: instead(recurrent, "FEW_ROWS", 0)),
+    "cells for steps of few rows": (
+        ("LSTM 512, V = 10,000", 1, "beam"),
+        lambda: instead(recurrent, "FEW_ROWS", 0),
+    ),
     "prefixes pushed once for all rounds": (
-        (0, 0, 64, "bscd"),
+        (ON_BOARD, 64, "bscd"),
         lambda: instead(bscd_module, "sweep", all_pushed_again(bscd_module.sweep)),
     ),
     "finalists dropped by their bounds": (
-        (0, 0, 64, "bscd"),
+        (ON_BOARD, 64, "bscd"),
         lambda: instead(finalists._Pool, "top", all_read),
+    ),
+    "finalists that wait for each other": (
+        ("GPT-2, 4 layers of 256, V = 10,000", 32, "bscd"),
+        lambda: instead(finalists._Reader, "__init__", waiting_for_none),
     ),
 }
 
 
 @pytest.mark.parametrize("trick", TRICKS)
 def test_trick(benchmark: Any, trick: str) -> None:
-    (hidden, vocab_size, items, method), plainly = TRICKS[trick]
+    (kind, items, method), plainly = TRICKS[trick]
     if benchmark.disabled:
         items = 1
-    if hidden:
-        pair = tuple(lstm(direction, hidden, vocab_size) for direction in ("forward", "backward"))
-        images: list[Any] = [None] * items
-        templates = [Template.blank([5 + item % 7, 6, 7], 10, [8, 9 + item % 5]) for item in range(items)]
-        where = f"LSTM {hidden}, V = {vocab_size:,}, N = {items}, {method}"
-    else:
+    if kind == ON_BOARD:
         pair, asked = questions(SCENES, 0.5, items)
         images, templates = [one.image for one in asked], [one.template for one in asked]
-        where = f"the pair on board, half of the words missing, N = {items}, {method}"
+    else:
+        pair = tuple(MODELS[kind](direction) for direction in ("forward", "backward"))
+        images = [None] * items
+        templates = [Template.blank([5 + item % 7, 6, 7], 10, [8, 9 + item % 5]) for item in range(items)]
 
     def decode() -> Any:
         if method == "beam":
@@ -116,7 +134,7 @@ def test_trick(benchmark: Any, trick: str) -> None:
         benchmark,
         "tricks",
         trick=trick,
-        where=where,
+        where=f"{kind}, N = {items}, {method}",
         before_ms=1e3 * times.median("before"),
         after_ms=1e3 * times.median("after"),
         **times.ratio("before", "after"),
