@@ -3,8 +3,9 @@
 Most of the terms of a finalist are known from the sweeps; the rest is read now, word by word, in both directions. Since
 log-probabilities are never above 0, a finalist's score can only fall while it is read: its score so far is an upper
 bound. So this is a best-first search. Of each item the finalists of the highest bounds, as many as there are answers,
-are read on: whatever the others come to, no search that goes by these bounds could do without them. When they all stand
-complete, they are the answers, and the rest is dropped as it is. Finalists that share a prefix share its reading.
+are read on: whatever the others come to, no search that goes by these bounds could do without them. The directions take
+turns, so that a bound which one of them has lowered saves the other's reading. When they all stand complete, they are
+the answers, and the rest is dropped as it is. Finalists that share a prefix share its reading.
 """
 
 from __future__ import annotations
