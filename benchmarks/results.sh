@@ -51,6 +51,17 @@ compare() {
   done
   once "$name-rerank-20" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --blank 0.25 --methods rerank --beam-size 20 \
     --out "$out/$name-rerank-20"
+  # How often the best sentence is missed. Flickr8k's take up to ten seconds each.
+  local beams=(5) blanks=(0.25) questions=60
+  if [ "$name" = ucm ]; then
+    beams=(5 1 2 3) blanks=(0.25 0.5) questions=300
+  fi
+  for beam in "${beams[@]}"; do
+    for blank in "${blanks[@]}"; do
+      once "$name-exact-$blank-$beam" evaluate "${asked[@]}" "${model[@]}" --limit "$questions" --blank "$blank" \
+        --beam-size "$beam" --exact 20000 --out "$out/$name-exact-$blank-$beam"
+    done
+  done
   # The rule for widths that the search has to find, on validation captions.
   for rule in none average 0.5 1 2 3; do
     for blank in 0.25 0.5; do

@@ -7,6 +7,7 @@ from pathlib import Path
 
 COLUMNS = ("exactly right", "words right", "BLEU-4", "ROUGE-L", "CIDEr", "METEOR", "J", "rows")
 LENGTH_COLUMNS = ("word F1", "exactly right", "words too many", "BLEU-4", "CIDEr", "METEOR")
+SEARCH_ERRORS = ("search errors", "score lost", "below the bound")
 COMPARED = ("exactly right", "words right", "J")
 LENGTH_RULES = ("none", "average", "0.5", "1", "2", "3")
 
@@ -18,6 +19,8 @@ def main(folder):
                 print_report(name, one)
     for path in sorted(folder.glob("*-curves-*/curves.csv")):
         print_rows(path)
+    for path in sorted(folder.glob("*-exact-*/figures.json")):
+        print_search_errors(path)
     for data in ("ucm", "flickr"):
         print_lengths(folder, data)
 
@@ -37,6 +40,19 @@ def print_report(name, one):
         for method, figures in one["differences"].items()
     ]
     print_table(["bscd minus", *columns], rows)
+    for note in one["notes"]:
+        print(f"- {note}")
+    print()
+
+
+def print_search_errors(path):
+    (one,) = json.loads(path.read_text())["reports"]
+    print(f"### {path.parent.name}: {one['name']}, {one['questions']} questions\n")
+    rows = [
+        [method, *(cell(figures[name]) for name in SEARCH_ERRORS), cell(figures["rows"])]
+        for method, figures in one["figures"].items()
+    ]
+    print_table(["method", *SEARCH_ERRORS, "rows"], rows)
     for note in one["notes"]:
         print(f"- {note}")
     print()

@@ -1,6 +1,14 @@
-"""Decoding with a forward and a backward sequence model: beam search both ways, rerank, BSCD, and Gibbs sampling."""
+"""Decoding with a forward and a backward sequence model: beam search, rerank, BSCD, Gibbs sampling, exact search."""
 
-from birnn_decode.decode import beam_decode, bscd_decode, compare, gibbs_decode, rerank_decode, score_sentences
+from birnn_decode.decode import (
+    beam_decode,
+    bscd_decode,
+    compare,
+    exact_decode,
+    gibbs_decode,
+    rerank_decode,
+    score_sentences,
+)
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
@@ -23,6 +31,7 @@ __all__ = [
     "bscd_decode",
     "check_scorer",
     "compare",
+    "exact_decode",
     "gibbs_decode",
     "rerank_decode",
     "score_sentences",

@@ -20,6 +20,7 @@ from birnn_decode.objective import Objective, total
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import as_scorer, eval_mode, never_of, room_of
 from birnn_decode.search.bscd import Search, bscd
+from birnn_decode.search.exact import Budget, exact
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
 from birnn_decode.search.gibbs import SCANS, gibbs
@@ -29,7 +30,7 @@ from birnn_decode.search.scoring import score_given
 from birnn_decode.search.sweep import Prior, open_templates, sweep
 from birnn_decode.search.tree import PrefixTree
 from birnn_decode.spelling import spell
-from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
+from birnn_decode.template import MAX_WIDTH, FixedTemplate, Template, Vocabulary, check_against_vocabulary
 from birnn_decode.tokenizers import as_vocabulary, no_words
 from birnn_decode.version import __version__
 
@@ -37,9 +38,10 @@ Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
 
 FORWARD, BACKWARD = "forward", "backward"
 DEFAULT_MAX_LENGTH = 30
-METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
+METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd", "exact")
 SWEEPS = 100  # of Gibbs sampling
-COMPARED = tuple(name for name in METHODS if name != "gibbs")
+COMPARED = tuple(name for name in METHODS if name not in ("gibbs", "exact"))
+MAX_ROWS = 20_000  # of an item, for a proof
 
 
 def bscd_decode(
@@ -229,6 +231,63 @@ def gibbs_decode(
     return call.answer(call.in_parts(lambda part: part.sample(sampling)))
 
 
+def exact_decode(
+    model_f: Any,
+    model_b: Any,
+    image: Any,
+    template: Templates = None,
+    *,
+    beam_size: int = 5,
+    max_rounds: int = 10,
+    max_rows: int = MAX_ROWS,
+    max_seconds: float | None = None,
+    objective: Objective = Objective(),
+    vocabulary: Vocabulary | None = None,
+    widths: Collection[int] | None = None,
+    memory_limit: int | None = None,
+) -> Any:
+    """The best of all sentences that a template allows, proved: branch and bound with both models.
+
+    BSCD comes first. Then two best-first searches, one in each direction, look for what could be better and end when
+    nothing is left; `birnn_decode.search.exact` states the bound. An interruption (Ctrl-C) ends the search, not the
+    program: what has been found by then is returned.
+
+    Args:
+        model_f: as for `bscd_decode`.
+        model_b: as for `bscd_decode`.
+        image: as for `bscd_decode`.
+        template: as for `bscd_decode`; for whole captions (None), give ``widths``.
+        beam_size: B, sentences returned and proved; and of BSCD.
+        max_rounds: of BSCD.
+        max_rows: of an item, those of BSCD included: where so many have gone through the models, the search ends
+            without a proof.
+        max_seconds: of the whole call, BSCD included; None: no limit. What is found by then depends on the machine.
+        objective: as for `bscd_decode`; what is proved is proved of the score.
+        vocabulary: as for `bscd_decode`.
+        widths: whole captions only: the lengths among which the best sentence is sought.
+        memory_limit: as for `bscd_decode`.
+
+    Returns:
+        as `bscd_decode`. ``proved`` says whether the hypotheses are the B best of all; ``stop`` is ``"proved"``,
+        ``"budget"`` or ``"interrupted"``; ``upper_bound`` holds for the score of every sentence, and ``gap`` is how far
+        it is above the best hypothesis (0 where that is the best of all, whatever the others are).
+
+    Raises:
+        TypeError, ValueError: as `bscd_decode`; ValueError also for a whole caption without ``widths``.
+    """
+    _check_count("max_rounds", max_rounds, least=0)
+    _check_count("max_rows", max_rows, least=1)
+    began = time.perf_counter()
+    if max_seconds is not None and not (isinstance(max_seconds, Real) and float(max_seconds) > 0):
+        raise ValueError(f"max_seconds={max_seconds!r}: it is a number of seconds above 0, or None for no limit")
+    models = {FORWARD: model_f, BACKWARD: model_b}
+    lengths = _Lengths() if widths is None else _Lengths(widths, max_length=MAX_WIDTH)
+    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    call.check_provable()
+    budget = Budget(max_rows, None if max_seconds is None else began + max_seconds)
+    return call.answer(call.in_parts(lambda part: part.prove(max_rounds, budget)))
+
+
 def compare(
     model_f: Any,
     model_b: Any,
@@ -242,6 +301,7 @@ def compare(
     vocabulary: Vocabulary | None = None,
     prior: Any = None,
     prior_weight: float = 1.0,
+    max_rows: int = MAX_ROWS,
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
@@ -255,15 +315,16 @@ def compare(
         image: as for `bscd_decode`.
         template: as for `bscd_decode`.
         methods: which, and in which order: ``"urnn-f"``, ``"urnn-b"``, ``"urnn-f+end"``, ``"urnn-b+end"``,
-            ``"rerank"``, ``"gibbs"``, ``"bscd"``. Gibbs sampling is given as many rows as BSCD took for the item, which
-            must be among the methods; where its chains come by the same prefixes again and again, which costs no rows,
-            it ends after 100 sweeps with fewer.
+            ``"rerank"``, ``"gibbs"``, ``"bscd"``, ``"exact"`` (see `exact_decode`). Gibbs sampling is given as many
+            rows as BSCD took for the item, which must be among the methods; where its chains come by the same prefixes
+            again and again, which costs no rows, it ends after 100 sweeps with fewer.
         beam_size: as for `bscd_decode`.
         max_rounds: of BSCD.
         objective: as for `bscd_decode`.
         vocabulary: as for `bscd_decode`.
         prior: of BSCD.
         prior_weight: of BSCD.
+        max_rows: of the exact search, as for `exact_decode`.
         widths: as for `bscd_decode`.
         min_length: as for `bscd_decode`.
         max_length: as for `bscd_decode`.
@@ -276,10 +337,14 @@ def compare(
     """
     _check_count("max_rounds", max_rounds, least=0)
     _check_methods(methods)
+    _check_count("max_rows", max_rows, least=1)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = _Lengths(widths, min_length, max_length)
     call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     checked_prior = _checked_prior(prior, prior_weight, call)
+    if "exact" in methods:
+        call.check_provable()
+    budget = Budget(max_rows)
     run: dict[str, Callable[[_Call], list[DecodeResult]]] = {
         "urnn-f": lambda part: part.search_one(FORWARD, "blank"),
         "urnn-b": lambda part: part.search_one(BACKWARD, "blank"),
@@ -287,6 +352,7 @@ def compare(
         "urnn-b+end": lambda part: part.search_one(BACKWARD, "sentence"),
         "rerank": lambda part: part.search_both("rerank", 0, None),
         "bscd": lambda part: part.search_both("bscd", max_rounds, checked_prior),
+        "exact": lambda part: part.prove(max_rounds, budget),
     }
     found = {name: call.in_parts(run[name]) for name in methods if name != "gibbs"}
     if "gibbs" in methods:
@@ -481,6 +547,14 @@ class _Call:
         rooms = [room_of(self.scorers[name], context) for name, context in self.contexts.items()]
         return min(rooms, default=math.inf) - 1
 
+    def check_provable(self) -> None:
+        """Check that the sentences among which the best is sought are known before the search."""
+        if None in self.fixed and self.lengths.widths is None:
+            raise ValueError(
+                "an exact search of a whole caption needs the lengths that it may have: give widths=, such as "
+                "widths=range(5, 9), or a template such as '{5-8}'"
+            )
+
     def in_parts(self, search: Callable[[_Call], list[DecodeResult]]) -> list[DecodeResult]:
         """What a search finds; one that holds too much at a time is made of each half of the items by itself."""
         try:
@@ -517,26 +591,10 @@ class _Call:
         began = time.perf_counter()
         with self._inference():
             directions = self._directions()
-            forward, backward = directions
-            written = [self._write_freely(direction) for direction in directions]
-            searches, rows = bscd(forward, backward, self._problems(written), self.beam_size, max_rounds, prior)
-            finalists = [
-                Finalist(search.problem.item, search.problem.template, words)
-                for search in searches
-                for new in search.met
-                for words in new
-            ]
-            finalists += [
-                one
-                for one in itertools.chain(*written)
-                if one.finished and len(one.words) in (self.lengths.widths or (len(one.words),))
-            ]
             ranking = self._joint(directions)
-            answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
+            _, searches, rows, answers = self._descend(directions, ranking, max_rounds, prior)
         seconds = time.perf_counter() - began
-        searches_of: list[list[Search]] = [[] for _ in range(self.items)]
-        for search in searches:
-            searches_of[search.problem.item].append(search)
+        searches_of = self._by_item(searches)
         settings = [method if method == "rerank" else f"{method}|rounds:{max_rounds}"]
         settings += [] if prior is None else [f"prior:{prior.weight:g}"]
         settings += self._objective_settings()
@@ -547,6 +605,61 @@ class _Call:
                 stop = StopReason.SINGLE_SWEEP
             trace = _trace(own, [by_item[item] for by_item in rows])
             results.append(self._result(item, answer, directions, ranking, stop, trace, settings, seconds))
+        return results
+
+    def _descend(
+        self,
+        directions: Sequence[Direction],
+        ranking: Ranking,
+        max_rounds: int,
+        prior: Prior | None,
+        more_follows: bool = False,
+    ) -> tuple[list[Problem], list[Search], list[list[int]], list[list[Finalist]]]:
+        """Run BSCD: the problems, their searches, the rows of each round, and the best sentences of each item."""
+        written = [self._write_freely(direction) for direction in directions]
+        problems = self._problems(written)
+        forward, backward = directions
+        searches, rows = bscd(forward, backward, problems, self.beam_size, max_rounds, prior)
+        finalists = [
+            Finalist(search.problem.item, search.problem.template, words)
+            for search in searches
+            for new in search.met
+            for words in new
+        ]
+        finalists += [
+            one
+            for one in itertools.chain(*written)
+            if one.finished and len(one.words) in (self.lengths.widths or (len(one.words),))
+        ]
+        answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size, more_follows)
+        return problems, searches, rows, answers
+
+    def _by_item(self, searches: Sequence[Search]) -> list[list[Search]]:
+        searches_of: list[list[Search]] = [[] for _ in range(self.items)]
+        for search in searches:
+            searches_of[search.problem.item].append(search)
+        return searches_of
+
+    def prove(self, max_rounds: int, budget: Budget) -> list[DecodeResult]:
+        """BSCD, and then the exact search, which begins with its answers."""
+        if not self.items:
+            return []
+        began = time.perf_counter()
+        with self._inference():
+            directions = self._directions()
+            ranking = self._joint(directions)
+            problems, searches, rows, answers = self._descend(directions, ranking, max_rounds, None, more_follows=True)
+            proofs = exact(problems, directions, answers, ranking, self.beam_size, budget)
+        seconds = time.perf_counter() - began
+        settings = [f"exact|rounds:{max_rounds}|rows:{budget.rows}", *self._objective_settings()]
+        results = []
+        for item, (proof, own) in enumerate(zip(proofs, self._by_item(searches), strict=True)):
+            assert proof.stop is not None
+            trace = _trace(own, [by_item[item] for by_item in rows])
+            result = self._result(item, proof.answers, directions, ranking, proof.stop, trace, settings, seconds)
+            best = result.hypotheses[0].score if result.hypotheses else -math.inf
+            proved = proof.stop == StopReason.PROVED
+            results.append(replace(result, proved=proved, upper_bound=max(best, proof.upper)))
         return results
 
     def sample(self, sampling: _Sampling) -> list[DecodeResult]:

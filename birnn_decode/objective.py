@@ -89,6 +89,15 @@ def apply_length_rule(value: float, words: int, rule: str | float) -> float:
     return value + float(rule) * words
 
 
+def value_needed(score: float, words: int, rule: str | float) -> float:
+    """The J that a sentence of ``words`` words needs for a score: what `apply_length_rule` undoes."""
+    if rule == "none":
+        return score
+    if rule == "average":
+        return score * (words + 1)
+    return score - float(rule) * words
+
+
 def total(terms: Sequence[Any]) -> Any:
     """The sum of log-probabilities: of numbers without rounding in between, of tensors with its graph."""
     if not terms or isinstance(terms[0], float):

@@ -17,6 +17,8 @@ class StopReason(str, enum.Enum):
     DEAD_END = "dead_end"
     SINGLE_SWEEP = "single_sweep"
     BUDGET = "budget"
+    PROVED = "proved"
+    INTERRUPTED = "interrupted"
 
     def __str__(self) -> str:
         return self.value
@@ -36,8 +38,11 @@ _ADVICE = {
     StopReason.DEAD_END: "A sweep had no continuation with a probability above 0 left; the best sentence met before is "
     "returned, if any. A larger beam, or a template that the models find less impossible, helps.",
     StopReason.SINGLE_SWEEP: "Searched without look-ahead, each direction by itself.",
-    StopReason.BUDGET: "The sweeps or rows allowed are used up; the best sentence that was drawn is returned. Sampling "
-    "has no end of its own: allow more to go on.",
+    StopReason.BUDGET: "The sweeps, rows or seconds allowed are used up; the best sentence so far is returned. Allow "
+    "more to go on: sampling has no end of its own, and a proof may be near where the gap is small.",
+    StopReason.PROVED: "No sentence that the template allows has a higher score than those returned.",
+    StopReason.INTERRUPTED: "The search was interrupted; the best sentence so far is returned, with a bound of the "
+    "score that any other may have.",
 }
 
 
@@ -106,8 +111,13 @@ class DecodeResult:
         rounds: rounds of sweeps that were begun, the confirming one included; with several widths, the most.
         rows_evaluated: rows that went through the models for this item; a row is one token read by one hypothesis.
         signature: the method and its settings, for a paper's footnote or a log.
-        trace: one entry per round, round 0 first; the rows that are missing to ``rows_evaluated`` scored the finalists.
+        trace: one entry per round, round 0 first; the rows that are missing to ``rows_evaluated`` scored the finalists,
+            or went into the proof.
         seconds: wall-clock time of the search, of all items of its batch together; no part of what makes results equal.
+        proved: whether the hypotheses are the best of all sentences that the template allows; False where nobody has
+            looked, as in all searches but `exact_decode`'s.
+        upper_bound: no sentence that the template allows has a score above this (nats); of the best hypothesis where it
+            is known to be the best of all, though the others may not be. None where there is no bound.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -117,6 +127,20 @@ class DecodeResult:
     signature: str
     trace: tuple[Round, ...]
     seconds: float = field(compare=False)
+    proved: bool = False
+    upper_bound: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """How far the score of the best sentence may be above that of the best hypothesis, in nats; 0: it is the best.
+
+        None where there is no bound; inf where there is one, and no hypothesis.
+        """
+        if self.upper_bound is None:
+            return None
+        if self.proved:
+            return 0.0
+        return self.upper_bound - self.hypotheses[0].score if self.hypotheses else math.inf
 
     @property
     def best(self) -> Hypothesis:
@@ -143,6 +167,9 @@ class DecodeResult:
             "signature": self.signature,
             "trace": [{"rows": entry.rows, "new_sentences": entry.new_sentences} for entry in self.trace],
             "seconds": self.seconds,
+            "proved": self.proved,
+            "upper_bound": _plain(self.upper_bound),
+            "gap": _plain(self.gap),
         }
 
 
@@ -152,5 +179,5 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "detach"):  # scored with gradients
         value = value.detach().item()
     if isinstance(value, float) and math.isinf(value):
-        return "-inf"
+        return "inf" if value > 0 else "-inf"
     return value

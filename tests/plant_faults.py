@@ -19,6 +19,7 @@ PROTOCOL, TRAINING, SCENES = "scorers/protocol.py", "training.py", "captions/sce
 STATE, CACHES, HUGGING_FACE = "scorers/state.py", "scorers/caches.py", "scorers/huggingface.py"
 READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/combined.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
+EXACT, SEARCH_ERRORS = "search/exact.py", "evaluation/search_errors.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -436,6 +437,43 @@ FAULTS = {
         (TEMPLATE, "TOKENS_PER_WORD - 1 if classes.go_on else 0, classes.go_on)", "TOKENS_PER_WORD - 1, classes.begin)")
     ],
     "known text decoded": [(SPELLING, "        self.text += piece\n", "        self.text += self._decoded(width)\n")],
+    "a bound too tight": [(EXACT, "keys = self.leaves.key[self.open]", "keys = self.leaves.key[self.open] - 0.5")],
+    "words not read yet bound nothing": [(EXACT, "best[:] = keys[~there].max(initial=NEVER)", "pass")],
+    "blanks without a word bound everything": [
+        (EXACT, "words], top[0].max()).min(axis=1)", "words], NEVER).min(axis=1)")
+    ],
+    "proved when the best cannot be bettered": [
+        (
+            EXACT,
+            "score = proof.answers[keep - 1].score if len(proof.answers) >= keep else NEVER",
+            "score = proof.answers[0].score if proof.answers else NEVER",
+        )
+    ],
+    "the rest forgotten": [(EXACT, "more = left.any(axis=1)", "more = np.zeros(len(many), dtype=bool)")],
+    "the rest taken for complete": [
+        (EXACT, "(self.places(leaves) >= self.last) & ~self.is_rest(leaves)", "self.places(leaves) >= self.last")
+    ],
+    "ended with one side's full leaves": [
+        (EXACT, "max(of_open, *(float(side.full_bounds.max(initial=NEVER)) for side in self.sides))", "of_open")
+    ],
+    "what a full leaf waits for is dropped": [
+        (EXACT, "        keep[wanted[0][mine] - new[0], wanted[1][mine]] = True\n", "")
+    ],
+    "weights left out of keys": [
+        (EXACT, "self._weights[places, None] * (scores", "(self._weights[places, None] > 0) * (scores")
+    ],
+    "terms that do not count": [
+        (EXACT, "self._weights[counted] = ranking.weights[direction]", "self._weights[:] = ranking.weights[direction]")
+    ],
+    "banned ids proved": [(EXACT, "self._allowed[:, list(direction.banned)] = False", "pass")],
+    "the incumbent of another length": [("objective.py", "return score - float(rule) * words", "return score")],
+    "an interruption comes too late": [(EXACT, "    except KeyboardInterrupt:\n", "    except ZeroDivisionError:\n")],
+    "rows without end": [(EXACT, "elif late or _rows(directions, item) >= budget.rows:", "elif late:")],
+    "seconds without end": [(EXACT, "elif late or _rows", "elif _rows")],
+    "a bound below what is left": [
+        (EXACT, "proof.upper = max(uppers, default=NEVER)", "proof.upper = min(uppers, default=NEVER)")
+    ],
+    "an unproved sentence taken for the best": [(SEARCH_ERRORS, "certain = exact.gap == 0", "certain = True")],
     "restval left out": [("captions/datasets.py", 'of = "train" if of == "restval" else of', "pass")],
 }
 

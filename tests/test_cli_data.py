@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("click")
 
 import command
-from command import command_line, run_here
+from command import command_line, run, run_here
 from PIL import Image
 
 from birnn_decode import bscd_decode
@@ -303,6 +303,24 @@ def test_evaluating(trained, given, tmp_path):
     assert len(answers) == 17
 
 
+@pytest.mark.process
+def test_search_errors(trained, given, tmp_path):
+    arguments = ["--blank", "0.5", "--methods", "urnn-f,bscd", "--exact", "3000", "--out", "results"]
+    printed = output_of("evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path, runner=run)
+    assert "exact: the best sentence is proved of 100.0% of the questions" in printed
+    assert "search errors: of the questions whose best sentence is proved" in printed
+    with (tmp_path / "results" / "figures.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["minus"]]
+    errors, lost, below = (
+        {row["method"]: float(row["value"]) for row in rows if row["metric"] == name}
+        for name in ("search errors", "score lost", "below the bound")
+    )
+    assert list(errors) == ["urnn-f", "bscd", "exact"]
+    assert errors["exact"] == lost["exact"] == below["exact"] == 0
+    assert 0 <= errors["bscd"] <= errors["urnn-f"] <= 1
+    assert lost == pytest.approx(below)
+
+
 def test_widths_to_be_found(trained, given, tmp_path):
     printed = output_of(
         "evaluate", *given, "--model", trained[0], "--blank", "0.5", "--width", "unknown", "--limit", "4"
@@ -421,6 +439,9 @@ def test_curves(trained, given, tmp_path):
         (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "half"], "--blank half"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "bsdc"], "--methods bsdc: use some of urnn-f,"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "gibbs"], "so bscd must be among them"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "exact"], "--methods exact: give --exact ROWS"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--exact", "9", "--blank", "whole"], "a whole caption has no width"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--exact", "0"], "0 is not in the range x>=1"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--min-words", "30"], "no caption is left to ask about: 18 captions"),
         (["evaluate", "--captions", "JSON", "--no-image", "--model", "PAIR"], "of 7 numbers; given --no"),
         (["evaluate", "--captions", "test=JSON", "--no-image"], "there is no file JSON"),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,46 @@ def test_widths_that_were_to_be_found():
         for one, truth in zip(found, [(3, 4), (3, 4, 4)], strict=True)
     ]
     assert figures["word F1"].value == pytest.approx(np.mean(overlap))
+
+
+def test_search_errors_by_hand():
+    """Of three questions the best sentence is proved of two; one method misses one of them, by 3 nats."""
+
+    def answered(joint, *, bound=None, proved=False):
+        one = Hypothesis((2, 3, 5), None, ((3,),), 0.0, joint, 0.0, 0.0, None, None)
+        found = () if joint is None else (replace(one, score=joint),)
+        return DecodeResult(found, "", 0, 40, "x", (), 1.0, proved, bound)
+
+    questions = questions_of([[2, 3, 5]] * 3)
+    exact = [answered(-4.0, bound=-4.0, proved=True), answered(-6.0, bound=-6.0), answered(-9.0, bound=-7.0)]
+    others = [answered(-4.0 - 1e-6), answered(-9.0), answered(-10.0)]
+    results = [{"bscd": one, "exact": best} for one, best in zip(others, exact, strict=True)]
+    made = report("", questions, [results], captioning=False)
+    told = {
+        method: [figures[name].value for name in ("search errors", "score lost", "below the bound")]
+        for method, figures in made.figures.items()
+    }
+    assert told == {"bscd": [0.5, 1.5, 2.0], "exact": [0, 0, pytest.approx(2 / 3)]}
+    assert made.notes == [
+        "exact: the best sentence is proved of 66.7% of the questions, all that it returned of 33.3%; median of its "
+        "rows 40"
+    ]
+    results[0]["bscd"] = answered(None)
+    made = report("", questions, [results], captioning=False)
+    assert made.figures["bscd"]["search errors"].value == 1
+    assert made.figures["bscd"]["score lost"].value == 3
+
+
+def test_scores_of_unknown_widths_are_compared_under_their_rule():
+    questions = questions_of([[2, 3, 4, 5]], widths=(1, 2))
+    objective = Objective(length=2.0)
+    results = compare(
+        *MODELS, 0, questions[0].template, methods=["urnn-f", "bscd", "exact"], beam_size=1, objective=objective
+    )
+    made = report("", questions, [[results]], captioning=False, objective=objective)
+    for method, result in results.items():
+        score = result.best.joint + 2.0 * len(result.best.tokens)
+        assert made.figures[method]["score lost"].value == pytest.approx(results["exact"].best.score - score, abs=1e-3)
 
 
 def test_a_whole_caption_is_right_if_it_is_any_of_the_images():

@@ -1071,7 +1071,7 @@ def test_what_is_compared_does_not_change_the_others():
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ([], "methods=[]: give some of urnn-f, urnn-b, urnn-f+end, urnn-b+end, rerank, gibbs, bscd, each once"),
+        ([], "methods=[]: give some of urnn-f, urnn-b, urnn-f+end, urnn-b+end, rerank, gibbs, bscd, exact, each once"),
         ("bscd", "methods='bscd': give some of urnn-f"),
         (None, "methods=None: give some of"),
         (["bscd", "viterbi"], "methods=['bscd', 'viterbi']: give some of"),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import TableScorer, members, pair, seeds, table_options, templates
 
-from birnn_decode import Template, beam_decode, bscd_decode, compare, gibbs_decode, rerank_decode
+from birnn_decode import Template, beam_decode, bscd_decode, compare, exact_decode, gibbs_decode, rerank_decode
 from birnn_decode.search.memory import Memory, OverLimitError
 
 V = 6
@@ -17,6 +17,7 @@ SEARCHES = {
     "gibbs": lambda models, *given, **own: gibbs_decode(
         *models, *given, sweeps=3, rows=list(range(20, 20 + len(given[0]))), **own
     ),
+    "exact": lambda models, *given, **own: exact_decode(*models, *given, max_rows=100, **own),
     "compare": lambda models, *given, **own: compare(*models, *given, methods=["bscd", "gibbs"], **own),
 }
 

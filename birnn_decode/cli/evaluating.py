@@ -27,7 +27,7 @@ from birnn_decode.cli.common import (
     progress,
     warm_up,
 )
-from birnn_decode.decode import METHODS
+from birnn_decode.decode import MAX_ROWS, METHODS
 
 if TYPE_CHECKING:
     from birnn_decode.captions import CaptionedImage
@@ -151,7 +151,7 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--methods",
-    default=",".join(METHODS),
+    default=",".join(name for name in METHODS if name != "exact"),
     show_default=True,
     metavar="NAMES",
     help="Which, and in which order. gibbs is given as many rows as bscd takes.",
@@ -174,8 +174,23 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--max-rounds", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Of bscd, at most."
 )
+@click.option(
+    "--exact",
+    "exact_rows",
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    help="Prove the best sentence, in at most so many rows a question, and tell how often each method misses it.",
+)
 def evaluate(
-    data: Data, asking: Asking, blanks: str, methods: str, width: str, length: str, beam_size: int, max_rounds: int
+    data: Data,
+    asking: Asking,
+    blanks: str,
+    methods: str,
+    width: str,
+    length: str,
+    beam_size: int,
+    max_rounds: int,
+    exact_rows: int | None,
 ) -> None:
     """Take words out of captions, let every method fill the blanks, and compare what they find.
 
@@ -187,8 +202,14 @@ def evaluate(
     objective = Objective(length=_length(length))
     kinds = [_kind(text) for text in blanks.split(",")]
     names = [name.strip() for name in methods.split(",")]
-    if unknown := [name for name in names if name not in METHODS]:
-        raise click.UsageError(f"--methods {unknown[0]}: use some of {','.join(METHODS)}")
+    known = [name for name in METHODS if name != "exact"]
+    if unknown := [name for name in names if name not in known]:
+        cure = "give --exact ROWS" if unknown[0] == "exact" else f"use some of {','.join(known)}"
+        raise click.UsageError(f"--methods {unknown[0]}: {cure}")
+    if exact_rows is not None:
+        if WHOLE in kinds:
+            raise click.UsageError("--exact: a whole caption has no width, and nothing can be proved of all of them")
+        names.append("exact")
     if "gibbs" in names and "bscd" not in names:
         raise click.UsageError("--methods: gibbs is given as many rows as bscd takes, so bscd must be among them, too")
     if asking.out is not None:
@@ -199,13 +220,15 @@ def evaluate(
         questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
         notes = _left_out(not_read, not_asked)
         warm_up(asking.pair, questions[0].image, questions[0].template)
-        batches, interrupted = _ask(asking, questions, names, beam_size, max_rounds, objective)
+        batches, interrupted = _ask(
+            asking, questions, names, beam_size, max_rounds, objective, MAX_ROWS if exact_rows is None else exact_rows
+        )
         if interrupted:
             done = sum(map(len, batches))
             notes.append(f"interrupted: the figures are of the first {done} of {len(questions)} questions")
             questions = questions[:done]
         if questions:
-            one, stopped = _report(kind, width, questions, batches, notes)
+            one, stopped = _report(kind, width, questions, batches, notes, objective)
             reports.append(one)
             interrupted = interrupted or stopped
             _print_report(reports[-1])
@@ -260,11 +283,12 @@ def _ask(
     beam_size: int,
     max_rounds: int,
     objective: Objective,
+    max_rows: int,
 ) -> tuple[list[list[dict[str, DecodeResult]]], bool]:
     """The results of all batches, or of those that were done when the user had enough."""
     from birnn_decode.evaluation import ask
 
-    batches = []
+    batches: list[list[dict[str, DecodeResult]]] = []
     try:
         with progress() as bar:
             task = bar.add_task("filling blanks", total=len(questions))
@@ -275,8 +299,11 @@ def _ask(
                 beam_size=beam_size,
                 max_rounds=max_rounds,
                 objective=objective,
+                max_rows=max_rows,
                 batch_size=asking.batch_size,
             ):
+                if any(one["exact"].stop == "interrupted" for one in batch if "exact" in one):
+                    return batches, True
                 batches.append(batch)
                 bar.advance(task, len(batch))
     except KeyboardInterrupt:
@@ -290,6 +317,7 @@ def _report(
     questions: Sequence[Question],
     batches: Sequence[Sequence[dict[str, DecodeResult]]],
     notes: list[str],
+    objective: Objective,
 ) -> tuple[Report, bool]:
     """The figures, and whether the user had enough before all of them were there."""
     from birnn_decode.evaluation import report
@@ -299,10 +327,10 @@ def _report(
     if not captioning:
         notes = [*notes, "BLEU, ROUGE-L, METEOR and CIDEr need birnn_decode[evaluation], which is not installed"]
     try:
-        return report(name, questions, batches, captioning=captioning, notes=notes), False
+        return report(name, questions, batches, captioning=captioning, notes=notes, objective=objective), False
     except KeyboardInterrupt:
         notes = [*notes, "interrupted: without BLEU, ROUGE-L, METEOR and CIDEr"]
-        return report(name, questions, batches, captioning=False, notes=notes), True
+        return report(name, questions, batches, captioning=False, notes=notes, objective=objective), True
 
 
 def _print_report(one: Report) -> None:
@@ -316,6 +344,13 @@ def _print_report(one: Report) -> None:
     terminal.print(
         "[low, high]: 95 % interval over images; ±: half of its width. J in nats.", highlight=False, markup=False
     )
+    if any("search errors" in figures for figures in one.figures.values()):
+        terminal.print(
+            "search errors: of the questions whose best sentence is proved, the share where the method's is a worse "
+            "one; score lost: on the same; below the bound: on all, how far the score is below the upper bound.",
+            highlight=False,
+            markup=False,
+        )
     for line in (*one.notes, *(f"{method}: {signature}" for method, signature in one.signatures.items())):
         terminal.print(line, highlight=False, markup=False)
 

@@ -10,7 +10,7 @@ from typing import Any
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage
 from birnn_decode.captions.vocabulary import UNK, WordVocabulary, words_of
-from birnn_decode.decode import COMPARED, compare
+from birnn_decode.decode import COMPARED, MAX_ROWS, compare
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Gap, Template
@@ -136,6 +136,7 @@ def ask(
     beam_size: int = 5,
     max_rounds: int = 10,
     objective: Objective = Objective(),
+    max_rows: int = MAX_ROWS,
     batch_size: int = 64,
 ) -> Iterator[list[dict[str, DecodeResult]]]:
     """Put the questions to every method.
@@ -148,6 +149,7 @@ def ask(
         beam_size: B.
         max_rounds: of BSCD.
         objective: what a finished sentence is worth.
+        max_rows: of the exact search, for each question.
         batch_size: questions decoded at a time.
 
     Yields:
@@ -164,4 +166,5 @@ def ask(
             beam_size=beam_size,
             max_rounds=max_rounds,
             objective=objective,
+            max_rows=max_rows,
         )

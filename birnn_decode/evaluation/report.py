@@ -15,6 +15,8 @@ import numpy as np
 from birnn_decode.evaluation.blanks import Question
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
 from birnn_decode.evaluation.metrics import Metric, caption_metrics, mean_metric
+from birnn_decode.evaluation.search_errors import EXACT, proofs_told, search_errors
+from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
 
 AGAINST_OTHERS = "bscd"
@@ -65,6 +67,7 @@ def report(
     *,
     captioning: bool = True,
     notes: Sequence[str] = (),
+    objective: Objective = Objective(),
 ) -> Report:
     """Compare the answers with the captions.
 
@@ -77,6 +80,7 @@ def report(
         captioning: whether to give the metrics of captioning papers as well (see `caption_metrics`), which takes some
             seconds, the extra ``evaluation``, and Java for all of them.
         notes: what is to be known besides.
+        objective: what was asked for; where ``"exact"`` was asked, too, the methods' search errors are told.
     """
     results = [result for batch in batches for result in batch]
     methods = list(results[0])
@@ -86,6 +90,11 @@ def report(
         for method in methods
     }
     notes = list(notes)
+    if EXACT in methods:
+        of_search = search_errors(questions, results, objective)
+        for method in methods:
+            metrics[method] += of_search[method]
+        notes.append(proofs_told(results))
     if captioning:
         of_captions, more = caption_metrics(texts, [question.source.captions for question in questions])
         notes += more

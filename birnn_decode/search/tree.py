@@ -235,6 +235,10 @@ class PrefixTree:
         several, block_of = np.unique(blocks, return_inverse=True)
         return self.backend.gather([self._scores.values[block] for block in several.tolist()], block_of, rows, stays)
 
+    def continuations(self, nodes: Nodes) -> tuple[np.ndarray, np.ndarray]:
+        """The scores of nodes as float64 [nodes, vocab], and their normalisers [nodes]: log p is the difference."""
+        return self.backend.numbers(self.gather(nodes)), self._normalisers[nodes]
+
     def done(self, nodes: Nodes) -> None:
         """The scores of nodes have served; where nobody asks a second time, they go."""
         if not self.asked_again:
@@ -245,6 +249,12 @@ class PrefixTree:
         self.sweeping = False
         every = np.arange(len(self))
         self._scores.let_go(every[self.known(every)])
+
+    def forget(self, item: int) -> None:
+        """Nobody asks for the prefixes of an item any more: their scores and states go."""
+        own = np.flatnonzero(self.items[: len(self)] == item)
+        self._scores.let_go(own)
+        self._states.let_go(own)
 
     # ---------------------------------------------------------------------------------------------------------- nodes
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from birnn_decode.evaluation import Interval, Report
+from birnn_decode.evaluation.search_errors import NAMES
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Template, Vocabulary
 
@@ -75,13 +76,16 @@ def _number(value: float | None) -> str:
 
 
 def report_tables(report: Report) -> list[Table]:
-    """What methods found, how near it is to the captions, and how far BSCD is ahead or behind."""
+    """What methods found, how near it is to the captions and to the best sentence, and how BSCD compares with each."""
     first = next(iter(report.figures.values()))
     of_captions = [name for name in first if name.startswith(CAPTION_METRICS)]
-    of_blanks = [name for name in first if name not in of_captions]
+    of_search = [name for name in first if name in NAMES]
+    of_blanks = [name for name in first if name not in (*of_captions, *of_search)]
     tables = [_figures("method", report.figures, of_blanks, report.milliseconds)]
     if of_captions:
         tables.append(_figures("method", report.figures, of_captions))
+    if of_search:
+        tables.append(_figures("method", report.figures, of_search))
     if report.differences:
         tables.append(_figures("bscd minus", report.differences, [name for name in of_blanks if name != "rows"]))
         if of_captions:
