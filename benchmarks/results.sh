@@ -52,7 +52,7 @@ compare() {
   once "$name-rerank-20" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --blank 0.25 --methods rerank --beam-size 20 \
     --out "$out/$name-rerank-20"
   # How often the best sentence is missed. Flickr8k's take up to ten seconds each.
-  local beams=(5) blanks=(0.25) questions=60
+  local beams=(5) blanks=(0.25) questions=40
   if [ "$name" = ucm ]; then
     beams=(5 1 2 3) blanks=(0.25 0.5) questions=300
   fi
