@@ -1,4 +1,4 @@
-"""Fit a forward and a backward captioner, together."""
+"""Fit a forward and a backward captioner, together: as a pair, or as the halves of a Bi-RNN."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from birnn_decode.captions.vocabulary import PAD
 from birnn_decode.files import write_whole
+from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner
 from birnn_decode.models.encoder import SmallCNN
 from birnn_decode.scorers import as_scorer
@@ -153,18 +154,33 @@ class Epoch:
         return (self.validation_forward + self.validation_backward) / 2
 
 
-class Training:
-    """The fitting of a pair, which can be left after any epoch and gone on with later, as if nothing had been.
+@dataclass(frozen=True)
+class BiRNNEpoch:
+    """How an epoch of a Bi-RNN went; losses are nats per word, each word told from all others of its caption.
 
-    An encoder that both models share is trained by both.
+    Attributes:
+        number: 1 for the first.
+        training: mean over the epoch, dropout on.
+        validation: of the validation set after the epoch.
+        seconds: wall-clock time that it took; no part of what makes epochs equal.
+    """
+
+    number: int
+    training: float
+    validation: float
+    seconds: float = field(compare=False)
+
+
+class _Fitting:
+    """The fitting of some models, which can be left after any epoch and gone on with later, as if nothing had been.
 
     Args:
-        model_f: reads forward.
-        model_b: reads backward.
+        models: what is fitted.
+        captioners: those that they consist of.
         training: what is learnt.
-        validation: tells how well the pair does after each epoch.
+        validation: tells how well the models do after each epoch.
         recipe: how.
-        seed: of the order of the images. Dropout, like the first weights, draws from PyTorch's own generator.
+        seed: of the order of the images.
 
     Attributes:
         history: the epochs that are done.
@@ -172,38 +188,47 @@ class Training:
         steps_done: so far.
     """
 
+    epoch: ClassVar[Callable[..., Any]]  # from its number, its losses in training and in validation, and its seconds
+
     def __init__(
         self,
-        model_f: Captioner,
-        model_b: Captioner,
+        models: Sequence[nn.Module],
+        captioners: Sequence[Captioner],
         training: CaptionedImages,
         validation: CaptionedImages,
         recipe: Recipe,
-        seed: int = 0,
+        seed: int,
     ):
-        as_scorer(model_f, "forward")
-        as_scorer(model_b, "backward")
-        self._models = (model_f, model_b)
+        self._models = models
+        self._captioners = captioners
         self._training = training
         self._validation = validation
         self._recipe = recipe
         self._order = torch.Generator().manual_seed(seed)
         self._parameters = list(dict.fromkeys(one for model in self._models for one in model.parameters()))
-        self.history: list[Epoch] = []
+        self.history: list[Any] = []
         self.steps = recipe.epochs * -(-len(training) // recipe.batch_size)
         self.steps_done = 0
         self._optimizer, self._schedule = _optimizer(self._parameters, recipe, self.steps)
 
+    def _losses(self, batch: Sequence[int]) -> tuple[Sequence[torch.Tensor], int]:
+        """The summed losses of some training images, and of how many words."""
+        raise NotImplementedError
+
+    def _validate(self) -> Sequence[float]:
+        """The losses of the validation set, in nats per word."""
+        raise NotImplementedError
+
     @property
-    def best(self) -> Epoch | None:
+    def best(self) -> Any:
         """The epoch of the lowest validation loss, the first of equals; None before any."""
         return min(self.history, key=lambda epoch: epoch.validation, default=None)
 
-    def run(self, on_step: Callable[[float], None] | None = None) -> Iterator[Epoch]:
+    def run(self, on_step: Callable[[float], None] | None = None) -> Iterator[Any]:
         """Train, an epoch at each step of the iterator; what happens in between is the caller's.
 
         Args:
-            on_step: called after each step with its loss, the mean of both directions in nats per word.
+            on_step: called after each step with its loss, in nats per word; of a pair the mean of both directions.
 
         Yields:
             how the epoch went; nothing where all are done.
@@ -216,19 +241,19 @@ class Training:
             began = time.perf_counter()
             for model in self._models:
                 model.train()
-            losses = torch.zeros(2)
+            losses: Any = 0
             words = 0
             for batch in _batches(torch.randperm(len(self._training), generator=self._order), recipe.batch_size):
-                loss_f, loss_b, counted = _losses(self._models, self._training, batch)
+                own, counted = self._losses(batch)
                 self._optimizer.zero_grad()
-                ((loss_f + loss_b) / counted).backward()  # type: ignore[no-untyped-call]
+                (sum(own[1:], start=own[0]) / counted).backward()  # type: ignore[no-untyped-call]
                 if recipe.clip_norm is not None:
                     nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
                 if recipe.clip_value is not None:
                     nn.utils.clip_grad_value_(self._parameters, recipe.clip_value)
                 self._optimizer.step()
                 self._schedule.step()
-                of_batch = torch.stack([loss_f, loss_b]).detach().cpu()
+                of_batch = torch.stack(list(own)).detach().cpu()
                 if not of_batch.isfinite().all():
                     raise ValueError(
                         f"the training has diverged in epoch {len(self.history) + 1} (its loss is no number any more): "
@@ -238,11 +263,10 @@ class Training:
                 words += counted
                 self.steps_done += 1
                 if on_step is not None:
-                    on_step(of_batch.sum().item() / (2 * counted))
-            forward, backward = (losses / words).tolist()
-            validation = evaluate_pair(*self._models, self._validation, recipe.batch_size)
+                    on_step(of_batch.mean().item() / counted)
+            trained, validated = (losses / words).tolist(), self._validate()
             seconds = time.perf_counter() - began
-            self.history.append(Epoch(len(self.history) + 1, forward, backward, *validation, seconds=seconds))
+            self.history.append(self.epoch(len(self.history) + 1, *trained, *validated, seconds=seconds))
             yield self.history[-1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -296,19 +320,102 @@ class Training:
         self._order.set_state(state["order"])
         torch.set_rng_state(state["random"])
         self.steps_done = state["steps_done"]
-        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.history = [self.epoch(**epoch) for epoch in state["history"]]
 
     def _made_of(self) -> dict[str, Any]:
         """What must be the same for a run to go on; every value is plain."""
-        encoder = self._models[0].encoder
+        first, second = self._captioners
+        encoder = first.encoder
         return {
             "the settings of the training": dataclasses.asdict(self._recipe),
             "the seed": self._order.initial_seed(),
-            "the captioners": [model.config for model in self._models] + [None if encoder is None else encoder.config],
-            "the vocabulary": list(self._models[0].vocabulary.words),
+            "the captioners": [first.config, second.config, None if encoder is None else encoder.config],
+            "the kind of model": type(self).__name__,
+            "the vocabulary": list(first.vocabulary.words),
             "the training data": self._training.fingerprint(),
             "the validation data": self._validation.fingerprint(),
         }
+
+
+class Training(_Fitting):
+    """The fitting of a pair, which can be left after any epoch and gone on with later, as if nothing had been.
+
+    An encoder that both models share is trained by both.
+
+    Args:
+        model_f: reads forward.
+        model_b: reads backward.
+        training: what is learnt.
+        validation: tells how well the pair does after each epoch.
+        recipe: how.
+        seed: of the order of the images. Dropout, like the first weights, draws from PyTorch's own generator.
+
+    Attributes:
+        history: the epochs that are done, each an `Epoch`.
+        steps: of all epochs together.
+        steps_done: so far.
+    """
+
+    epoch = Epoch
+
+    def __init__(
+        self,
+        model_f: Captioner,
+        model_b: Captioner,
+        training: CaptionedImages,
+        validation: CaptionedImages,
+        recipe: Recipe,
+        seed: int = 0,
+    ):
+        as_scorer(model_f, "forward")
+        as_scorer(model_b, "backward")
+        self._pair = (model_f, model_b)
+        super().__init__(self._pair, self._pair, training, validation, recipe, seed)
+
+    def _losses(self, batch: Sequence[int]) -> tuple[Sequence[torch.Tensor], int]:
+        loss_f, loss_b, words = _losses(self._pair, self._training, batch)
+        return (loss_f, loss_b), words
+
+    def _validate(self) -> Sequence[float]:
+        return evaluate_pair(*self._pair, self._validation, self._recipe.batch_size)
+
+
+class BiRNNTraining(_Fitting):
+    """The fitting of a Bi-RNN: each word is to be told from all others of its caption. Otherwise as `Training`.
+
+    Args:
+        model: what is fitted.
+        training: what is learnt.
+        validation: tells how well the model does after each epoch.
+        recipe: how.
+        seed: as for `Training`.
+
+    Attributes:
+        history: the epochs that are done, each a `BiRNNEpoch`.
+        steps: of all epochs together.
+        steps_done: so far.
+    """
+
+    epoch = BiRNNEpoch
+
+    def __init__(
+        self,
+        model: BiRNN,
+        training: CaptionedImages,
+        validation: CaptionedImages,
+        recipe: Recipe,
+        seed: int = 0,
+    ):
+        self._model = model
+        halves = (model.forward_half, model.backward_half)
+        super().__init__((model,), halves, training, validation, recipe, seed)
+
+    def _losses(self, batch: Sequence[int]) -> tuple[Sequence[torch.Tensor], int]:
+        loss, words = _birnn_loss(self._model, self._training, batch)
+        return (loss,), words
+
+    def _validate(self) -> Sequence[float]:
+        return (evaluate_birnn(self._model, self._validation, self._recipe.batch_size),)
 
 
 def fit_encoder(
@@ -381,6 +488,22 @@ def evaluate_pair(
     return forward, backward
 
 
+def evaluate_birnn(model: BiRNN, data: CaptionedImages, batch_size: int = 64) -> float:
+    """The loss of a Bi-RNN, in nats per word, in eval mode; which it is left in.
+
+    It is the negative pseudo-log-likelihood of the captions, over the number of their words.
+    """
+    model.eval()
+    total = 0.0
+    words = 0
+    with torch.no_grad():
+        for batch in _batches(torch.arange(len(data)), batch_size):
+            loss, counted = _birnn_loss(model, data, batch)
+            total += loss.item()
+            words += counted
+    return total / words
+
+
 def _optimizer(
     parameters: Sequence[nn.Parameter], recipe: Recipe, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -404,15 +527,28 @@ def _losses(
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """The summed losses of both models over all captions of some images, and of how many words."""
     model_f, model_b = models
-    captions = [caption for image in batch for caption in data.captions[image]]
-    owner = [row for row, image in enumerate(batch) for _ in data.captions[image]]
-    images = data.images[list(batch)]
+    captions, owner, images = _captions_of(data, batch)
     features_f = _features(model_f, images)
     features_b = features_f if model_b.encoder is model_f.encoder else _features(model_b, images)
     losses = [
         _loss(model, features[owner], captions) for model, features in ((model_f, features_f), (model_b, features_b))
     ]
     return losses[0], losses[1], sum(len(caption) + 1 for caption in captions)
+
+
+def _birnn_loss(model: BiRNN, data: CaptionedImages, batch: Sequence[int]) -> tuple[torch.Tensor, int]:
+    """The summed loss over all captions of some images, and of how many words."""
+    captions, owner, images = _captions_of(data, batch)
+    logits = model(_features(model.forward_half, images)[owner], captions)
+    targets = model.forward_half.tokens([word for caption in captions for word in caption])
+    return nn.functional.cross_entropy(logits, targets, reduction="sum"), len(targets)
+
+
+def _captions_of(data: CaptionedImages, batch: Sequence[int]) -> tuple[list[Sequence[int]], list[int], torch.Tensor]:
+    """The captions of some images, for each the row of its image, and the images."""
+    captions = [caption for image in batch for caption in data.captions[image]]
+    owner = [row for row, image in enumerate(batch) for _ in data.captions[image]]
+    return captions, owner, data.images[list(batch)]
 
 
 def _features(model: Captioner, images: torch.Tensor) -> torch.Tensor:

@@ -137,7 +137,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(given, tmp_path):
     assert "cannot be gone on with: since then the seed changed" in changed
     (tmp_path / "killed").rename(tmp_path / "elsewhere")
     missing = refusal_of(*again, "--seed", "5", "--resume", folder=tmp_path)
-    assert "killed, the best pair of the run so far, is missing" in missing
+    assert "killed, the best model so far, is missing" in missing
     (tmp_path / "elsewhere").rename(tmp_path / "killed")
     resumed = output_of(*again, "--seed", "5", "--resume", folder=tmp_path)
     epochs = [

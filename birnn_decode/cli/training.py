@@ -1,11 +1,11 @@
-"""The command that trains a pair."""
+"""The command that trains a pair or a Bi-RNN."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,26 +17,34 @@ from birnn_decode.cli.common import Data, data_options, left_out_lines, progress
 if TYPE_CHECKING:
     from birnn_decode.captions import CaptionedImage, WordVocabulary
     from birnn_decode.models import Captioner, ImageEncoder
-    from birnn_decode.training import CaptionedImages, Epoch, Preset, Training
+    from birnn_decode.training import BiRNNTraining, CaptionedImages, Preset, Training
 
 PRESETS = ("lstm", "karpathy")
 CAPTIONERS = ("lstm", "gru", "multimodal-rnn")
+KINDS = ("pair", "birnn")
 
 
-@click.command(short_help="Train a pair on captions of yours.")
+@click.command(short_help="Train a pair, or a Bi-RNN, on captions of yours.")
 @data_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
     metavar="FILE",
-    help="The best pair so far; beside it FILE.checkpoint, to go on from, and FILE.csv, the losses.",
+    help="The best model so far; beside it FILE.checkpoint, to go on from, and FILE.csv, the losses.",
 )
 @click.option(
     "--encoder",
     metavar="NAME",
     help="What makes feature vectors of pictures: efficientnet-lite0, or torchvision:MODEL. With --features: what made "
     "them; the pair then takes pictures as well.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="pair",
+    show_default=True,
+    help="pair: two captioners, each of which writes by itself; birnn: one softmax over both sides of each word.",
 )
 @click.option(
     "--preset",
@@ -54,7 +62,7 @@ CAPTIONERS = ("lstm", "gru", "multimodal-rnn")
     default=5,
     show_default=True,
     metavar="N",
-    help="Words that occur less often in the training captions are unknown to the pair.",
+    help="Words that occur less often in the training captions are unknown to the model.",
 )
 @click.option(
     "--max-words",
@@ -72,6 +80,7 @@ def train(
     data: Data,
     out: Path,
     encoder: str | None,
+    kind: str,
     preset: str,
     captioner: str | None,
     hidden_size: int | None,
@@ -83,13 +92,15 @@ def train(
 ) -> None:
     """Train a forward and a backward captioner on the images of the split train.
 
-    After each epoch the loss on the split val is measured, and the pair is saved if it was never lower. A run that is
-    stopped leaves the best pair so far, and goes on with --resume.
+    As a pair, each learns to write captions by itself; as a Bi-RNN, both together learn to tell each word from all
+    others. After each epoch the loss on the split val is measured, and the model is saved if it was never lower. A run
+    that is stopped leaves the best model so far, and goes on with --resume.
     """
     import torch
 
     from birnn_decode.captions import WordVocabulary
-    from birnn_decode.training import PRESETS, Training
+    from birnn_decode.models import BiRNN, save_birnn, save_pair
+    from birnn_decode.training import PRESETS, BiRNNTraining, Training
 
     checkpoint, log = out.with_name(f"{out.name}.checkpoint"), out.with_name(f"{out.name}.csv")
     data.check()
@@ -100,7 +111,7 @@ def train(
     if resume and not checkpoint.exists():
         raise click.UsageError(f"there is nothing to resume: no {checkpoint}")
     if resume and not out.exists():
-        raise click.UsageError(f"{out}, the best pair of the run so far, is missing; remove {checkpoint} to begin anew")
+        raise click.UsageError(f"{out}, the best model so far, is missing; remove {checkpoint} to begin anew")
     if not resume and checkpoint.exists():
         raise click.UsageError(f"{checkpoint} is of a run that can go on: add --resume, or remove it to begin anew")
     if not resume and out.exists():
@@ -125,12 +136,24 @@ def train(
 
     torch.manual_seed(seed)
     pair = _new_pair(chosen, vocabulary, ready["train"].images, look)
-    training = Training(*pair, ready["train"], ready["val"], chosen.recipe, seed)
+    training: Training | BiRNNTraining
+    if kind == "birnn":
+        model = BiRNN(*pair)
+        training = BiRNNTraining(model, ready["train"], ready["val"], chosen.recipe, seed)
+    else:
+        training = Training(*pair, ready["train"], ready["val"], chosen.recipe, seed)
+
+    def save() -> None:
+        if kind == "birnn":
+            save_birnn(model, out)
+        else:
+            save_pair(*pair, out)
+
     if resume:
         training.resume(checkpoint)
     for line in (*left_out_lines(left_out), _about(ready, vocabulary, chosen, pair)):
         click.echo(line)
-    _run(training, pair, out, checkpoint, log)
+    _run(training, kind, save, out, checkpoint, log)
 
 
 def encoder_named(name: str) -> ImageEncoder:
@@ -202,11 +225,16 @@ def _about(
     return f"{counts}; {words} words; {preset.captioner}, {parameters:,} numbers each way"
 
 
-def _run(training: Training, pair: tuple[Captioner, Captioner], out: Path, checkpoint: Path, log: Path) -> None:
+def _run(
+    training: Training | BiRNNTraining, kind: str, save: Callable[[], None], out: Path, checkpoint: Path, log: Path
+) -> None:
     from birnn_decode.files import write_whole
-    from birnn_decode.models import save_pair
 
-    write_whole(log, _losses_csv(training.history).encode())  # what cannot be written there is said now
+    def losses() -> bytes:
+        return _losses_csv(training.epoch, training.history).encode()
+
+    what = "Bi-RNN" if kind == "birnn" else "pair"
+    write_whole(log, losses())  # what cannot be written there is said now
     try:
         with progress() as bar:
             task = bar.add_task("training", total=training.steps, completed=training.steps_done)
@@ -217,39 +245,42 @@ def _run(training: Training, pair: tuple[Captioner, Captioner], out: Path, check
             for epoch in training.run(show):
                 best = training.best is epoch
                 if best:
-                    save_pair(*pair, out)
+                    save()
                 training.save(checkpoint)
-                write_whole(log, _losses_csv(training.history).encode())
+                write_whole(log, losses())
                 click.echo(_line(epoch, best))
     except KeyboardInterrupt:
         if not out.exists():
-            save_pair(*pair, out)
+            save()
         if checkpoint.exists():
-            click.echo(f"interrupted: {out} has the best pair so far; --resume goes on", err=True)
+            click.echo(f"interrupted: {out} has the best {what} so far; --resume goes on", err=True)
         else:
-            click.echo(f"interrupted: {out} has the pair as it stood; remove it to begin anew", err=True)
+            click.echo(f"interrupted: {out} has the {what} as it stood; remove it to begin anew", err=True)
         raise SystemExit(130) from None
     # Nothing is left to go on with.
     checkpoint.unlink(missing_ok=True)
     assert training.best is not None
     seconds = sum(epoch.seconds for epoch in training.history)
-    click.echo(f"{out}: the pair of epoch {training.best.number}, {seconds:.0f} s of training; losses in {log}")
+    click.echo(f"{out}: the {what} of epoch {training.best.number}, {seconds:.0f} s of training; losses in {log}")
 
 
-def _line(epoch: Epoch, best: bool) -> str:
-    return (
-        f"epoch {epoch.number:2}: training {epoch.training_forward:.3f} forward, {epoch.training_backward:.3f} "
-        f"backward; validation {epoch.validation_forward:.3f}, {epoch.validation_backward:.3f} nats per word; "
-        f"{epoch.seconds:.0f} s{' (saved)' if best else ''}"
-    )
+def _line(epoch: Any, best: bool) -> str:
+    from birnn_decode.training import BiRNNEpoch
+
+    if isinstance(epoch, BiRNNEpoch):
+        losses = f"training {epoch.training:.3f}; validation {epoch.validation:.3f} nats per word"
+    else:
+        losses = (
+            f"training {epoch.training_forward:.3f} forward, {epoch.training_backward:.3f} backward; "
+            f"validation {epoch.validation_forward:.3f}, {epoch.validation_backward:.3f} nats per word"
+        )
+    return f"epoch {epoch.number:2}: {losses}; {epoch.seconds:.0f} s{' (saved)' if best else ''}"
 
 
-def _losses_csv(history: Sequence[Epoch]) -> str:
+def _losses_csv(kind: Any, history: Sequence[Any]) -> str:
     """One line per epoch; nats per word."""
-    from birnn_decode.training import Epoch
-
     text = io.StringIO()
-    columns = [entry.name for entry in fields(Epoch)]
+    columns = [entry.name for entry in fields(kind)]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([getattr(epoch, name) for name in columns] for epoch in history)

@@ -1,11 +1,13 @@
-"""The reference captioners, image encoders, and the files that pairs of captioners are kept in."""
+"""The reference captioners, image encoders, and the files that captioners are kept in."""
 
+from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN
 from birnn_decode.models.encoder import ImageEncoder, SmallCNN, open_picture
-from birnn_decode.models.files import default_pair, load_pair, save_pair
+from birnn_decode.models.files import default_pair, load_birnn, load_pair, save_birnn, save_pair
 from birnn_decode.models.pretrained import EfficientNetLite0, TorchvisionEncoder
 
 __all__ = [
+    "BiRNN",
     "Captioner",
     "EfficientNetLite0",
     "GRUCaptioner",
@@ -15,7 +17,9 @@ __all__ = [
     "SmallCNN",
     "TorchvisionEncoder",
     "default_pair",
+    "load_birnn",
     "load_pair",
     "open_picture",
+    "save_birnn",
     "save_pair",
 ]
