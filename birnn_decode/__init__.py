@@ -1,4 +1,4 @@
-"""Decoding with a forward and a backward sequence model: beam search, rerank, BSCD, Gibbs sampling, exact search."""
+"""Decoding with a forward and a backward sequence model, or one of both: beam search, BSCD, Gibbs, exact search."""
 
 from birnn_decode.decode import (
     beam_decode,
@@ -9,15 +9,25 @@ from birnn_decode.decode import (
     rerank_decode,
     score_sentences,
 )
+from birnn_decode.joint import (
+    joint_compare,
+    joint_cycles,
+    joint_decode,
+    joint_gibbs_decode,
+    joint_score_sentences,
+)
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
+from birnn_decode.scorers.joint import JointModel, JointScorer
 from birnn_decode.template import Template
 from birnn_decode.version import __version__
 
 __all__ = [
     "DecodeResult",
     "Hypothesis",
+    "JointModel",
+    "JointScorer",
     "Objective",
     "PrefixScorer",
     "Round",
@@ -33,6 +43,11 @@ __all__ = [
     "compare",
     "exact_decode",
     "gibbs_decode",
+    "joint_compare",
+    "joint_cycles",
+    "joint_decode",
+    "joint_gibbs_decode",
+    "joint_score_sentences",
     "rerank_decode",
     "score_sentences",
 ]

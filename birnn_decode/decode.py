@@ -95,10 +95,10 @@ def bscd_decode(
         TypeError, ValueError: something given cannot be right; the message says what would be. Also ValueError where a
             model returns NaN or +inf.
     """
-    _check_count("max_rounds", max_rounds, least=0)
+    check_count("max_rounds", max_rounds, least=0)
     models = {FORWARD: model_f, BACKWARD: model_b}
-    lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    lengths = Lengths(widths, min_length, max_length)
+    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     checked_prior = _checked_prior(prior, prior_weight, call)
     return call.answer(call.in_parts(lambda part: part.search_both("bscd", max_rounds, checked_prior)))
 
@@ -119,8 +119,8 @@ def rerank_decode(
 ) -> Any:
     """The final beams of both unidirectional searches, reordered by J; arguments and results as `bscd_decode`'s."""
     models = {FORWARD: model_f, BACKWARD: model_b}
-    lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    lengths = Lengths(widths, min_length, max_length)
+    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     return call.answer(call.in_parts(lambda part: part.search_both("rerank", 0, None)))
 
 
@@ -164,9 +164,9 @@ def beam_decode(
         raise ValueError(f'direction={direction!r}: use "forward" or "backward", the way the model reads sentences')
     if rank not in ("blank", "sentence"):
         raise ValueError(f'rank={rank!r}: use "blank" or "sentence"')
-    lengths = _Lengths(widths, min_length, max_length)
+    lengths = Lengths(widths, min_length, max_length)
     objective = replace(_checked_objective(objective), scope="sentence")  # what counts is said by `rank`
-    call = _Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    call = Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     return call.answer(call.in_parts(lambda part: part.search_one(direction, rank)))
 
 
@@ -220,14 +220,11 @@ def gibbs_decode(
     Raises:
         TypeError, ValueError: as `bscd_decode`.
     """
-    for name, value, least in (("sweeps", sweeps, 1), ("restart_after", restart_after, 1), ("seed", seed, 0)):
-        _check_count(name, value, least)
-    if scan not in SCANS:
-        raise ValueError(f'scan={scan!r}: use "ordered" or "random"')
+    sampling = Sampling(sweeps, None, scan, restart_after, seed)
     models = {FORWARD: model_f, BACKWARD: model_b}
-    lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
-    sampling = _Sampling(sweeps, _checked_rows(rows, call.items), scan, restart_after, seed)
+    lengths = Lengths(widths, min_length, max_length)
+    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    sampling = replace(sampling, rows=checked_rows(rows, call.items))
     return call.answer(call.in_parts(lambda part: part.sample(sampling)))
 
 
@@ -275,14 +272,14 @@ def exact_decode(
     Raises:
         TypeError, ValueError: as `bscd_decode`; ValueError also for a whole caption without ``widths``.
     """
-    _check_count("max_rounds", max_rounds, least=0)
-    _check_count("max_rows", max_rows, least=1)
+    check_count("max_rounds", max_rounds, least=0)
+    check_count("max_rows", max_rows, least=1)
     began = time.perf_counter()
     if max_seconds is not None and not (isinstance(max_seconds, Real) and float(max_seconds) > 0):
         raise ValueError(f"max_seconds={max_seconds!r}: it is a number of seconds above 0, or None for no limit")
     models = {FORWARD: model_f, BACKWARD: model_b}
-    lengths = _Lengths() if widths is None else _Lengths(widths, max_length=MAX_WIDTH)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    lengths = Lengths() if widths is None else Lengths(widths, max_length=MAX_WIDTH)
+    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     call.check_provable()
     budget = Budget(max_rows, None if max_seconds is None else began + max_seconds)
     return call.answer(call.in_parts(lambda part: part.prove(max_rounds, budget)))
@@ -335,17 +332,17 @@ def compare(
         ``rows_evaluated`` is its own; the hypotheses of all of them carry J and the terms of both models (whose rows
         are counted, too).
     """
-    _check_count("max_rounds", max_rounds, least=0)
+    check_count("max_rounds", max_rounds, least=0)
     _check_methods(methods)
-    _check_count("max_rows", max_rows, least=1)
+    check_count("max_rows", max_rows, least=1)
     models = {FORWARD: model_f, BACKWARD: model_b}
-    lengths = _Lengths(widths, min_length, max_length)
-    call = _Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    lengths = Lengths(widths, min_length, max_length)
+    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
     checked_prior = _checked_prior(prior, prior_weight, call)
     if "exact" in methods:
         call.check_provable()
     budget = Budget(max_rows)
-    run: dict[str, Callable[[_Call], list[DecodeResult]]] = {
+    run: dict[str, Callable[[Call], list[DecodeResult]]] = {
         "urnn-f": lambda part: part.search_one(FORWARD, "blank"),
         "urnn-b": lambda part: part.search_one(BACKWARD, "blank"),
         "urnn-f+end": lambda part: part.search_one(FORWARD, "sentence"),
@@ -356,7 +353,7 @@ def compare(
     }
     found = {name: call.in_parts(run[name]) for name in methods if name != "gibbs"}
     if "gibbs" in methods:
-        sampling = _Sampling(rows=[result.rows_evaluated for result in found["bscd"]])
+        sampling = Sampling(rows=[result.rows_evaluated for result in found["bscd"]])
         found["gibbs"] = call.in_parts(lambda part: part.sample(sampling))
     return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
@@ -400,12 +397,12 @@ def score_sentences(
     weights = {FORWARD: objective.weight_forward, BACKWARD: objective.weight_backward}
     if not any(weights[name] for name in models):
         raise ValueError(f"{objective} gives weight 0 to the only model there is: nothing is left to score by")
-    call = _Call(models, image, None, 1, objective, vocabulary, None, gradients=gradients)
+    call = Call(models, image, None, 1, objective, vocabulary, None, gradients=gradients)
     return call.answer(call.score(list(sentences) if call.batch else [sentences]))
 
 
 @dataclass(frozen=True)
-class _Lengths:
+class Lengths:
     """How long a whole caption may be."""
 
     widths: Collection[int] | None = None
@@ -413,8 +410,8 @@ class _Lengths:
     max_length: int = DEFAULT_MAX_LENGTH
 
     def __post_init__(self) -> None:
-        _check_count("min_length", self.min_length, least=0)
-        _check_count("max_length", self.max_length, least=0)
+        check_count("min_length", self.min_length, least=0)
+        check_count("max_length", self.max_length, least=0)
         if self.min_length > self.max_length:
             raise ValueError(f"min_length={self.min_length} is more than max_length={self.max_length}")
         if self.widths is None:
@@ -430,7 +427,7 @@ class _Lengths:
             )
         object.__setattr__(self, "widths", tuple(widths))
 
-    def up_to(self, most_words: float) -> _Lengths:
+    def up_to(self, most_words: float) -> Lengths:
         """What the models can read of it."""
         least = max(self.min_length, *(self.widths or (0,)))
         if least > most_words:
@@ -447,7 +444,7 @@ class _Lengths:
 
 
 @dataclass(frozen=True)
-class _Sampling:
+class Sampling:
     """How Gibbs sampling goes on, and for how long; see `gibbs_decode`."""
 
     sweeps: int = SWEEPS
@@ -456,8 +453,17 @@ class _Sampling:
     restart_after: int = 20
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("sweeps", 1), ("restart_after", 1), ("seed", 0)):
+            check_count(name, getattr(self, name), least)
+        if self.scan not in SCANS:
+            raise ValueError(f'scan={self.scan!r}: use "ordered" or "random"')
 
-class _Call:
+    def __str__(self) -> str:
+        return f"gibbs|scan:{self.scan}|sweeps:{self.sweeps}|restart:{self.restart_after}|seed:{self.seed}"
+
+
+class Call:
     """One call of the front door: its arguments, checked, its images, encoded, and the searches over them.
 
     Attributes:
@@ -481,13 +487,13 @@ class _Call:
         beam_size: int,
         objective: Objective,
         vocabulary: Vocabulary | None,
-        lengths: _Lengths | None,
+        lengths: Lengths | None,
         memory_limit: int | None = None,
         gradients: bool = False,
     ):
-        _check_count("beam_size", beam_size, least=1)
+        check_count("beam_size", beam_size, least=1)
         if memory_limit is not None:
-            _check_count("memory_limit", memory_limit, least=1)
+            check_count("memory_limit", memory_limit, least=1)
         self.memory_limit = memory_limit
         self.gradients = gradients
         self.scorers = {name: as_scorer(model, name) for name, model in models.items()}
@@ -523,7 +529,7 @@ class _Call:
         self.numbers: Sequence[int] = range(self.items)
         self.image_count = len(images)
         self.templates = [self._template(one, item) for item, one in enumerate(templates)]
-        if lengths not in (None, _Lengths()) and self.templates and None not in self.templates:
+        if lengths not in (None, Lengths()) and self.templates and None not in self.templates:
             raise ValueError(
                 "widths, min_length and max_length are for whole captions (template=None); a template says its own "
                 "widths, as in {1-6}"
@@ -532,7 +538,7 @@ class _Call:
         with self._inference():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
         self.most_words = self._most_words()
-        self.lengths = (lengths or _Lengths()).up_to(self.most_words)
+        self.lengths = (lengths or Lengths()).up_to(self.most_words)
         for item, fixed in enumerate(self.fixed):
             self._check_length(max(map(len, fixed or ((),))), self._name_of(item))
         self.choices = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
@@ -555,7 +561,7 @@ class _Call:
                 "widths=range(5, 9), or a template such as '{5-8}'"
             )
 
-    def in_parts(self, search: Callable[[_Call], list[DecodeResult]]) -> list[DecodeResult]:
+    def in_parts(self, search: Callable[[Any], list[DecodeResult]]) -> list[DecodeResult]:
         """What a search finds; one that holds too much at a time is made of each half of the items by itself."""
         try:
             return search(self)
@@ -563,7 +569,7 @@ class _Call:
             middle = self.items // 2
         return self._part(slice(0, middle)).in_parts(search) + self._part(slice(middle, None)).in_parts(search)
 
-    def _part(self, some: slice) -> _Call:
+    def _part(self, some: slice) -> Call:
         """The same call for some of its items; images are not encoded again."""
         part = copy.copy(self)
         for name in ("numbers", "image_of", "templates", "fixed", "choices", "widths", "rules"):
@@ -581,8 +587,12 @@ class _Call:
         if self.gradients:
             yield
             return
-        with backend.no_graph(), eval_mode(self.scorers.values()):
+        with backend.no_graph(), eval_mode(self._modules()):
             yield
+
+    def _modules(self) -> Collection[Any]:
+        """What is put in eval mode."""
+        return self.scorers.values()
 
     def search_both(self, method: str, max_rounds: int, prior: Prior | None) -> list[DecodeResult]:
         """BSCD; without rounds, the rerank."""
@@ -594,18 +604,14 @@ class _Call:
             ranking = self._joint(directions)
             _, searches, rows, answers = self._descend(directions, ranking, max_rounds, prior)
         seconds = time.perf_counter() - began
-        searches_of = self._by_item(searches)
         settings = [method if method == "rerank" else f"{method}|rounds:{max_rounds}"]
         settings += [] if prior is None else [f"prior:{prior.weight:g}"]
         settings += self._objective_settings()
-        results = []
-        for item, (answer, own) in enumerate(zip(answers, searches_of, strict=True)):
-            stop = _least_settled(own)
-            if method == "rerank" and stop != StopReason.DEAD_END:
-                stop = StopReason.SINGLE_SWEEP
-            trace = _trace(own, [by_item[item] for by_item in rows])
-            results.append(self._result(item, answer, directions, ranking, stop, trace, settings, seconds))
-        return results
+        ends = self._ends(searches, rows, rerank=method == "rerank")
+        return [
+            self._result(item, answer, directions, ranking, stop, trace, settings, seconds)
+            for item, (answer, (stop, trace)) in enumerate(zip(answers, ends, strict=True))
+        ]
 
     def _descend(
         self,
@@ -634,11 +640,20 @@ class _Call:
         answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size, more_follows)
         return problems, searches, rows, answers
 
-    def _by_item(self, searches: Sequence[Search]) -> list[list[Search]]:
+    def _ends(
+        self, searches: Sequence[Search], rows: Sequence[Sequence[int]], rerank: bool = False
+    ) -> list[tuple[StopReason, list[Round]]]:
+        """Why the search of each item ended, and its rounds; a rerank was to have none, and has ended as it should."""
         searches_of: list[list[Search]] = [[] for _ in range(self.items)]
         for search in searches:
             searches_of[search.problem.item].append(search)
-        return searches_of
+        ends = []
+        for item, own in enumerate(searches_of):
+            stop = _least_settled(own)
+            if rerank and stop != StopReason.DEAD_END:
+                stop = StopReason.SINGLE_SWEEP
+            ends.append((stop, _trace(own, [by_item[item] for by_item in rows])))
+        return ends
 
     def prove(self, max_rounds: int, budget: Budget) -> list[DecodeResult]:
         """BSCD, and then the exact search, which begins with its answers."""
@@ -653,16 +668,15 @@ class _Call:
         seconds = time.perf_counter() - began
         settings = [f"exact|rounds:{max_rounds}|rows:{budget.rows}", *self._objective_settings()]
         results = []
-        for item, (proof, own) in enumerate(zip(proofs, self._by_item(searches), strict=True)):
+        for item, (proof, (_, trace)) in enumerate(zip(proofs, self._ends(searches, rows), strict=True)):
             assert proof.stop is not None
-            trace = _trace(own, [by_item[item] for by_item in rows])
             result = self._result(item, proof.answers, directions, ranking, proof.stop, trace, settings, seconds)
             best = result.hypotheses[0].score if result.hypotheses else -math.inf
             proved = proof.stop == StopReason.PROVED
             results.append(replace(result, proved=proved, upper_bound=max(best, proof.upper)))
         return results
 
-    def sample(self, sampling: _Sampling) -> list[DecodeResult]:
+    def sample(self, sampling: Sampling) -> list[DecodeResult]:
         """Gibbs sampling."""
         if not self.items:
             return []
@@ -711,10 +725,7 @@ class _Call:
                 met=met,
             )
         seconds = time.perf_counter() - began
-        settings = [
-            f"gibbs|scan:{sampling.scan}|sweeps:{sampling.sweeps}|restart:{sampling.restart_after}|seed:{sampling.seed}",
-            *self._objective_settings(),
-        ]
+        settings = [str(sampling), *self._objective_settings()]
         results = []
         for item, (answer, trace) in enumerate(zip(answers, traces, strict=True)):
             stop = StopReason.BUDGET if seen[item] else StopReason.DEAD_END
@@ -769,21 +780,16 @@ class _Call:
 
     def score(self, sentences: Sequence[Any]) -> list[list[Hypothesis]]:
         """The hypotheses of given sentences, one list per item."""
-        if len(sentences) != self.items:
-            raise ValueError(
-                f"{self.items} images and {len(sentences)} lists of sentences: give one list for each image"
-            )
+        words_of = self.words_of_items(sentences)
         if not self.items:
             return []
         with self._inference():
             directions = self._directions()
-            finalists = []
-            for item, given in enumerate(sentences):
-                if isinstance(given, str) or not isinstance(given, Sequence):
-                    raise TypeError(f"the sentences of an image are a list, even a single one; got {given!r}")
-                for sentence in given:
-                    words = self._words(sentence)
-                    finalists.append(Finalist(item, FixedTemplate.all_blank(len(words)), words))
+            finalists = [
+                Finalist(item, FixedTemplate.all_blank(len(words)), words)
+                for item, given in enumerate(words_of)
+                for words in given
+            ]
             for direction in directions:
                 terms = score_given(
                     direction.tree.scorer,
@@ -801,6 +807,19 @@ class _Call:
             finalist.score = ranking.score(finalist)
             scored[finalist.item].append(self._hypothesis(finalist, directions, ranking))
         return scored
+
+    def words_of_items(self, sentences: Sequence[Any]) -> list[list[tuple[int, ...]]]:
+        """The words of given sentences, one list of sentences per item."""
+        if len(sentences) != self.items:
+            raise ValueError(
+                f"{self.items} images and {len(sentences)} lists of sentences: give one list for each image"
+            )
+        found = []
+        for given in sentences:
+            if isinstance(given, str) or not isinstance(given, Sequence):
+                raise TypeError(f"the sentences of an image are a list, even a single one; got {given!r}")
+            found.append([self._words(sentence) for sentence in given])
+        return found
 
     def _check_same_words(self) -> None:
         """Check that models that bring vocabularies which can be compared bring the same."""
@@ -857,14 +876,24 @@ class _Call:
             )
         return self.vocabulary
 
-    def _directions(self, sweeps: int | None = None) -> list[Direction]:
-        """Every direction that there is a model for, nothing read yet; ``sweeps`` is how many each makes, if known."""
+    def _directions(
+        self, sweeps: int | None = None, every_score: bool = False, every_state: bool = False
+    ) -> list[Direction]:
+        """Every direction that there is a model for, nothing read yet.
+
+        Args:
+            sweeps: how many each makes, if known.
+            every_score: whether the scores at known words are asked for, too.
+            every_state: whether the states there are.
+        """
         weights = {FORWARD: self.objective.weight_forward, BACKWARD: self.objective.weight_backward}
         directions = []
         memory = Memory(self.memory_limit if self.items > 1 else None)  # one item has no halves
         for name, scorer in self.scorers.items():
             reverse = name == BACKWARD
-            branching = [None if fixed is None else branching_depths(fixed, reverse) for fixed in self.fixed]
+            branching = [
+                None if fixed is None or every_score else branching_depths(fixed, reverse) for fixed in self.fixed
+            ]
             # Choices of widths share prefixes, each of which is asked for by as many as share it.
             asked_again = sweeps != 1 or any(number > 1 for number in self.choices)
             tree = PrefixTree(
@@ -877,6 +906,7 @@ class _Call:
                 asked_again,
                 memory,
                 self.numbers,
+                every_state,
             )
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.never))))
         return directions
@@ -937,6 +967,21 @@ class _Call:
         seconds: float,
         rule: str | float | None = None,
     ) -> DecodeResult:
+        hypotheses = [self._hypothesis(finalist, directions, joint) for finalist in answer]
+        return self._made(item, hypotheses, directions, stop, trace, settings, seconds, rule)
+
+    def _made(
+        self,
+        item: int,
+        hypotheses: Sequence[Hypothesis],
+        directions: Sequence[Direction],
+        stop: StopReason,
+        trace: Sequence[Round],
+        settings: Sequence[str],
+        seconds: float,
+        rule: str | float | None = None,
+    ) -> DecodeResult:
+        """The result of an item; ``rule`` is the length rule where it is not that of the objective."""
         rule = self.rules[item] if rule is None else rule
         settings = [
             *settings,
@@ -946,7 +991,7 @@ class _Call:
         if self.fixed[item] is None:
             settings.append(f"lengths:{self.lengths}")
         return DecodeResult(
-            hypotheses=tuple(self._hypothesis(finalist, directions, joint) for finalist in answer),
+            hypotheses=tuple(hypotheses),
             stop=stop,
             rounds=len(trace) - 1,
             rows_evaluated=self._rows(directions, item),
@@ -955,7 +1000,7 @@ class _Call:
             seconds=seconds,
         )
 
-    def _text(self, finalist: Finalist, vocabulary: Vocabulary) -> str:
+    def _text(self, finalist: Any, vocabulary: Vocabulary) -> str:
         template = self.templates[finalist.item]
         if template is None:
             return vocabulary.decode(list(finalist.words))
@@ -1030,7 +1075,8 @@ def _least_settled(searches: Sequence[Search]) -> StopReason:
     return StopReason.DEAD_END  # neither direction could write a caption at all
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: Any, least: int) -> None:
+    """Check that an argument is a whole number, and large enough."""
     try:
         count = operator.index(value)
     except TypeError:
@@ -1039,14 +1085,15 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name}={value!r}: it is a whole number, {least} or larger")
 
 
-def _checked_rows(rows: Any, items: int) -> Sequence[int] | None:
+def checked_rows(rows: Any, items: int) -> Sequence[int] | None:
+    """The rows that each item may take."""
     if rows is None:
         return None
     budgets = list(rows) if isinstance(rows, Sequence) else [rows] * items
     if len(budgets) != items:
         raise ValueError(f"rows has {len(budgets)} numbers for {items} items: give one for each, or a single one")
     for budget in budgets:
-        _check_count("rows", budget, least=1)
+        check_count("rows", budget, least=1)
     return budgets
 
 
@@ -1063,7 +1110,7 @@ def _checked_objective(objective: Any) -> Objective:
     return objective
 
 
-def _checked_prior(prior: Any, weight: float, call: _Call) -> Prior | None:
+def _checked_prior(prior: Any, weight: float, call: Call) -> Prior | None:
     if not (isinstance(weight, Real) and math.isfinite(weight)):
         raise ValueError(f"prior_weight={weight!r}: it is a finite number")
     if prior is None or weight == 0:

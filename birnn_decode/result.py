@@ -58,7 +58,8 @@ class Hypothesis:
             a vocabulary.
         blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
         score: what the hypothesis is ranked by: J after weights, scope and length rule; for `beam_decode` the one
-            model's own log-probability after the length rule.
+            model's own log-probability after the length rule; for `joint_decode` the pseudo-log-likelihood after scope
+            and length rule.
         joint: J, the value of the objective before the length rule; None unless both models were given and the
             sentence is finished.
         log_prob_forward: log P of the whole sentence, END included, under the forward model; None where that model
@@ -66,6 +67,10 @@ class Hypothesis:
         log_prob_backward: the same of the backward model, its START included.
         token_log_probs_forward: one term per word, in sentence order, then the term of END.
         token_log_probs_backward: one term per word, in sentence order, then the term of START.
+        pseudo_log_prob: the pseudo-log-likelihood of the whole sentence, the sum of ``token_conditionals``; None unless
+            a model with one softmax over both sides was given.
+        token_conditionals: for each word, in sentence order, its log-probability given all other words of the
+            sentence; None where ``pseudo_log_prob`` is.
         finished: False for a free search's hypothesis that reached the maximum length without END; its
             log-probability and terms then leave END out.
     """
@@ -80,6 +85,8 @@ class Hypothesis:
     token_log_probs_forward: tuple[float, ...] | None
     token_log_probs_backward: tuple[float, ...] | None
     finished: bool = True
+    pseudo_log_prob: float | None = None
+    token_conditionals: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; a log-probability of minus infinity becomes the string ``"-inf"``."""

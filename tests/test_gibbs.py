@@ -66,10 +66,10 @@ def record(monkeypatch):
     """Every draw from now on, in order."""
     drawn = []
 
-    def recording_round(directions, moving, original=gibbs_module._draw):
+    def recording_round(directions, moving, conditional, original=gibbs_module._draw):
         asked = [(chain, at, tuple(chain.words)) for chain, at in moving if -1 not in chain.words[:at]]
         begin = len(drawn)
-        original(directions, moving)
+        original(directions, moving, conditional)
         for draw, (chain, at, words) in zip(drawn[begin:], asked, strict=True):
             assert draw.chain is chain
             draw.at, draw.words = at, words

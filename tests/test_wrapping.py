@@ -18,7 +18,16 @@ import standins  # noqa: E402
 from PIL import Image  # noqa: E402
 from tiny_models import V, blip, git, gpt2, pixels, project, vit_bert, vit_gpt2  # noqa: E402
 
-from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, check_scorer, score_sentences  # noqa: E402
+from birnn_decode import (  # noqa: E402
+    Template,
+    as_scorer,
+    beam_decode,
+    bscd_decode,
+    check_scorer,
+    joint_decode,
+    joint_score_sentences,
+    score_sentences,
+)
 from birnn_decode.captions import WordVocabulary  # noqa: E402
 from birnn_decode.scorers import PrefixScorer, never_of  # noqa: E402
 from birnn_decode.scorers.torch import BufferScorer  # noqa: E402
@@ -404,10 +413,62 @@ def test_the_check_of_the_page(capsys):
     assert "no fault found" in capsys.readouterr().out
 
 
+class BothSides(torch.nn.Module):
+    """One layer over the states of two LSTMs; or another one in between."""
+
+    def __init__(self, deep):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(V, 5)
+        self.before, self.behind = (torch.nn.LSTM(5, 4, batch_first=True) for _ in range(2))
+        self.look = torch.nn.Linear(3, 4)
+        self.mix = torch.nn.Linear(8, 8)
+        self.output = torch.nn.Linear(8, V)
+        self.deep = deep
+
+    def first_state(self, images):
+        seen = self.look(images)[None]
+        return seen, torch.zeros_like(seen)
+
+    def forward(self, image, words):
+        """[words, V]: the log-probabilities of each word, given all others."""
+        rows = []
+        for at in range(len(words)):
+            sides = [
+                lstm(self.embedding(torch.tensor([tokens])), self.first_state(image[None]))[0][:, -1]
+                for lstm, tokens in ((self.before, [1, *words[:at]]), (self.behind, [2, *words[:at:-1]]))
+            ]
+            both = torch.cat(sides, dim=-1)
+            rows.append(self.output(torch.tanh(self.mix(both)) if self.deep else both))
+        return torch.cat(rows).log_softmax(dim=-1)
+
+
+def both_sides(deep):
+    torch.manual_seed(4)
+    model = BothSides(deep).double().eval()
+    found = cook("One softmax over both states", model, START=1, END=2)
+    found = {**found, **(cook("One softmax over both states", model, number=1, joint=found["joint"]) if deep else {})}
+    return model, found["joint"]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_one_softmax_over_both_states(deep):
+    model, joint = both_sides(deep)
+    image = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    words = [4, 7, 3, 9, 4]
+    (scored,) = joint_score_sentences(joint, image, [words])
+    with torch.no_grad():
+        expected = model(image, words)[torch.arange(5), words]
+    assert scored.token_conditionals == pytest.approx(expected.tolist(), abs=1e-9)
+    best = joint_decode(joint, image, Template.from_tokens([4, Template.BLANK, 3]), beam_size=12).best
+    every = joint_score_sentences(joint, image, [[4, word, 3] for word in range(3, V)])
+    assert best.score == pytest.approx(max(one.score for one in every))
+
+
 def test_every_recipe_was_run_and_is_short():
     for make in KINDS.values():
         make()
     virtex()
+    both_sides(deep=True)
     every = {(name, number) for name, blocks in RECIPES.items() for number in range(len(blocks))}
     others = {("Wrap your captioner", 0), ("Hugging Face", 0), ("Vocabularies", 0), ("Check it", 0)}
     assert every == COOKED | others

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -96,6 +96,32 @@ class Backend(Protocol):
         Returns:
             NumPy arrays [problems, <= k], as `top_k` orders them: values, flat indices ``beam * vocab + token``, and
             the ``scores`` that stand there, as float64.
+        """
+        ...
+
+    def pair_log_probs(self, left: Array, right: Array, problems: int) -> Iterator[Array]:
+        """Log-probabilities of one softmax over the sum of two scores, for every pair of beams of a problem.
+
+        Args:
+            left: [problems * beams, vocab].
+            right: [problems * others, vocab].
+            problems: how many there are.
+
+        Yields:
+            for each of the others in turn ``log_softmax(left + right of that other)``, [problems * beams, vocab]; -inf
+            all along where the two leave no token possible.
+        """
+        ...
+
+    def best_other(self, log_probs: Iterable[Array], offsets: np.ndarray) -> tuple[Array, Array]:
+        """The largest of ``log_probs + offsets`` over some others, and whose it is.
+
+        Args:
+            log_probs: for each of the others [problems * beams, vocab], such as `pair_log_probs` yields.
+            offsets: [problems, others]; -inf: no such other.
+
+        Returns:
+            [problems * beams, vocab] both; the second holds whole numbers, 0 where all are -inf.
         """
         ...
 

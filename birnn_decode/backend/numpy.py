@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,6 +119,53 @@ class NumpyBackend:
         flat = np.take_along_axis(flat, order, -1)
         chosen = np.take_along_axis(scores.reshape(problems, -1), flat, -1).astype(np.float64)
         return np.take_along_axis(values, order, -1), flat, chosen
+
+    def pair_log_probs(self, left: Array, right: Array, problems: int) -> Iterator[Array]:
+        vocab = left.shape[-1]
+        left, right = left.reshape(problems, -1, vocab), right.reshape(problems, -1, vocab)
+        log_totals = self._pair_log_totals(left, right)
+        log_totals[np.isneginf(log_totals)] = 0  # all of its sums are -inf, and stay so
+        with _overflow_to_inf():
+            for other in range(right.shape[1]):
+                pairs = left + right[:, None, other]
+                pairs -= log_totals[:, :, other, None]
+                yield pairs.reshape(-1, vocab)
+
+    def _pair_log_totals(self, left: Array, right: Array) -> Array:
+        """``log sum exp (left + right)`` of every pair, [problems, beams, others]: one product of matrices."""
+        parts, peaks = [], []
+        with _overflow_to_inf(), np.errstate(divide="ignore"):
+            for scores in (left, right):
+                peak = scores.max(axis=-1)
+                peak[np.isneginf(peak)] = 0
+                parts.append(np.exp(scores - peak[..., None]))
+                peaks.append(peak)
+            totals = parts[0] @ parts[1].swapaxes(1, 2)
+            log_totals = np.log(totals) + peaks[0][:, :, None] + peaks[1][:, None]
+            # Where the product has underflowed, or may have lost digits by it, the sums are taken one by one.
+            info = np.finfo(self.dtype)
+            problem, beam, other = np.nonzero(totals < left.shape[-1] * info.tiny / info.eps)
+            for some in _pieces(len(problem), left.shape[-1]):
+                pairs = left[problem[some], beam[some]] + right[problem[some], other[some]]
+                peak = pairs.max(axis=-1)
+                shift = np.where(np.isneginf(peak), 0, peak)
+                log_total = shift + np.log(np.exp(pairs - shift[:, None]).sum(axis=-1))
+                log_totals[problem[some], beam[some], other[some]] = log_total
+        return log_totals
+
+    def best_other(self, log_probs: Iterable[Array], offsets: np.ndarray) -> tuple[Array, Array]:
+        best = which = None
+        with _overflow_to_inf():
+            for other, pairs in enumerate(log_probs):
+                shift = self.array(offsets[:, other]).repeat(len(pairs) // len(offsets))
+                reach = pairs + shift[:, None]
+                if best is None or which is None:
+                    best, which = reach, np.zeros(reach.shape, dtype=np.int32)
+                    continue
+                better = reach > best
+                np.copyto(best, reach, where=better)
+                which[better] = other
+        return best, which
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         return _take_top_k(x.copy(), k)

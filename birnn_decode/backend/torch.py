@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class TorchBackend:
         return torch.as_tensor(values, dtype=torch.int64, device=self.device)
 
     def array(self, values: Any) -> Array:
+        if isinstance(values, np.ndarray) and not values.flags.writeable:  # a scorer's own, from the other direction
+            values = values.copy()
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)
 
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
@@ -133,6 +135,45 @@ class TorchBackend:
         values, index = self.top_k(total.view(problems, -1), k)
         chosen = scores.view(problems, -1).gather(1, index)
         return values.cpu().numpy(), index.cpu().numpy(), self.numbers(chosen)
+
+    def pair_log_probs(self, left: Array, right: Array, problems: int) -> Iterator[Array]:
+        left, right = (scores.view(problems, -1, scores.shape[-1]) for scores in (left, right))
+        log_totals = self._pair_log_totals(left, right)
+        log_totals.masked_fill_(log_totals.isneginf(), 0)  # all of its sums are -inf, and stay so
+        for other in range(right.shape[1]):
+            pairs = left + right[:, None, other]
+            yield pairs.sub_(log_totals[:, :, other, None]).flatten(0, 1)
+
+    def _pair_log_totals(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """``log sum exp (left + right)`` of every pair, [problems, beams, others]: one product of matrices."""
+        parts, peaks = [], []
+        for scores in (left, right):
+            peak = scores.amax(dim=-1)
+            peak.masked_fill_(peak.isneginf(), 0)
+            parts.append((scores - peak[..., None]).exp_())
+            peaks.append(peak)
+        totals = parts[0] @ parts[1].mT
+        log_totals = totals.log() + peaks[0][:, :, None] + peaks[1][:, None]
+        # Where the product has underflowed, or may have lost digits by it, the sums are taken one by one.
+        info = torch.finfo(self.dtype)
+        lost = (totals < left.shape[-1] * info.tiny / info.eps).nonzero()
+        at_a_time = max(1, IN_CACHE // left.shape[-1])
+        for begin in range(0, len(lost), at_a_time):
+            problem, beam, other = lost[begin : begin + at_a_time].unbind(1)
+            log_totals[problem, beam, other] = torch.logsumexp(left[problem, beam] + right[problem, other], dim=-1)
+        return log_totals
+
+    def best_other(self, log_probs: Iterable[Array], offsets: np.ndarray) -> tuple[Array, Array]:
+        best = which = None
+        for other, pairs in enumerate(log_probs):
+            shift = self.array(offsets[:, other]).repeat_interleave(len(pairs) // len(offsets))
+            reach = pairs + shift[:, None]
+            if best is None or which is None:
+                best, which = reach, torch.zeros_like(reach, dtype=torch.int32)
+                continue
+            which.masked_fill_(reach > best, other)
+            torch.maximum(best, reach, out=best)
+        return best, which
 
     def _buffer(self, name: str, shape: Sequence[int]) -> torch.Tensor:
         """A tensor of a shape that holds anything, the same memory whenever a name is asked for."""

@@ -15,8 +15,9 @@ direction alone), so the sentences at the end of *every* sweep are candidates, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,7 @@ def bscd(
     beam_size: int,
     max_rounds: int,
     prior: Prior | None = None,
+    sweep: Callable[..., Sequence[Any]] = sweep,
 ) -> tuple[list[Search], list[list[int]]]:
     """Search all problems in one batch; those that have ended leave it.
 
@@ -80,6 +82,8 @@ def bscd(
         beam_size: B.
         max_rounds: 0 leaves it at the two initial beam searches.
         prior: subtracted where both directions' beams are joined.
+        sweep: what is called for every sweep, as `birnn_decode.search.sweep.sweep` is. Its frontiers are told apart by
+            their bytes, and their last entry is the beams that have filled the last blank.
 
     Returns:
         one search per problem, and for each round, 0 first, the rows pushed up to its end for each item.
@@ -101,7 +105,8 @@ def bscd(
             search.rounds = number
             search.met.append([])
         for direction, opposite in ((first, second), (second, first)):
-            _sweep_all([search for search in going if search.stop is None], direction, opposite, beam_size, prior)
+            unsettled = [search for search in going if search.stop is None]
+            _sweep_all(unsettled, direction, opposite, beam_size, prior, sweep)
         for search in going:
             if search.stop is None:
                 search.end_round()
@@ -113,7 +118,12 @@ def bscd(
 
 
 def _sweep_all(
-    searches: Sequence[Search], direction: Direction, opposite: Direction, beam_size: int, prior: Prior | None
+    searches: Sequence[Search],
+    direction: Direction,
+    opposite: Direction,
+    beam_size: int,
+    prior: Prior | None,
+    sweep: Callable[..., Sequence[Any]],
 ) -> None:
     """One half of a round: every search's beams in ``direction`` are renewed against those in ``opposite``."""
     # A sweep depends on the opposite beams alone. What it has replied to them before, it would reply again, so that the

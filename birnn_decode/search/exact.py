@@ -610,7 +610,7 @@ def exact(
                 if proofs[item].stop is not None:
                     proofs[item].searches = []
                     for direction in counting:
-                        direction.tree.forget(item)
+                        direction.tree.forget([item])
             going = [item for item in going if proofs[item].stop is None]
             _read([proofs[item] for item in going], directions, counting, ranking, keep, budget)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -87,6 +88,9 @@ class Chain:
             del path[direction.position(position, len(self.words)) + 1 :]
 
 
+Conditional: TypeAlias = Callable[[Sequence[Direction], Sequence[tuple[Chain, int]]], np.ndarray]
+
+
 def gibbs(
     directions: Sequence[Direction],
     problems: Sequence[Problem],
@@ -97,6 +101,7 @@ def gibbs(
     restart_after: int,
     seed: int,
     met: Callable[[Sequence[tuple[Problem, tuple[int, ...]]]], Sequence[bool]],
+    conditional: Conditional | None = None,
 ) -> None:
     """Sample all problems in one batch.
 
@@ -110,6 +115,8 @@ def gibbs(
         seed: of everything that is drawn.
         met: called after each sweep with the sentences, in sentence order, that the chains have come to; says for each
             item whether it goes on.
+        conditional: the log-probabilities, up to a constant for each row, [moving, vocab], of the words to be drawn by
+            some chains at some positions, [moving]; None: those of the product of both directions.
     """
     going = [Chain(problem, directions, (seed, number)) for problem in problems for number in range(chains)]
     for sweep in range(sweeps):
@@ -120,31 +127,19 @@ def gibbs(
         schedules = [chain.schedule(scan, since_begin) for chain in going]
         for tick in range(max((len(schedule) for schedule in schedules), default=0)):
             moving = [(chain, plan[tick]) for chain, plan in zip(going, schedules, strict=True) if tick < len(plan)]
-            _draw(directions, moving)
+            _draw(directions, moving, conditional or product)
         goes_on = met([(chain.problem, tuple(chain.words)) for chain in going if chain.complete])
         going = [chain for chain in going if goes_on[chain.problem.item]]
         if not going:
             break
 
 
-def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]]) -> None:
+def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]], conditional: Conditional) -> None:
     """Draw one word of each chain."""
     # Where a word could not be drawn, the chain waits for its next beginning.
     moving = [(chain, at) for chain, at in moving if -1 not in chain.words[:at]]
-    total = np.zeros((len(moving), directions[0].tree.scorer.vocab_size))
-    for direction in directions:
-        # As long as a chain is being begun, only the first direction knows all words on its side.
-        begins = float(direction is directions[0])
-        weights = np.array([direction.weight if chain.complete else begins for chain, _ in moving])
-        rows = np.flatnonzero(weights)
-        nodes = _read_up_to(direction, [moving[row] for row in rows])
-        if len(nodes):
-            # Neither what normalises a row nor what its prefix is worth, which may be -inf, matters to a draw from it.
-            scores = direction.tree.backend.numbers(direction.tree.gather(nodes))
-            with np.errstate(over="ignore"):  # models mask with the lowest number there is
-                total[rows] += weights[rows, None] * scores
     banned = list(directions[0].banned)
-    for (chain, at), log_probs in zip(moving, total, strict=True):
+    for (chain, at), log_probs in zip(moving, conditional(directions, moving), strict=True):
         allowed = chain.problem.template.positions[at]
         ruled_out = banned
         if isinstance(allowed, frozenset):
@@ -155,7 +150,24 @@ def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]]) 
             chain.put(at, token)
 
 
-def _read_up_to(direction: Direction, asked: Sequence[tuple[Chain, int]]) -> Nodes:
+def product(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]]) -> np.ndarray:
+    """The weighted sum of both directions' scores; of the first alone where a chain is being begun."""
+    total = np.zeros((len(moving), directions[0].tree.scorer.vocab_size))
+    for direction in directions:
+        # As long as a chain is being begun, only the first direction knows all words on its side.
+        begins = float(direction is directions[0])
+        weights = np.array([direction.weight if chain.complete else begins for chain, _ in moving])
+        rows = np.flatnonzero(weights)
+        nodes = read_up_to(direction, [moving[row] for row in rows.tolist()])
+        if len(nodes):
+            # Neither what normalises a row nor what its prefix is worth, which may be -inf, matters to a draw from it.
+            scores = direction.tree.backend.numbers(direction.tree.gather(nodes))
+            with np.errstate(over="ignore"):  # models mask with the lowest number there is
+                total[rows] += weights[rows, None] * scores
+    return total
+
+
+def read_up_to(direction: Direction, asked: Sequence[tuple[Chain, int]]) -> Nodes:
     """The prefixes that hold everything before some positions, in reading order, with their scores."""
     places = [direction.position(at, len(chain.words)) for chain, at in asked]
     while True:

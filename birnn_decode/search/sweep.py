@@ -92,7 +92,7 @@ def sweep(
     for own, problem, lane in zip(beams, problems, lanes, strict=True):
         own[0, 0] = tree.find(problem.item, lane.beginning)
 
-    for numbers, places in _lockstep(begins, ends, tree.aligned):
+    for numbers, places in lockstep(begins, ends, tree.aligned):
         done = places - begins[numbers]
         held = beams[numbers, done]  # [moving, beams]
         alive = held[:, 0] >= 0
@@ -118,7 +118,7 @@ def sweep(
         if len(reads):
             behind = held_fixed[numbers, ends[numbers] - 1 - places] if opposite else None
             asked = [(lanes[number], place) for number, place in zip(numbers.tolist(), places.tolist(), strict=True)]
-            steer, banned = _steer(direction, opposite, asked, behind, SOME in code, prior)
+            steer, banned = steering(direction, opposite, asked, behind, SOME in code, prior)
             beams[numbers, done + 1] = choose(direction, held, weight, steer, banned, beam_size)
             tree.done(reads)
     frontiers = [own[: 1 + lane.end - lane.begin] for own, lane in zip(beams, lanes, strict=True)]
@@ -173,7 +173,7 @@ def _beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Arr
     return direction.tree.gather(beams.reshape(-1)), offsets
 
 
-def _steer(
+def steering(
     direction: Direction,
     opposite: Direction | None,
     asked: Sequence[tuple[Lane, int]],
@@ -217,17 +217,17 @@ def _in_order(beams: Nodes, log_probs: np.ndarray) -> Nodes:
     return np.where(np.take_along_axis(sums, order, 1) > NEVER, beams, -1)
 
 
-def stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of different lengths as one, -1 behind the shorter."""
+def stacked(arrays: Sequence[np.ndarray], behind: float = -1) -> np.ndarray:
+    """Arrays of different lengths as one, with the same number behind all that are shorter."""
     if not arrays:
         return np.empty((0, 0), dtype=np.int64)
-    stacked = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), -1)
+    stacked = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), behind)
     for row, array in zip(stacked, arrays, strict=True):
         row[: len(array)] = array
     return stacked
 
 
-def _lockstep(begins: np.ndarray, ends: np.ndarray, aligned: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def lockstep(begins: np.ndarray, ends: np.ndarray, aligned: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Tick by tick, the numbers of the lanes that move together, and their places.
 
     Where every row of a call must have read equally many tokens, they move place by place; else all begin

@@ -43,6 +43,7 @@ class PrefixTree:
             the next.
         memory: keeps account of what is kept, of both directions.
         numbers: what the items are called in error messages; None: by their places.
+        every_state: whether somebody asks for the states of known words, too, which are then read one by one.
 
     Attributes:
         roots: for each item the node that has read START alone.
@@ -67,6 +68,7 @@ class PrefixTree:
         asked_again: bool = True,
         memory: Memory | None = None,
         numbers: Sequence[int] | None = None,
+        every_state: bool = False,
     ):
         self.scorer = scorer
         self.context = context
@@ -78,6 +80,7 @@ class PrefixTree:
         self.normalized: bool = getattr(scorer, "normalized", False)
         self.sweeping = True
         self.rows = np.zeros(len(images), dtype=np.int64)
+        self._every_state = every_state
         self._branching = _table(branching)
         self._can_join = getattr(scorer, "join", None) is not None
         self._backend: Backend | None = None
@@ -162,7 +165,7 @@ class PrefixTree:
             beginnings: (item, words) pairs; those of one item continue each other.
         """
         beginnings = sorted(set(beginnings), key=lambda beginning: (beginning[0], len(beginning[1])))
-        if getattr(self.scorer, "prefill", None) is not None:
+        if getattr(self.scorer, "prefill", None) is not None and not self._every_state:
             shortest = dict(reversed(beginnings))
             self._prefill({item: words for item, words in shortest.items() if words})
         at = {beginning: int(self.roots[beginning[0]]) for beginning in beginnings}
@@ -250,9 +253,9 @@ class PrefixTree:
         every = np.arange(len(self))
         self._scores.let_go(every[self.known(every)])
 
-    def forget(self, item: int) -> None:
-        """Nobody asks for the prefixes of an item any more: their scores and states go."""
-        own = np.flatnonzero(self.items[: len(self)] == item)
+    def forget(self, items: Sequence[int]) -> None:
+        """Nobody asks for the prefixes of some items any more: their scores and states go."""
+        own = np.flatnonzero(np.isin(self.items[: len(self)], items))
         self._scores.let_go(own)
         self._states.let_go(own)
 
@@ -320,24 +323,7 @@ class PrefixTree:
 
     def _push(self, nodes: Nodes) -> None:
         parents = self.parents[nodes]
-        blocks, rows = self._states.block[parents], self._states.row[parents]
-        several = dict.fromkeys(blocks.tolist())
-        assert -1 not in several, "a state that is needed was let go"
-        if 0 in several and self._states.values[0] is _NOT_STARTED:
-            # Not before it is needed: what is prefilled, and sentences that are given, start by themselves.
-            self._states.values[0] = self.scorer.start(self.context)
-        if len(several) == 1:
-            state = self._selected(int(blocks[0]), rows)
-        else:
-            parts, order = [], []
-            for block in several:
-                here = np.flatnonzero(blocks == block)
-                parts.append(self._selected(block, rows[here]))
-                order.append(here)
-            state = self.scorer.join(parts)  # type: ignore[attr-defined]
-            back = np.argsort(np.concatenate(order))
-            if not _in_place(back, len(nodes)):
-                state = self.scorer.select(state, self._indices(back))
+        state = self.states(parents)
         tokens = self._indices(self.tokens[nodes])
         try:
             returned = self.scorer.step(tokens, state)
@@ -351,6 +337,27 @@ class PrefixTree:
         ended = ~self._branches[parents]
         if ended.any():
             self._states.let_go(parents[ended])
+
+    def states(self, nodes: Nodes) -> Any:
+        """The scorer's state of one row per node, after reading it; the nodes were read, and their states are kept."""
+        blocks, rows = self._states.block[nodes], self._states.row[nodes]
+        several = dict.fromkeys(blocks.tolist())
+        assert -1 not in several, "a state that is needed was let go"
+        if 0 in several and self._states.values[0] is _NOT_STARTED:
+            # Not before it is needed: what is prefilled, and sentences that are given, start by themselves.
+            self._states.values[0] = self.scorer.start(self.context)
+        if len(several) == 1:
+            return self._selected(int(blocks[0]), rows)
+        parts, order = [], []
+        for block in several:
+            here = np.flatnonzero(blocks == block)
+            parts.append(self._selected(block, rows[here]))
+            order.append(here)
+        state = self.scorer.join(parts)  # type: ignore[attr-defined]
+        back = np.argsort(np.concatenate(order))
+        if not _in_place(back, len(nodes)):
+            state = self.scorer.select(state, self._indices(back))
+        return state
 
     def _selected(self, block: int, rows: np.ndarray) -> Any:
         """The given rows of a state; one whose rows all stay where they are needs no copy."""
