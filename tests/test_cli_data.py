@@ -434,7 +434,7 @@ def test_curves(trained, given, tmp_path):
         (["train", "--captions", "JSON", "--features", "nan.npz", "--out", "x"], "nan.npz: "),
         (["train", "--captions", "JSON", "--features", "other.npz", "--out", "x"], "no feature vector is of these"),
         (["train", "--captions", "JSON", "--list", "train", "--no-image", "--out", "x"], "--list train: write SPLIT="),
-        (["evaluate", "--captions", "other.json", "--no-image"], "the pair knows 20% of the words of these captions"),
+        (["evaluate", "--captions", "other.json", "--no-image"], "the model knows 20% of the words of these captions"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "2"], "--blank 2: give shares above 0 and at most 1"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "half"], "--blank half"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "bsdc"], "--methods bsdc: use some of urnn-f,"),

@@ -40,6 +40,16 @@ def pair_of(model: Path | None) -> tuple[Captioner, Captioner]:
     return default_pair() if model is None else load_pair(model)
 
 
+def joint_of(path: Path) -> Any:
+    """The Bi-RNN of a file; of a pair, its scores added."""
+    from birnn_decode.models import BiRNN
+    from birnn_decode.models.files import BIRNN, load_captioners
+    from birnn_decode.scorers.joint import JointModel
+
+    kind, *captioners = load_captioners(path)
+    return BiRNN(*captioners).eval() if kind == BIRNN else JointModel(*captioners)
+
+
 def warm_up(pair: tuple[Captioner, Captioner], image: Any, template: Template | None) -> None:
     """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
     from birnn_decode import rerank_decode

@@ -20,6 +20,7 @@ from birnn_decode.cli.common import (
     Data,
     console,
     data_options,
+    joint_of,
     left_out_lines,
     model_option,
     new_folder,
@@ -28,18 +29,20 @@ from birnn_decode.cli.common import (
     warm_up,
 )
 from birnn_decode.decode import MAX_ROWS, METHODS
+from birnn_decode.joint import JOINT_METHODS
 
 if TYPE_CHECKING:
-    from birnn_decode.captions import CaptionedImage
+    from birnn_decode.captions import CaptionedImage, WordVocabulary
     from birnn_decode.evaluation import Question, Report
     from birnn_decode.evaluation.curves import Point
-    from birnn_decode.models import Captioner
+    from birnn_decode.models import BiRNN, Captioner
     from birnn_decode.objective import Objective
     from birnn_decode.result import DecodeResult
 
 WHOLE = "whole"
 SEED_OF_LIMIT = 0
-LEAST_KNOWN_WORDS = 0.5  # of a data set's words; below that, the pair was trained on something else
+ASKED = tuple(name for name in METHODS if name != "exact")  # of a pair; exact has an option of its own
+LEAST_KNOWN_WORDS = 0.5  # of a data set's words; below that, the model was trained on something else
 
 
 @dataclass(frozen=True)
@@ -58,28 +61,32 @@ class Asking:
         """The forward and the backward captioner."""
         return pair_of(self.model)
 
-    def images(self, data: Data) -> tuple[list[CaptionedImage], dict[str, Any], Counter[str]]:
+    def images(self, data: Data, model: Captioner | BiRNN) -> tuple[list[CaptionedImage], dict[str, Any], Counter[str]]:
         """The images of the split, what the models take for them, and what was left out of the file."""
         file = data.read()
         images = file.of(self.split)
-        _check_words(images, self.pair[0])
-        inputs, _ = data.inputs(file, images, self.pair[0].encoder)
+        _check_words(images, model)
+        inputs, _ = data.inputs(file, images, model.encoder)
         given = next(iter(inputs.values()))
-        size, wanted = 0 if given is None else len(given), self.pair[0].feature_size
+        size, wanted = 0 if given is None else len(given), model.feature_size
         if size != wanted:
             raise ValueError(
-                f"the pair was trained {f'with feature vectors of {wanted} numbers' if wanted else 'without images'}; "
+                f"the model was trained {f'with feature vectors of {wanted} numbers' if wanted else 'without images'}; "
                 f"given {f'vectors of {size}' if size else '--no-image'}"
             )
         return images, inputs, Counter(file.left_out)
 
     def questions(
-        self, images: Sequence[CaptionedImage], inputs: Mapping[str, Any], blank: str | float, unknown_width: bool
+        self,
+        images: Sequence[CaptionedImage],
+        inputs: Mapping[str, Any],
+        vocabulary: WordVocabulary,
+        blank: str | float,
+        unknown_width: bool,
     ) -> tuple[list[Question], Counter[str]]:
         """The questions of one kind, and what was left out."""
         from birnn_decode.evaluation import blank_questions, caption_questions
 
-        vocabulary = self.pair[0].vocabulary
         if blank == WHOLE:
             questions, left_out = caption_questions(images, inputs, vocabulary)
         else:
@@ -150,11 +157,17 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
     help='How much of each caption is missing, from its middle; "whole": write the caption of each image.',
 )
 @click.option(
+    "--birnn",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A Bi-RNN, as `birnn-decode train --kind birnn` writes it, to be asked as well; without --model by itself. Of "
+    "a pair's file the scores are added, and one softmax taken over the sum.",
+)
+@click.option(
     "--methods",
-    default=",".join(name for name in METHODS if name != "exact"),
-    show_default=True,
     metavar="NAMES",
-    help="Which, and in which order. gibbs is given as many rows as bscd takes.",
+    help=f"Which, and in which order: of a pair {', '.join(ASKED)}; of a Bi-RNN {', '.join(JOINT_METHODS)}; all of "
+    "them if not given. gibbs is given as many rows as bscd takes, and birnn-gibbs as birnn-bscd.",
 )
 @click.option(
     "--width",
@@ -185,7 +198,8 @@ def evaluate(
     data: Data,
     asking: Asking,
     blanks: str,
-    methods: str,
+    birnn: Path | None,
+    methods: str | None,
     width: str,
     length: str,
     beam_size: int,
@@ -194,35 +208,43 @@ def evaluate(
 ) -> None:
     """Take words out of captions, let every method fill the blanks, and compare what they find.
 
-    Every method is asked the same. Figures have 95 % bootstrap intervals, images drawn with replacement; methods are
-    compared on the same draws. With --out: figures.csv, figures.json, and the answers in the format of COCO's results.
+    Every method is asked the same. J is the pair's log-probability of the completed sentence, both directions added;
+    PLL the Bi-RNN's pseudo-log-likelihood of it. Figures have 95 % bootstrap intervals, images drawn with replacement;
+    methods are compared on the same draws. With --out: figures.csv, figures.json, and the answers in the format of
+    COCO's results.
     """
     from birnn_decode import Objective
 
     objective = Objective(length=_length(length))
     kinds = [_kind(text) for text in blanks.split(",")]
-    names = [name.strip() for name in methods.split(",")]
-    known = [name for name in METHODS if name != "exact"]
-    if unknown := [name for name in names if name not in known]:
-        cure = "give --exact ROWS" if unknown[0] == "exact" else f"use some of {','.join(known)}"
-        raise click.UsageError(f"--methods {unknown[0]}: {cure}")
+    names = _methods(methods, pair=asking.model is not None or birnn is None, birnn=birnn is not None)
     if exact_rows is not None:
+        if birnn is not None and asking.model is None:
+            raise click.UsageError("--exact: proofs are of a pair's sentences: give --model as well")
         if WHOLE in kinds:
             raise click.UsageError("--exact: a whole caption has no width, and nothing can be proved of all of them")
         names.append("exact")
-    if "gibbs" in names and "bscd" not in names:
-        raise click.UsageError("--methods: gibbs is given as many rows as bscd takes, so bscd must be among them, too")
+    if WHOLE in kinds and any(name in JOINT_METHODS for name in names):
+        raise click.UsageError("--blank whole: a Bi-RNN does not say where a sentence ends; ask a pair alone")
+    joint = None if birnn is None else joint_of(birnn)
+    pair = asking.pair if asking.model is not None or joint is None else (None, None)
+    known = asking.pair[0] if joint is None else joint.forward_half
+    if joint is not None and pair[0] is not None and known.vocabulary != pair[0].vocabulary:
+        raise click.UsageError(
+            f"--birnn {birnn} has other words than --model {asking.model}: train both on one data set"
+        )
     if asking.out is not None:
         new_folder(asking.out)
-    images, inputs, not_read = asking.images(data)
+    images, inputs, not_read = asking.images(data, known)
     reports = []
     for kind in kinds:
-        questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
+        questions, not_asked = asking.questions(images, inputs, known.vocabulary, kind, width == "unknown")
         notes = _left_out(not_read, not_asked)
-        warm_up(asking.pair, questions[0].image, questions[0].template)
-        batches, interrupted = _ask(
-            asking, questions, names, beam_size, max_rounds, objective, MAX_ROWS if exact_rows is None else exact_rows
-        )
+        if pair[0] is not None:
+            warm_up(pair, questions[0].image, questions[0].template)
+        models = (*pair, joint)
+        max_rows = MAX_ROWS if exact_rows is None else exact_rows
+        batches, interrupted = _ask(asking, models, questions, names, beam_size, max_rounds, objective, max_rows)
         if interrupted:
             done = sum(map(len, batches))
             notes.append(f"interrupted: the figures are of the first {done} of {len(questions)} questions")
@@ -238,6 +260,23 @@ def evaluate(
             raise SystemExit(130)
     if asking.out is not None:
         click.echo(f"figures.csv, figures.json and the answers are in {asking.out}")
+
+
+def _methods(given: str | None, pair: bool, birnn: bool) -> list[str]:
+    """Who is asked; for a pair and a Bi-RNN, as far as there are these."""
+    there = (ASKED if pair else ()) + (JOINT_METHODS if birnn else ())
+    names = list(there) if given is None else [name.strip() for name in given.split(",")]
+    if unknown := [name for name in names if name not in ASKED + JOINT_METHODS]:
+        cure = "give --exact ROWS" if unknown[0] == "exact" else f"use some of {','.join(there)}"
+        raise click.UsageError(f"--methods {unknown[0]}: {cure}")
+    if lacking := [name for name in names if name not in there]:
+        raise click.UsageError(f"--methods {lacking[0]}: give {'--model' if birnn else '--birnn'} as well")
+    for gibbs, bscd in (("gibbs", "bscd"), ("birnn-gibbs", "birnn-bscd")):
+        if gibbs in names and bscd not in names:
+            raise click.UsageError(
+                f"--methods: {gibbs} is given as many rows as {bscd} takes, so {bscd} must be among them, too"
+            )
+    return names
 
 
 def _left_out(not_read: Mapping[str, int], not_asked: Mapping[str, int]) -> list[str]:
@@ -266,18 +305,19 @@ def _length(text: str) -> str | float:
         raise click.UsageError(f"--length {text}: use auto, none, average, or a number of nats per word") from None
 
 
-def _check_words(images: Sequence[CaptionedImage], model: Captioner) -> None:
+def _check_words(images: Sequence[CaptionedImage], model: Any) -> None:
     from birnn_decode.captions import words_of
 
     known = set(model.vocabulary.words)
     words = [word for image in images for caption in image.captions for word in words_of(caption)]
     share = sum(word in known for word in words) / max(len(words), 1)
     if share < LEAST_KNOWN_WORDS:
-        raise ValueError(f"the pair knows {share:.0%} of the words of these captions: it was trained on others")
+        raise ValueError(f"the model knows {share:.0%} of the words of these captions: it was trained on others")
 
 
 def _ask(
     asking: Asking,
+    models: tuple[Any, Any, Any],
     questions: Sequence[Question],
     methods: Sequence[str],
     beam_size: int,
@@ -293,9 +333,10 @@ def _ask(
         with progress() as bar:
             task = bar.add_task("filling blanks", total=len(questions))
             for batch in ask(
-                *asking.pair,
+                *models[:2],
                 questions,
                 methods=methods,
+                joint=models[2],
                 beam_size=beam_size,
                 max_rounds=max_rounds,
                 objective=objective,
@@ -342,7 +383,9 @@ def _print_report(one: Report) -> None:
         terminal.print(table)
         terminal.print()
     terminal.print(
-        "[low, high]: 95 % interval over images; ±: half of its width. J in nats.", highlight=False, markup=False
+        "[low, high]: 95 % interval over images; ±: half of its width. Scores in nats.",
+        highlight=False,
+        markup=False,
     )
     if any("search errors" in figures for figures in one.figures.values()):
         terminal.print(
@@ -419,8 +462,9 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
     if asking.out is None:
         raise click.UsageError("--out FOLDER is missing: where are the pictures to go?")
     new_folder(asking.out)
-    images, inputs, not_read = asking.images(data)
-    questions, not_asked = asking.questions(images, inputs, kind, unknown_width=False)
+    known = asking.pair[0]
+    images, inputs, not_read = asking.images(data, known)
+    questions, not_asked = asking.questions(images, inputs, known.vocabulary, kind, unknown_width=False)
     for line in _left_out(not_read, not_asked):
         click.echo(line)
     points: list[Point] = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage
 from birnn_decode.captions.vocabulary import UNK, WordVocabulary, words_of
-from birnn_decode.decode import COMPARED, MAX_ROWS, compare
+from birnn_decode.decode import COMPARED, MAX_ROWS, compare, score_sentences
+from birnn_decode.joint import JOINT_METHODS, joint_compare, joint_score_sentences
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Gap, Template
@@ -133,6 +134,7 @@ def ask(
     questions: Sequence[Question],
     *,
     methods: Sequence[str] = COMPARED,
+    joint: Any = None,
     beam_size: int = 5,
     max_rounds: int = 10,
     objective: Objective = Objective(),
@@ -142,10 +144,12 @@ def ask(
     """Put the questions to every method.
 
     Args:
-        model_f: the forward model.
-        model_b: the backward model.
+        model_f: the forward model; None where no method asks it.
+        model_b: the backward model; None likewise.
         questions: what is asked.
-        methods: who is asked; see `birnn_decode.compare`.
+        methods: who is asked; see `birnn_decode.compare` and `birnn_decode.joint_compare`.
+        joint: a model with one softmax over both sides, for the latter's methods. Where there is a pair as well, the
+            best answer of every method has both the pair's J and this model's pseudo-log-likelihood.
         beam_size: B.
         max_rounds: of BSCD.
         objective: what a finished sentence is worth.
@@ -157,14 +161,37 @@ def ask(
     """
     for begin in range(0, len(questions), batch_size):
         some = questions[begin : begin + batch_size]
-        yield compare(
-            model_f,
-            model_b,
-            [question.image for question in some],
-            [question.template for question in some],
-            methods=methods,
-            beam_size=beam_size,
-            max_rounds=max_rounds,
-            objective=objective,
-            max_rows=max_rows,
-        )
+        given: Any = ([question.image for question in some], [question.template for question in some])
+        settings: Any = {"beam_size": beam_size, "max_rounds": max_rounds, "objective": objective}
+        of_pair = [method for method in methods if method not in JOINT_METHODS]
+        of_joint = [method for method in methods if method in JOINT_METHODS]
+        found: list[dict[str, DecodeResult]] = [{} for _ in some]
+        if of_pair:
+            found = compare(model_f, model_b, *given, methods=of_pair, max_rows=max_rows, **settings)
+        if of_joint:
+            more = joint_compare(joint, *given, methods=of_joint, **settings)
+            found = [own | others for own, others in zip(found, more, strict=True)]
+        if joint is not None and model_f is not None:
+            found = _with_both_scores(model_f, model_b, joint, given[0], found)
+        yield [{method: own[method] for method in methods} for own in found]
+
+
+def _with_both_scores(
+    model_f: Any, model_b: Any, joint: Any, images: list[Any], found: Sequence[dict[str, DecodeResult]]
+) -> list[dict[str, DecodeResult]]:
+    """The same results, the best hypothesis of each with J and the pseudo-log-likelihood; rows are not counted."""
+    best = [list({result.best.tokens: None for result in own.values() if result.hypotheses}) for own in found]
+    by_pair = score_sentences(model_f, model_b, images, best)
+    by_joint = joint_score_sentences(joint, images, best)
+    both = []
+    for own, words, pair_scores, joint_scores in zip(found, best, by_pair, by_joint, strict=True):
+        scores = dict(zip(words, zip(pair_scores, joint_scores, strict=True), strict=True))
+        completed = {}
+        for method, result in own.items():
+            hypotheses = list(result.hypotheses)
+            if hypotheses:
+                of_pair, of_joint = scores[hypotheses[0].tokens]
+                hypotheses[0] = replace(hypotheses[0], joint=of_pair.joint, pseudo_log_prob=of_joint.pseudo_log_prob)
+            completed[method] = replace(result, hypotheses=tuple(hypotheses))
+        both.append(completed)
+    return both

@@ -19,7 +19,7 @@ from birnn_decode.evaluation.search_errors import EXACT, proofs_told, search_err
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
 
-AGAINST_OTHERS = "bscd"
+AGAINST_OTHERS = ("bscd", "birnn-bscd")  # the first that is there is compared with all others
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Report:
         answers: for each method COCO's list of results: the image's id and the answer, "" where none was found. Besides
             the signature of its result, and of a blank the caption that it was made in, as ``truth``.
         notes: what is to be known besides.
+        against: the method that the others are compared with: BSCD of a pair, or of a Bi-RNN where there is no pair.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Report:
     signatures: Mapping[str, str]
     answers: Mapping[str, Sequence[Mapping[str, Any]]]
     notes: Sequence[str]
+    against: str = AGAINST_OTHERS[0]
 
     def to_dict(self) -> dict[str, Any]:
         """All but the answers, ready for JSON; a figure that there is not is None."""
@@ -54,6 +56,7 @@ class Report:
             "questions": self.questions,
             "figures": _plain(self.figures),
             "differences": _plain(self.differences),
+            "against": self.against,
             "milliseconds": dict(self.milliseconds),
             "signatures": dict(self.signatures),
             "notes": list(self.notes),
@@ -101,7 +104,8 @@ def report(
         for method in methods:
             metrics[method] += of_captions[method]
     images = [question.source.name for question in questions]
-    others = [method for method in methods if method != AGAINST_OTHERS] if AGAINST_OTHERS in methods else []
+    against = next((method for method in AGAINST_OTHERS if method in methods), AGAINST_OTHERS[0])
+    others = [method for method in methods if method != against] if against in methods else []
     return Report(
         name=name,
         questions=len(questions),
@@ -109,7 +113,7 @@ def report(
         differences={
             method: {
                 ours.name: paired_difference(ours, theirs, images)
-                for ours, theirs in zip(metrics[AGAINST_OTHERS], metrics[method], strict=True)
+                for ours, theirs in zip(metrics[against], metrics[method], strict=True)
             }
             for method in others
         },
@@ -132,14 +136,19 @@ def report(
             for method in methods
         },
         notes=notes,
+        against=against,
     )
 
 
 def metrics_of(questions: Sequence[Question], results: Sequence[Mapping[str, DecodeResult]]) -> dict[str, list[Metric]]:
     """What can be told of each method's best answers without comparing texts."""
+    found = {method: [_best(result[method]) for result in results] for method in results[0]}
+    scored = [one for best in found.values() for one in best if one is not None]
+    scores = ["J"] if any(one.joint is not None for one in scored) or not scored else []
+    scores += ["PLL"] if any(one.pseudo_log_prob is not None for one in scored) else []
     return {
-        method: _metrics(questions, [_best(result[method]) for result in results], [one[method] for one in results])
-        for method in results[0]
+        method: _metrics(questions, best, [result[method] for result in results], scores)
+        for method, best in found.items()
     }
 
 
@@ -156,8 +165,8 @@ def reports_csv(reports: Sequence[Report]) -> str:
             writer.writerow([one.name, method, "", "milliseconds", *time, one.signatures[method]])
         for method, figures in one.differences.items():
             for metric, figure in figures.items():
-                signature = f"{one.signatures[AGAINST_OTHERS]} minus {one.signatures[method]}"
-                writer.writerow([one.name, AGAINST_OTHERS, method, metric, *figure.cells(), signature])
+                signature = f"{one.signatures[one.against]} minus {one.signatures[method]}"
+                writer.writerow([one.name, one.against, method, metric, *figure.cells(), signature])
     return text.getvalue()
 
 
@@ -171,7 +180,10 @@ def _best(result: DecodeResult) -> Hypothesis | None:
 
 
 def _metrics(
-    questions: Sequence[Question], best: Sequence[Hypothesis | None], results: Sequence[DecodeResult]
+    questions: Sequence[Question],
+    best: Sequence[Hypothesis | None],
+    results: Sequence[DecodeResult],
+    scores: Sequence[str],
 ) -> list[Metric]:
     right = [
         float(one is not None and one.tokens in question.truths) for question, one in zip(questions, best, strict=True)
@@ -188,7 +200,9 @@ def _metrics(
         if any(question.template is not None and not question.template.width_known for question in questions):
             metrics.append(mean_metric("word F1", [_overlap(found, truth) for found, truth in pairs]))
             metrics.append(mean_metric("words too many", [float(len(found) - len(truth)) for found, truth in pairs]))
-    metrics.append(mean_metric("J", [math.nan if one is None or one.joint is None else one.joint for one in best]))
+    for name in scores:
+        values = [None if one is None else one.joint if name == "J" else one.pseudo_log_prob for one in best]
+        metrics.append(mean_metric(name, [math.nan if value is None else value for value in values]))
     metrics.append(mean_metric("rows", [float(result.rows_evaluated) for result in results]))
     return metrics
 

@@ -87,9 +87,10 @@ def report_tables(report: Report) -> list[Table]:
     if of_search:
         tables.append(_figures("method", report.figures, of_search))
     if report.differences:
-        tables.append(_figures("bscd minus", report.differences, [name for name in of_blanks if name != "rows"]))
+        head = f"{report.against} minus"
+        tables.append(_figures(head, report.differences, [name for name in of_blanks if name != "rows"]))
         if of_captions:
-            tables.append(_figures("bscd minus", report.differences, of_captions))
+            tables.append(_figures(head, report.differences, of_captions))
     return tables
 
 
