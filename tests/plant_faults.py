@@ -18,6 +18,7 @@ GIBBS, FILES, PRETRAINED = "search/gibbs.py", "models/files.py", "models/pretrai
 PROTOCOL, TRAINING, SCENES = "scorers/protocol.py", "training.py", "captions/scenes.py"
 STATE, CACHES, HUGGING_FACE = "scorers/state.py", "scorers/caches.py", "scorers/huggingface.py"
 READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/combined.py"
+JOINT, FRONT_JOINT, BIRNN = "search/joint.py", "joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, SEARCH_ERRORS = "search/exact.py", "evaluation/search_errors.py"
 
@@ -160,7 +161,9 @@ FAULTS = {
         (TREE, "pick(self._scores.values[block], rows[here]", "pick(self._scores.values[blocks[0]], rows[here]")
     ],
     "scores kept when the sweeps are over": [(FINALISTS, "direction.tree.end_sweeps()", "pass")],
-    "empty places of beams taken for a prefix": [(SWEEP, "*arrays[0].shape[1:]), -1)", "*arrays[0].shape[1:]), 0)")],
+    "empty places of beams taken for a prefix": [
+        (SWEEP, "*arrays[0].shape[1:]), behind)", "*arrays[0].shape[1:]), 0)")
+    ],
     "beams that are not there searched": [(SWEEP, "offsets[~there] = NEVER", "pass")],
     "impossible beams pass known words": [
         (SWEEP, "return np.where(np.take_along_axis(sums, order, 1) > NEVER, beams, -1)", "return beams")
@@ -320,7 +323,7 @@ FAULTS = {
         (DECODE, "if not spent[item] for one in answer]", "if False for one in answer]")
     ],
     "sampling without a budget": [
-        (DECODE, '_Sampling(rows=[result.rows_evaluated for result in found["bscd"]])', "_Sampling()")
+        (DECODE, 'Sampling(rows=[result.rows_evaluated for result in found["bscd"]])', "Sampling()")
     ],
     "one direction saved twice": [
         (FILES, "FORWARD: model_f, BACKWARD: model_b,", "FORWARD: model_f, BACKWARD: model_f,")
@@ -475,6 +478,127 @@ FAULTS = {
     ],
     "an unproved sentence taken for the best": [(SEARCH_ERRORS, "certain = exact.gap == 0", "certain = True")],
     "restval left out": [("captions/datasets.py", 'of = "train" if of == "restval" else of', "pass")],
+    "joint: no normaliser of a pair": [("backend/numpy.py", "pairs -= log_totals[:, :, other, None]", "pass")],
+    "joint: one normaliser for every b": [
+        ("backend/numpy.py", "pairs -= log_totals[:, :, other, None]", "pairs -= log_totals[:, :1, other, None]")
+    ],
+    "joint: one normaliser for every b, torch": [
+        ("backend/torch.py", "pairs.sub_(log_totals[:, :, other, None])", "pairs.sub_(log_totals[:, :1, other, None])")
+    ],
+    "joint: the same b' for every b": [(JOINT, "fixed[rows, other]\n", "fixed[rows, 0]\n")],
+    "joint: running score of the half alone": [
+        (
+            JOINT,
+            "scores[rows, beam] + (picked[rows, ranks] - fixed_scores[rows, other])",
+            "tree.log_probs[chosen[rows, ranks]]",
+        )
+    ],
+    "joint: the look-ahead stays in the running score": [
+        (JOINT, "(picked[rows, ranks] - fixed_scores[rows, other])", "picked[rows, ranks]")
+    ],
+    "joint: look-ahead of the place before": [
+        (JOINT, "behind = ends[numbers] - 1 - places", "behind = np.maximum(ends[numbers] - 2 - places, 0)")
+    ],
+    "joint: running scores lost at known words": [
+        (
+            JOINT,
+            "nodes[known, to], scores[known, to] = passed, scores[known, to - 1]",
+            "nodes[known, to], scores[known, to] = passed, np.where(passed >= 0, 0.0, NEVER)",
+        )
+    ],
+    "joint: contexts no part of what tells beams apart": [
+        (JOINT, "return self.nodes.tobytes() + self.contexts.tobytes()", "return self.nodes.tobytes()")
+    ],
+    "joint: left and right exchanged in combine": [(JOINT, "rows if moving is self.forward else rows[::-1]", "rows")],
+    "joint: the right side of the next position": [
+        (JOINT, "right[own, lengths[own] - 1 - at]", "right[own, np.maximum(lengths[own] - 2 - at, 0)]")
+    ],
+    "joint: all words count with blanks alone": [
+        (JOINT, 'if self.scope == "sentence" or one.template.undecided(at)', "if True")
+    ],
+    "joint: the first choice of widths counts": [
+        (JOINT, "(one.words not in best or one.score > best[one.words].score)", "one.words not in best")
+    ],
+    "joint: Gibbs goes on from the forward half alone": [
+        (
+            JOINT,
+            "drawn[complete] = self.forward.tree.backend.numbers(self.log_probs(left, right))",
+            "drawn[complete] = product([self.forward], whole)",
+        )
+    ],
+    "joint: combine's scores not checked": [(JOINT, "for row in faulty:", "for row in []:")],
+    "joint: states of prefilled words asked for": [(TREE, " and not self._every_state:", ":")],
+    "joint: prefixes of scored items kept": [(JOINT, "direction.tree.forget(done)", "pass")],
+    "products that underflow left as they are": [
+        ("backend/numpy.py", "np.nonzero(totals < left.shape[-1] * info.tiny / info.eps)", "np.nonzero(totals < 0)")
+    ],
+    "products that underflow left as they are, torch": [
+        ("backend/torch.py", "(totals < left.shape[-1] * info.tiny / info.eps).nonzero()", "(totals < 0).nonzero()")
+    ],
+    "one peak for both sides": [
+        (
+            "backend/numpy.py",
+            "np.log(totals) + peaks[0][:, :, None] + peaks[1][:, None]",
+            "np.log(totals) + peaks[0][:, :, None]",
+        )
+    ],
+    "the last of equal others": [("backend/numpy.py", "better = reach > best", "better = reach >= best")],
+    "the last of equal others, torch": [
+        ("backend/torch.py", "which.masked_fill_(reach > best, other)", "which.masked_fill_(reach >= best, other)")
+    ],
+    "joint: half alone ranked by the whole": [
+        (
+            FRONT_JOINT,
+            "            score_and_forget(coupling, answers)\n",
+            "            score_and_forget(coupling, answers)\n"
+            "            for one in itertools.chain(*answers):\n"
+            "                one.score = self._ranking().score(one)\n",
+        )
+    ],
+    "joint: Gibbs without its budget": [
+        (FRONT_JOINT, 'Sampling(rows=[result.rows_evaluated for result in found["birnn-bscd"]])', "Sampling()")
+    ],
+    "joint: widths compared by the rule of a pair": [
+        (FRONT_JOINT, 'if self.objective.length != "auto":', "if True:"),
+    ],
+    "joint: the fewest words always win": [
+        (FRONT_JOINT, '"average" if self.objective.scope == "blank" and width != "known" else "none"', '"none"')
+    ],
+    "joint: weights let pass": [
+        (FRONT_JOINT, "(objective.weight_forward, objective.weight_backward) != (1, 1)", "False")
+    ],
+    "cycles: one way twice": [(FRONT_JOINT, "float(np.sum(way) - np.sum(back))", "float(np.sum(way) - np.sum(way))")],
+    "cycles: a' not from p(a' | b)": [
+        (FRONT_JOINT, "at_j_new = conditionals(j, i, new_a)", "at_j_new = conditionals(j, i, a)")
+    ],
+    "cycles: the word that stands there drawn": [
+        (FRONT_JOINT, "chances[[*never, taken]] = 0", "chances[[*never]] = 0")
+    ],
+    "birnn: a half reads the word itself": [
+        (BIRNN, "length - 1 - at if backward else at for", "length - at if backward else at for")
+    ],
+    "birnn: one half alone": [(BIRNN, "return hidden[0] + hidden[1]", "return hidden[0]")],
+    "birnn: its loss over every caption": [
+        (
+            TRAINING,
+            'return nn.functional.cross_entropy(logits, targets, reduction="sum"), len(targets)',
+            'return nn.functional.cross_entropy(logits, targets, reduction="sum"), len(captions)',
+        )
+    ],
+    "birnn: loaded as a pair": [
+        (
+            FILES,
+            "next((kind for kind in kinds if kind in metadata), None)",
+            "next((kind for kind in KINDS if kind in metadata), None)",
+        )
+    ],
+    "answers of a pair without the Bi-RNN's score": [
+        ("evaluation/blanks.py", "if joint is not None and model_f is not None:", "if False:")
+    ],
+    "BSCD of a Bi-RNN compared with nobody": [("evaluation/report.py", '("bscd", "birnn-bscd")', '("bscd",)')],
+    "the model itself left in training mode": [
+        (FRONT_JOINT, "return [*self.scorers.values(), self.model]", "return []")
+    ],
 }
 
 

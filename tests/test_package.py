@@ -117,13 +117,16 @@ def test_readme_examples_run():
         "images": images,
         "templates": ["a _ on a board", "a girl {0-2} board"],
     }
-    _, use, wrap = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    _, use, wrap, joint = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     exec(wrap, given)
     exec(use, given)
     assert len(given["results"]) == 2
     assert given["result"].best.tokens[0] == 5
     assert given["results"][0].best.text.startswith("a ")
     assert not {0, 3} & set(given["results"][0].best.tokens)
+    exec(joint, given)
+    assert given["result"].best.text == given["words"].decode(given["result"].best.tokens)
+    assert 0 < len(given["cycles"]) <= 10
 
 
 def test_the_command_names_the_captioners_and_presets_that_there_are():
