@@ -36,7 +36,7 @@ build/held-out: | $(VENV)/.installed
 	mv $@.unfinished $@
 
 results: $(VENV)/.installed       ## all of docs/results.md: make results DATA=folder OUT=folder; hours
-	BIRNN_DECODE=$(BIN)/birnn-decode benchmarks/results.sh $(DATA) $(OUT)
+	BIRNN_DECODE=$(BIN)/birnn-decode BIRNN_DECODE_PYTHON=$(BIN)/python benchmarks/results.sh $(DATA) $(OUT)
 
 bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of each figure: in build/benchmarks; twenty minutes
 	mkdir -p build/benchmarks

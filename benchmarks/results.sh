@@ -37,9 +37,18 @@ compare() {
   shift
   local asked=("$@" --min-words 6)
   local model=(--model "$out/$name.safetensors")
-  [ ! -e "$out/$name.safetensors.checkpoint" ] || training+=(--resume)
-  once "$name-train" train "$@" "${training[@]}" --out "$out/$name.safetensors"
+  local resume=() resume_birnn=()
+  [ ! -e "$out/$name.safetensors.checkpoint" ] || resume+=(--resume)
+  [ ! -e "$out/$name-birnn.safetensors.checkpoint" ] || resume_birnn+=(--resume)
+  once "$name-train" train "$@" "${training[@]}" "${resume[@]}" --out "$out/$name.safetensors"
   once "$name" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --out "$out/$name"
+  # One softmax over both sides, with as many numbers as the pair.
+  local birnn=(--birnn "$out/$name-birnn.safetensors")
+  once "$name-birnn-train" train "$@" "${training[@]}" "${resume_birnn[@]}" --kind birnn --out "$out/$name-birnn.safetensors"
+  local limit=500
+  [ "$name" != ucm ] || limit=1000
+  once "$name-birnn" evaluate "${asked[@]}" "${model[@]}" "${birnn[@]}" --limit "$limit" --blank 0.01,0.25,0.5,0.75 \
+    --out "$out/$name-birnn"
   if [ "$name" = ucm ]; then
     once "$name-karpathy-train" train "$@" --preset karpathy --out "$out/$name-karpathy.safetensors"
     # Without images all whole captions would be one.
@@ -69,18 +78,39 @@ compare() {
         --width unknown --methods rerank,bscd --length "$rule" --out "$out/$name-length-$blank-$rule"
     done
     if [ "$name" = ucm ]; then
+      for blank in 0.25 0.5; do
+        once "$name-birnn-length-$blank-$rule" evaluate "${asked[@]}" "${birnn[@]}" --split val --limit 200 \
+          --blank "$blank" --width unknown --methods birnn-rerank,birnn-bscd --length "$rule" \
+          --out "$out/$name-birnn-length-$blank-$rule"
+      done
       once "$name-length-whole-$rule" evaluate "${asked[@]}" "${model[@]}" --split val --limit 200 --blank whole \
         --methods rerank,bscd --length "$rule" --out "$out/$name-length-whole-$rule"
     fi
   done
 }
 
+# How far the models' conditionals are from those of any distribution: of the Bi-RNN, and of the pair's scores, added.
+# compatibility NAME CAPTIONS [FEATURES]
+compatibility() {
+  local name=$1
+  shift
+  for model in "$name-birnn" "$name"; do
+    if [ ! -e "$out/$model-compatibility.txt" ]; then
+      "${BIRNN_DECODE_PYTHON:-python}" "$(dirname "$0")/compatibility.py" "$out/$model.safetensors" "$@" \
+        >"$out/$model-compatibility.txt"
+    fi
+    cat "$out/$model-compatibility.txt"
+  done
+}
+
 if [ "$only" != flickr ]; then
   compare ucm --encoder efficientnet-lite0 -- \
     --captions "$data/ucm/dataset.json" --features "$data/ucm/features_effnetlite0.npz"
+  compatibility ucm "$data/ucm/dataset.json" "$data/ucm/features_effnetlite0.npz"
 fi
 if [ "$only" != ucm ]; then
   compare flickr -- --captions "$data/flickr8k/Flickr8k.token.txt" --no-image \
     --list "train=$data/flickr8k/Flickr_8k.trainImages.txt" --list "val=$data/flickr8k/Flickr_8k.devImages.txt" \
     --list "test=$data/flickr8k/Flickr_8k.testImages.txt"
+  compatibility flickr "$data/flickr8k"
 fi

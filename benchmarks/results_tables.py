@@ -5,15 +5,15 @@ import json
 import sys
 from pathlib import Path
 
-COLUMNS = ("exactly right", "words right", "BLEU-4", "ROUGE-L", "CIDEr", "METEOR", "J", "rows")
+COLUMNS = ("exactly right", "words right", "BLEU-4", "ROUGE-L", "CIDEr", "METEOR", "J", "PLL", "rows")
 LENGTH_COLUMNS = ("word F1", "exactly right", "words too many", "BLEU-4", "CIDEr", "METEOR")
 SEARCH_ERRORS = ("search errors", "score lost", "below the bound")
-COMPARED = ("exactly right", "words right", "J")
+COMPARED = ("exactly right", "words right", "J", "PLL")
 LENGTH_RULES = ("none", "average", "0.5", "1", "2", "3")
 
 
 def main(folder):
-    for name in ("ucm", "ucm-whole", "flickr"):
+    for name in ("ucm", "ucm-birnn", "ucm-whole", "flickr", "flickr-birnn"):
         if (folder / name / "figures.json").exists():
             for one in json.loads((folder / name / "figures.json").read_text())["reports"]:
                 print_report(name, one)
@@ -21,8 +21,8 @@ def main(folder):
         print_rows(path)
     for path in sorted(folder.glob("*-exact-*/figures.json")):
         print_search_errors(path)
-    for data in ("ucm", "flickr"):
-        print_lengths(folder, data)
+    for data, method in (("ucm", "bscd"), ("flickr", "bscd"), ("ucm-birnn", "birnn-bscd")):
+        print_lengths(folder, data, method)
 
 
 def print_report(name, one):
@@ -39,7 +39,7 @@ def print_report(name, one):
         [method, *(cell(figures[column], sign="+") for column in columns)]
         for method, figures in one["differences"].items()
     ]
-    print_table(["bscd minus", *columns], rows)
+    print_table([f"{one['against']} minus", *columns], rows)
     for note in one["notes"]:
         print(f"- {note}")
     print()
@@ -73,17 +73,17 @@ def print_rows(path):
     print_table(["method", "setting", "rows", "J", "exactly right", "words right"], rows)
 
 
-def print_lengths(folder, data):
+def print_lengths(folder, data, method):
     rows = []
     for blank in ("0.25", "0.5", "whole"):
         for rule in LENGTH_RULES:
             path = folder / f"{data}-length-{blank}-{rule}" / "figures.json"
             if path.exists():
                 (one,) = json.loads(path.read_text())["reports"]
-                figures = one["figures"]["bscd"]
+                figures = one["figures"][method]
                 rows.append([blank, rule, *(cell(figures[name]) if name in figures else "" for name in LENGTH_COLUMNS)])
     if rows:
-        print(f"### {data}: widths to be found, bscd\n")
+        print(f"### {data}: widths to be found, {method}\n")
         print_table(["blank", "rule", *LENGTH_COLUMNS], rows)
 
 
