@@ -1,5 +1,14 @@
 """Decoding with a forward and a backward sequence model, or one of both: beam search, BSCD, Gibbs, exact search."""
 
+from birnn_decode.constraints import (
+    AllowAt,
+    BanAt,
+    BanWords,
+    Diversity,
+    MustAppear,
+    NoRepeatedNgram,
+    WordCount,
+)
 from birnn_decode.decode import (
     beam_decode,
     bscd_decode,
@@ -24,10 +33,16 @@ from birnn_decode.template import Template
 from birnn_decode.version import __version__
 
 __all__ = [
+    "AllowAt",
+    "BanAt",
+    "BanWords",
     "DecodeResult",
+    "Diversity",
     "Hypothesis",
     "JointModel",
     "JointScorer",
+    "MustAppear",
+    "NoRepeatedNgram",
     "Objective",
     "PrefixScorer",
     "Round",
@@ -35,6 +50,7 @@ __all__ = [
     "StepScorer",
     "StopReason",
     "Template",
+    "WordCount",
     "__version__",
     "as_scorer",
     "beam_decode",

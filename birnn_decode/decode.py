@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from birnn_decode import backend
+from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, Words, clash
 from birnn_decode.objective import Objective, total
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import as_scorer, eval_mode, never_of, room_of
@@ -24,6 +25,7 @@ from birnn_decode.search.exact import Budget, exact
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
 from birnn_decode.search.gibbs import SCANS, gibbs
+from birnn_decode.search.holding import Demands, name_of
 from birnn_decode.search.memory import Memory, OverLimitError
 from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.scoring import score_given
@@ -34,6 +36,7 @@ from birnn_decode.template import MAX_WIDTH, FixedTemplate, Template, Vocabulary
 from birnn_decode.tokenizers import as_vocabulary, no_words
 from birnn_decode.version import __version__
 
+Constraints: TypeAlias = "Sequence[Constraint | Hook]"
 Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
 
 FORWARD, BACKWARD = "forward", "backward"
@@ -42,6 +45,16 @@ METHODS = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "b
 SWEEPS = 100  # of Gibbs sampling
 COMPARED = tuple(name for name in METHODS if name not in ("gibbs", "exact"))
 MAX_ROWS = 20_000  # of an item, for a proof
+_SETTLED = (  # reasons to stop, those first that leave most open
+    StopReason.INTERRUPTED,
+    StopReason.BUDGET,
+    StopReason.MAX_ROUNDS,
+    StopReason.CYCLE,
+    StopReason.DEAD_END,
+    StopReason.CONVERGED,
+    StopReason.SINGLE_SWEEP,
+    StopReason.PROVED,
+)
 
 
 def bscd_decode(
@@ -54,6 +67,8 @@ def bscd_decode(
     max_rounds: int = 10,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     prior: Any = None,
     prior_weight: float = 1.0,
     widths: Collection[int] | None = None,
@@ -76,6 +91,12 @@ def bscd_decode(
         objective: what a finished sentence is worth.
         vocabulary: to read text templates and to write ``text``; taken from the forward (else the backward) model's
             ``vocabulary`` if not given. A Hugging Face tokenizer is one, too; its special tokens fill no blank.
+        constraints: what the words in the blanks must be like: `BanWords`, `AllowAt`, `BanAt`, `MustAppear`,
+            `NoRepeatedNgram`, `WordCount`, and functions ``(position, prefix, scores) -> scores``, score hooks (see
+            `birnn_decode.constraints.Hook`). The search holds them in both directions; J is not changed by them. Where
+            it comes by no sentence that satisfies them all, the best others are returned, and their ``broken`` names
+            what they break.
+        diversity: hypotheses that differ from each other; see `Diversity`. Each group is searched by itself.
         prior: log-probabilities, [vocab] or [positions, vocab] (sentence order, nats), that are subtracted where a
             forward and a backward beam are joined. It steers the search and is no part of J. A token whose prior is
             -inf is not chosen there. None, the default, is the paper.
@@ -93,14 +114,16 @@ def bscd_decode(
 
     Raises:
         TypeError, ValueError: something given cannot be right; the message says what would be. Also ValueError where a
-            model returns NaN or +inf.
+            model returns NaN or +inf, and where no sentence can satisfy the constraints, with those that clash.
     """
     check_count("max_rounds", max_rounds, least=0)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths(widths, min_length, max_length)
-    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    call = Call(
+        models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
+    )
     checked_prior = _checked_prior(prior, prior_weight, call)
-    return call.answer(call.in_parts(lambda part: part.search_both("bscd", max_rounds, checked_prior)))
+    return call.answer(call.in_groups(lambda part: part.search_both("bscd", max_rounds, checked_prior)))
 
 
 def rerank_decode(
@@ -112,6 +135,8 @@ def rerank_decode(
     beam_size: int = 5,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
@@ -120,8 +145,10 @@ def rerank_decode(
     """The final beams of both unidirectional searches, reordered by J; arguments and results as `bscd_decode`'s."""
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths(widths, min_length, max_length)
-    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
-    return call.answer(call.in_parts(lambda part: part.search_both("rerank", 0, None)))
+    call = Call(
+        models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
+    )
+    return call.answer(call.in_groups(lambda part: part.search_both("rerank", 0, None)))
 
 
 def beam_decode(
@@ -134,6 +161,8 @@ def beam_decode(
     beam_size: int = 5,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
@@ -152,6 +181,8 @@ def beam_decode(
         beam_size: B.
         objective: only its length rule is used, for widths that the search has to find.
         vocabulary: as for `bscd_decode`.
+        constraints: as for `bscd_decode`.
+        diversity: as for `bscd_decode`.
         widths: as for `bscd_decode`.
         min_length: as for `bscd_decode`.
         max_length: as for `bscd_decode`. If nothing finishes by then, unfinished hypotheses are returned, flagged.
@@ -166,8 +197,11 @@ def beam_decode(
         raise ValueError(f'rank={rank!r}: use "blank" or "sentence"')
     lengths = Lengths(widths, min_length, max_length)
     objective = replace(_checked_objective(objective), scope="sentence")  # what counts is said by `rank`
-    call = Call({direction: model}, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
-    return call.answer(call.in_parts(lambda part: part.search_one(direction, rank)))
+    models = {direction: model}
+    call = Call(
+        models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
+    )
+    return call.answer(call.in_groups(lambda part: part.search_one(direction, rank)))
 
 
 def gibbs_decode(
@@ -184,6 +218,8 @@ def gibbs_decode(
     seed: int = 0,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     min_length: int = 0,
     max_length: int = DEFAULT_MAX_LENGTH,
@@ -209,6 +245,8 @@ def gibbs_decode(
         seed: of everything that is drawn. What is drawn for an item does not depend on its batch.
         objective: as for `bscd_decode`; its weights are also those of the conditionals in their product.
         vocabulary: as for `bscd_decode`.
+        constraints: as for `bscd_decode`.
+        diversity: as for `bscd_decode`.
         widths: as for `bscd_decode`.
         min_length: as for `bscd_decode`.
         max_length: as for `bscd_decode`.
@@ -223,9 +261,11 @@ def gibbs_decode(
     sampling = Sampling(sweeps, None, scan, restart_after, seed)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths(widths, min_length, max_length)
-    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    call = Call(
+        models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
+    )
     sampling = replace(sampling, rows=checked_rows(rows, call.items))
-    return call.answer(call.in_parts(lambda part: part.sample(sampling)))
+    return call.answer(call.in_groups(lambda part: part.sample(sampling)))
 
 
 def exact_decode(
@@ -240,6 +280,8 @@ def exact_decode(
     max_seconds: float | None = None,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     memory_limit: int | None = None,
 ) -> Any:
@@ -261,6 +303,8 @@ def exact_decode(
         max_seconds: of the whole call, BSCD included; None: no limit. What is found by then depends on the machine.
         objective: as for `bscd_decode`; what is proved is proved of the score.
         vocabulary: as for `bscd_decode`.
+        constraints: as for `bscd_decode`.
+        diversity: as for `bscd_decode`.
         widths: whole captions only: the lengths among which the best sentence is sought.
         memory_limit: as for `bscd_decode`.
 
@@ -279,10 +323,12 @@ def exact_decode(
         raise ValueError(f"max_seconds={max_seconds!r}: it is a number of seconds above 0, or None for no limit")
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths() if widths is None else Lengths(widths, max_length=MAX_WIDTH)
-    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    call = Call(
+        models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
+    )
     call.check_provable()
-    budget = Budget(max_rows, None if max_seconds is None else began + max_seconds)
-    return call.answer(call.in_parts(lambda part: part.prove(max_rounds, budget)))
+    budget = Budget(max_rows // call.groups, None if max_seconds is None else began + max_seconds)
+    return call.answer(call.in_groups(lambda part: part.prove(max_rounds, budget)))
 
 
 def compare(
@@ -296,6 +342,8 @@ def compare(
     max_rounds: int = 10,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     prior: Any = None,
     prior_weight: float = 1.0,
     max_rows: int = MAX_ROWS,
@@ -319,6 +367,8 @@ def compare(
         max_rounds: of BSCD.
         objective: as for `bscd_decode`.
         vocabulary: as for `bscd_decode`.
+        constraints: as for `bscd_decode`; of all methods.
+        diversity: as for `bscd_decode`; of all methods.
         prior: of BSCD.
         prior_weight: of BSCD.
         max_rows: of the exact search, as for `exact_decode`.
@@ -337,11 +387,13 @@ def compare(
     check_count("max_rows", max_rows, least=1)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths(widths, min_length, max_length)
-    call = Call(models, image, template, beam_size, objective, vocabulary, lengths, memory_limit)
+    call = Call(
+        models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
+    )
     checked_prior = _checked_prior(prior, prior_weight, call)
     if "exact" in methods:
         call.check_provable()
-    budget = Budget(max_rows)
+    budget = Budget(max_rows // call.groups)
     run: dict[str, Callable[[Call], list[DecodeResult]]] = {
         "urnn-f": lambda part: part.search_one(FORWARD, "blank"),
         "urnn-b": lambda part: part.search_one(BACKWARD, "blank"),
@@ -351,10 +403,10 @@ def compare(
         "bscd": lambda part: part.search_both("bscd", max_rounds, checked_prior),
         "exact": lambda part: part.prove(max_rounds, budget),
     }
-    found = {name: call.in_parts(run[name]) for name in methods if name != "gibbs"}
+    found = {name: call.in_groups(run[name]) for name in methods if name != "gibbs"}
     if "gibbs" in methods:
-        sampling = Sampling(rows=[result.rows_evaluated for result in found["bscd"]])
-        found["gibbs"] = call.in_parts(lambda part: part.sample(sampling))
+        sampling = Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["bscd"]])
+        found["gibbs"] = call.in_groups(lambda part: part.sample(sampling))
     return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
 
@@ -476,6 +528,8 @@ class Call:
         widths: for each item what is known of its width; see `Objective.length_rule`.
         rules: for each item the length rule in force, for J.
         numbers: for each item its number in the whole call, of which this may be a part.
+        demands: what is asked of sentences besides their templates.
+        diversity: of the hypotheses; None: nothing but that no sentence comes twice.
         gradients: whether a graph is recorded and the models stay in the mode they are in.
     """
 
@@ -489,6 +543,8 @@ class Call:
         vocabulary: Vocabulary | None,
         lengths: Lengths | None,
         memory_limit: int | None = None,
+        constraints: Constraints = (),
+        diversity: Diversity | None = None,
         gradients: bool = False,
     ):
         check_count("beam_size", beam_size, least=1)
@@ -509,6 +565,7 @@ class Call:
         }
         self.never = frozenset[int]().union(*(never_of(scorer) for scorer in self.scorers.values()))
         self.beam_size = beam_size
+        self.diversity = _checked_diversity(diversity, beam_size)
         self.objective = _checked_objective(objective)
         self.vocabulary = vocabulary
         for scorer in self.scorers.values():
@@ -534,11 +591,16 @@ class Call:
                 "widths, min_length and max_length are for whole captions (template=None); a template says its own "
                 "widths, as in {1-6}"
             )
-        self.fixed = [None if one is None else one.fixed() for one in self.templates]
+        self.demands = self._demands(constraints)
+        self.fixed = [
+            None if one is None else self._possible(one.fixed(), item) for item, one in enumerate(self.templates)
+        ]
         with self._inference():
             self.contexts = {name: scorer.encode(images) for name, scorer in self.scorers.items() if images}
         self.most_words = self._most_words()
         self.lengths = (lengths or Lengths()).up_to(self.most_words)
+        if lengths is not None and None in self.fixed:
+            self.lengths = self._possible_lengths()
         for item, fixed in enumerate(self.fixed):
             self._check_length(max(map(len, fixed or ((),))), self._name_of(item))
         self.choices = [len(fixed if fixed is not None else self.lengths.widths or ()) for fixed in self.fixed]
@@ -548,10 +610,68 @@ class Call:
         ]
         self.rules = self._rules()
 
+    @property
+    def groups(self) -> int:
+        """Among how many searches what an item may take is divided."""
+        return 1 if self.diversity is None else self.diversity.groups
+
     def _most_words(self) -> float:
         """The most words of a sentence that every model can read, START being one token more."""
         rooms = [room_of(self.scorers[name], context) for name, context in self.contexts.items()]
         return min(rooms, default=math.inf) - 1
+
+    def _demands(self, given: Any) -> Demands:
+        if isinstance(given, (str, Constraint)) or not isinstance(given, Sequence):
+            raise TypeError(f"constraints={given!r}: give a list of constraints and score hooks")
+        for one in given:
+            if not isinstance(one, Constraint) and not callable(one):
+                raise TypeError(f"constraints has {one!r}: give BanWords, MustAppear, ..., or a function: a score hook")
+        return Demands(
+            [one.resolved(self._ids) for one in given if isinstance(one, Constraint)],
+            [one for one in given if not isinstance(one, Constraint)],
+            frozenset(range(self.vocab_size)) - self.never if given else frozenset(),
+            strength=0.0 if self.diversity is None else self.diversity.strength,
+        )
+
+    def _ids(self, constraint: Constraint, words: Words) -> frozenset[int]:
+        """The ids of a constraint's words."""
+        ids = []
+        for word in words:
+            if isinstance(word, str):
+                tokens = list(self._needed_vocabulary(f"the word {word!r} of a constraint").encode(word))
+                if len(tokens) != 1:
+                    raise ValueError(f"{constraint}: {word!r} is {len(tokens)} tokens, not one; give its tokens by ids")
+                word = tokens[0]
+            try:
+                token = operator.index(word)
+            except TypeError:
+                raise TypeError(f"{constraint}: {word!r} is no word; give an id, or a text") from None
+            check_against_vocabulary(Template((token,)), self.vocab_size, self.boundaries, self.never, str(constraint))
+            ids.append(token)
+        return frozenset(ids)
+
+    def _possible(self, templates: Sequence[FixedTemplate], item: int) -> Sequence[FixedTemplate]:
+        """The templates of an item that constraints leave, of which there must be one; see `Demands.possible`."""
+        kept = self.demands.possible(templates)
+        if templates and not kept:
+            name = "caption" if self.templates[item] is None else self._name_of(item)
+            clashing = "; ".join(clash(self.demands.constraints, templates, self.demands.everything))
+            raise ClashError(f"no sentence fills the {name} and satisfies the constraints on it: {clashing}", item)
+        return kept
+
+    def _possible_lengths(self) -> Lengths:
+        """The lengths of a whole caption that some sentence can satisfy the constraints with."""
+        asked = self.lengths.widths or range(self.lengths.min_length, self.lengths.max_length + 1)
+        if not self.demands.constraints:
+            return self.lengths
+        item = self.fixed.index(None)
+        kept = [len(one) for one in self._possible([FixedTemplate.all_blank(width) for width in asked], item)]
+        return replace(
+            self.lengths,
+            widths=None if self.lengths.widths is None else tuple(kept),
+            min_length=min(kept),
+            max_length=max(kept),
+        )
 
     def check_provable(self) -> None:
         """Check that the sentences among which the best is sought are known before the search."""
@@ -569,9 +689,24 @@ class Call:
             middle = self.items // 2
         return self._part(slice(0, middle)).in_parts(search) + self._part(slice(middle, None)).in_parts(search)
 
+    def in_groups(self, search: Callable[[Any], list[DecodeResult]]) -> list[DecodeResult]:
+        """What a search finds for each group by itself, each with its share of the beam; see `Diversity`."""
+        if self.groups == 1:
+            return self.in_parts(search)
+        group = copy.copy(self)
+        group.beam_size //= self.groups
+        found: list[list[DecodeResult]] = [[] for _ in range(self.items)]
+        for _ in range(self.groups):
+            avoided = [[one.tokens for result in own for one in result.hypotheses] for own in found]
+            group.demands = replace(self.demands, avoided=avoided if any(avoided) else ())
+            for own, result in zip(found, group.in_parts(search), strict=True):
+                own.append(result)
+        return [_of_groups(own) for own in found]
+
     def _part(self, some: slice) -> Call:
         """The same call for some of its items; images are not encoded again."""
         part = copy.copy(self)
+        part.demands = replace(self.demands, avoided=self.demands.avoided[some])
         for name in ("numbers", "image_of", "templates", "fixed", "choices", "widths", "rules"):
             setattr(part, name, getattr(self, name)[some])
         part.items = len(part.numbers)
@@ -657,6 +792,11 @@ class Call:
 
     def prove(self, max_rounds: int, budget: Budget) -> list[DecodeResult]:
         """BSCD, and then the exact search, which begins with its answers."""
+        checked = copy.copy(self)
+        checked.demands = self.demands.lowering()
+        return checked._prove(max_rounds, budget)
+
+    def _prove(self, max_rounds: int, budget: Budget) -> list[DecodeResult]:
         if not self.items:
             return []
         began = time.perf_counter()
@@ -763,7 +903,7 @@ class Call:
             swept = direction.tree.rows.tolist()
             scopes = ["reach" if rank == "blank" and (fixed or not freely) else "sentence" for fixed in self.fixed]
             rules = self._rules(weight=1.0)
-            ranking = Ranking({direction: 1.0}, scopes, rules)
+            ranking = Ranking({direction: 1.0}, scopes, rules, self.demands)
             answers = rank_finalists(finalists, self.items, directions, ranking, self.beam_size)
         seconds = time.perf_counter() - began
         joint = self._joint(directions)
@@ -894,8 +1034,9 @@ class Call:
             branching = [
                 None if fixed is None or every_score else branching_depths(fixed, reverse) for fixed in self.fixed
             ]
-            # Choices of widths share prefixes, each of which is asked for by as many as share it.
-            asked_again = sweeps != 1 or any(number > 1 for number in self.choices)
+            # Choices of widths share prefixes, each of which is asked for by as many as share it; and what hooks do to
+            # the score of a word is asked once more when sentences are ranked.
+            asked_again = sweeps != 1 or any(number > 1 for number in self.choices) or bool(self.demands.hooks)
             tree = PrefixTree(
                 scorer,
                 self.contexts[name],
@@ -914,7 +1055,11 @@ class Call:
     def _write_freely(self, direction: Direction) -> list[Finalist]:
         """What one direction writes for the items that are whole captions."""
         items = [item for item, fixed in enumerate(self.fixed) if fixed is None]
-        found = free_search(direction, items, self.beam_size, self.lengths.min_length, self.lengths.max_length)
+        low, high = self.lengths.min_length, self.lengths.max_length
+        held = {item: self.demands.hold_freely(item, direction.reverse, high) for item in items}
+        found = free_search(
+            direction, items, self.beam_size, low, high, {item: one for item, one in held.items() if one is not None}
+        )
         return [
             Finalist(
                 item,
@@ -933,9 +1078,13 @@ class Call:
             for one in itertools.chain(*written):
                 widths[one.item].add(len(one.words))
         return [
-            Problem(item, template)
+            Problem(item, template, self.demands.hold(item, template))
             for item, fixed in enumerate(self.fixed)
-            for template in (map(FixedTemplate.all_blank, sorted(widths[item])) if fixed is None else fixed)
+            for template in (
+                self.demands.possible([FixedTemplate.all_blank(width) for width in sorted(widths[item])])
+                if fixed is None
+                else fixed
+            )
         ]
 
     def _rules(self, weight: float | None = None) -> list[str | float]:
@@ -953,7 +1102,7 @@ class Call:
     def _joint(self, directions: Sequence[Direction]) -> Ranking:
         """The objective."""
         weights = {direction: direction.weight for direction in directions if direction.weight}
-        return Ranking(weights, [self.objective.scope] * self.items, self.rules)
+        return Ranking(weights, [self.objective.scope] * self.items, self.rules, self.demands)
 
     def _result(
         self,
@@ -988,8 +1137,7 @@ class Call:
             f"beams:{self.beam_size}",
             f"length:{rule if isinstance(rule, str) else format(rule, 'g')}",
         ]
-        if self.fixed[item] is None:
-            settings.append(f"lengths:{self.lengths}")
+        settings += self._demanded(item)
         return DecodeResult(
             hypotheses=tuple(hypotheses),
             stop=stop,
@@ -999,6 +1147,13 @@ class Call:
             trace=tuple(trace),
             seconds=seconds,
         )
+
+    def _demanded(self, item: int) -> list[str]:
+        """What was asked of an item's sentences, for the signature."""
+        settings = [f"lengths:{self.lengths}"] if self.fixed[item] is None else []
+        settings += [str(one) for one in self.demands.constraints]
+        settings += [f"hook:{name_of(one)}" for one in self.demands.hooks]
+        return settings if self.diversity is None else [*settings, str(self.diversity)]
 
     def _text(self, finalist: Any, vocabulary: Vocabulary) -> str:
         template = self.templates[finalist.item]
@@ -1023,6 +1178,8 @@ class Call:
             log_prob_backward=log_probs[BACKWARD],
             token_log_probs_forward=terms[FORWARD],
             token_log_probs_backward=terms[BACKWARD],
+            penalty=finalist.penalty or 0.0,
+            broken=finalist.broken,
             finished=finalist.finished,
         )
 
@@ -1069,10 +1226,27 @@ def _trace(searches: Sequence[Search], rows: Sequence[int]) -> list[Round]:
 def _least_settled(searches: Sequence[Search]) -> StopReason:
     """Why the search of an item ended, of all its widths: it has converged only where all of them have."""
     reasons = {search.stop for search in searches}
-    for reason in (StopReason.MAX_ROUNDS, StopReason.CYCLE, StopReason.DEAD_END, StopReason.CONVERGED):
+    for reason in _SETTLED:
         if reason in reasons:
             return reason
     return StopReason.DEAD_END  # neither direction could write a caption at all
+
+
+def _of_groups(found: Sequence[DecodeResult]) -> DecodeResult:
+    """The results of an item's groups as one."""
+    hypotheses = {one.tokens: one for result in reversed(found) for one in result.hypotheses}
+    rounds = itertools.zip_longest(*(result.trace for result in found), fillvalue=Round(0, 0))
+    first = found[0]
+    return replace(
+        first,
+        hypotheses=tuple(sorted(hypotheses.values(), key=lambda one: (-one.score, one.tokens))),
+        stop=min((result.stop for result in found), key=_SETTLED.index),
+        rounds=max(result.rounds for result in found),
+        rows_evaluated=sum(result.rows_evaluated for result in found),
+        trace=tuple(Round(sum(one.rows for one in same), sum(one.new_sentences for one in same)) for same in rounds),
+        seconds=sum(result.seconds for result in found),
+        proved=all(result.proved for result in found),
+    )
 
 
 def check_count(name: str, value: Any, least: int) -> None:
@@ -1102,6 +1276,19 @@ def _check_methods(methods: Any) -> None:
         raise ValueError(f"methods={methods!r}: give some of {', '.join(METHODS)}, each once")
     if "gibbs" in methods and "bscd" not in methods:
         raise ValueError('methods has "gibbs" without "bscd": sampling is given as many rows as BSCD takes')
+
+
+def _checked_diversity(diversity: Any, beam_size: int) -> Diversity | None:
+    if diversity is None:
+        return None
+    if not isinstance(diversity, Diversity):
+        raise TypeError(f"diversity={diversity!r}: give a Diversity, such as Diversity(groups=5, strength=0.5)")
+    if beam_size % diversity.groups:
+        raise ValueError(
+            f"diversity has {diversity.groups} groups and beam_size={beam_size}: each group has an equal share of the "
+            "beam, so that beam_size is a multiple of their number"
+        )
+    return diversity
 
 
 def _checked_objective(objective: Any) -> Objective:

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from birnn_decode.constraints import Diversity
 from birnn_decode.decode import (
     BACKWARD,
     FORWARD,
     SWEEPS,
     Call,
+    Constraints,
     Lengths,
     Sampling,
     Templates,
@@ -32,7 +34,7 @@ from birnn_decode.search.joint import (
     Coupling,
     JointFinalist,
     JointRanking,
-    best_of,
+    best_distinct,
     rank_joint,
     read_all,
     score_and_forget,
@@ -54,6 +56,8 @@ def joint_decode(
     max_rounds: int = 10,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     memory_limit: int | None = None,
 ) -> Any:
@@ -76,6 +80,9 @@ def joint_decode(
             found and the words of blanks alone count, of which the fewest would always win.
             Its weights are those of two models' log-probabilities, which there are not: they stay 1.
         vocabulary: as for `bscd_decode`.
+        constraints: as for `bscd_decode`. A score hook is given what each half says by itself, and half of what it
+            changes there counts, so that what it takes off the scores of both is taken off the word's one term.
+        diversity: as for `bscd_decode`.
         widths: whole captions only: the lengths to search.
         memory_limit: as for `bscd_decode`.
 
@@ -87,8 +94,10 @@ def joint_decode(
             half, or ``combine``, returns NaN or +inf.
     """
     check_count("max_rounds", max_rounds, least=0)
-    call = _JointCall(model, image, template, beam_size, objective, vocabulary, widths, memory_limit)
-    return call.answer(call.in_parts(lambda part: part.search_jointly("birnn-bscd", max_rounds)))
+    call = _JointCall(
+        model, image, template, beam_size, objective, vocabulary, widths, memory_limit, constraints, diversity
+    )
+    return call.answer(call.in_groups(lambda part: part.search_jointly("birnn-bscd", max_rounds)))
 
 
 def joint_gibbs_decode(
@@ -104,6 +113,8 @@ def joint_gibbs_decode(
     seed: int = 0,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     memory_limit: int | None = None,
 ) -> Any:
@@ -116,9 +127,11 @@ def joint_gibbs_decode(
     Arguments as `gibbs_decode`'s and `joint_decode`'s; results as `joint_decode`'s, where ``rounds`` are sweeps.
     """
     sampling = Sampling(sweeps, None, scan, restart_after, seed)
-    call = _JointCall(model, image, template, beam_size, objective, vocabulary, widths, memory_limit)
+    call = _JointCall(
+        model, image, template, beam_size, objective, vocabulary, widths, memory_limit, constraints, diversity
+    )
     sampling = replace(sampling, rows=checked_rows(rows, call.items))
-    return call.answer(call.in_parts(lambda part: part.sample_jointly(sampling)))
+    return call.answer(call.in_groups(lambda part: part.sample_jointly(sampling)))
 
 
 def joint_compare(
@@ -131,6 +144,8 @@ def joint_compare(
     max_rounds: int = 10,
     objective: Objective = Objective(),
     vocabulary: Vocabulary | None = None,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     widths: Collection[int] | None = None,
     memory_limit: int | None = None,
 ) -> Any:
@@ -148,6 +163,8 @@ def joint_compare(
         max_rounds: of ``"birnn-bscd"``.
         objective: as for `joint_decode`.
         vocabulary: as for `joint_decode`.
+        constraints: as for `joint_decode`; of all methods.
+        diversity: as for `joint_decode`; of all methods.
         widths: as for `joint_decode`.
         memory_limit: as for `joint_decode`.
 
@@ -161,17 +178,19 @@ def joint_compare(
         raise ValueError(
             'methods has "birnn-gibbs" without "birnn-bscd": sampling is given as many rows as birnn-bscd takes'
         )
-    call = _JointCall(model, image, template, beam_size, objective, vocabulary, widths, memory_limit)
+    call = _JointCall(
+        model, image, template, beam_size, objective, vocabulary, widths, memory_limit, constraints, diversity
+    )
     run = {
         "birnn-f": lambda part: part.search_half(FORWARD),
         "birnn-b": lambda part: part.search_half(BACKWARD),
         "birnn-rerank": lambda part: part.search_jointly("birnn-rerank", 0),
         "birnn-bscd": lambda part: part.search_jointly("birnn-bscd", max_rounds),
     }
-    found = {name: call.in_parts(run[name]) for name in methods if name in run}
+    found = {name: call.in_groups(run[name]) for name in methods if name in run}
     if "birnn-gibbs" in methods:
-        sampling = Sampling(rows=[result.rows_evaluated for result in found["birnn-bscd"]])
-        found["birnn-gibbs"] = call.in_parts(lambda part: part.sample_jointly(sampling))
+        sampling = Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["birnn-bscd"]])
+        found["birnn-gibbs"] = call.in_groups(lambda part: part.sample_jointly(sampling))
     return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
 
@@ -261,6 +280,8 @@ class _JointCall(Call):
         vocabulary: Vocabulary | None,
         widths: Collection[int] | None,
         memory_limit: int | None,
+        constraints: Constraints = (),
+        diversity: Diversity | None = None,
         given: bool = False,
     ):
         forward, backward = halves_of(model)
@@ -271,7 +292,10 @@ class _JointCall(Call):
         halves = {FORWARD: forward, BACKWARD: backward}
         vocabulary = getattr(model, "vocabulary", None) if vocabulary is None else vocabulary
         checked = None if given else lengths
-        super().__init__(halves, image, template, beam_size, objective, vocabulary, checked, memory_limit)
+        super().__init__(
+            halves, image, template, beam_size, objective, vocabulary, checked, memory_limit, constraints, diversity
+        )
+        self.demands.share = 0.5
         if not given and widths is None and None in self.templates:
             raise ValueError(
                 "a model with one softmax over both sides does not say where a sentence ends: give a template, or the "
@@ -293,7 +317,7 @@ class _JointCall(Call):
         return Coupling(forward, backward, combine)
 
     def _ranking(self) -> JointRanking:
-        return JointRanking(self.objective.scope, self.rules)
+        return JointRanking(self.objective.scope, self.rules, self.demands)
 
     def search_jointly(self, method: str, max_rounds: int) -> list[DecodeResult]:
         """BSCD; without rounds, the rerank."""
@@ -333,13 +357,16 @@ class _JointCall(Call):
             for problem, frontier in zip(problems, sweep(direction, problems, self.beam_size), strict=True):
                 nodes = np.empty(0, np.int64) if frontier is None else frontier[-1][frontier[-1] >= 0]
                 lanes = [direction.lane(problem.template)] * len(nodes)
-                for node, words in zip(nodes.tolist(), direction.sentences(nodes, lanes), strict=True):
-                    one = JointFinalist(problem.item, problem.template, words)
-                    log_prob = float(direction.tree.log_probs[node])
-                    one.score = apply_length_rule(log_prob, len(words), self.rules[problem.item])
-                    found[problem.item].append(one)
+                finalists = [
+                    JointFinalist(problem.item, problem.template, words) for words in direction.sentences(nodes, lanes)
+                ]
+                self.demands.settle(finalists, {direction: 1.0})
+                for one, log_prob in zip(finalists, direction.tree.log_probs[nodes].tolist(), strict=True):
+                    assert one.penalty is not None
+                    one.score = apply_length_rule(log_prob + one.penalty, len(one.words), self.rules[one.item])
+                found[problem.item] += finalists
             swept = direction.tree.rows.tolist()
-            answers = [best_of(own, self.beam_size) for own in found]
+            answers = [best_distinct(own, self.beam_size) for own in found]
             score_and_forget(coupling, answers)
         seconds = time.perf_counter() - began
         method = "birnn-f" if name == FORWARD else "birnn-b"
@@ -469,6 +496,8 @@ class _JointCall(Call):
             token_log_probs_backward=None,
             pseudo_log_prob=total(one.terms),
             token_conditionals=tuple(one.terms),
+            penalty=one.penalty or 0.0,
+            broken=one.broken,
         )
 
 

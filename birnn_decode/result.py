@@ -57,9 +57,8 @@ class Hypothesis:
         text: the sentence, decoded by the vocabulary, with what a text template said in its own letters; None without
             a vocabulary.
         blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
-        score: what the hypothesis is ranked by: J after weights, scope and length rule; for `beam_decode` the one
-            model's own log-probability after the length rule; for `joint_decode` the pseudo-log-likelihood after scope
-            and length rule.
+        score: what the hypothesis is ranked by: J after weights, scope, penalty and length rule; for `beam_decode` the
+            one model's own log-probability instead of J; for `joint_decode` the pseudo-log-likelihood.
         joint: J, the value of the objective before the length rule; None unless both models were given and the
             sentence is finished.
         log_prob_forward: log P of the whole sentence, END included, under the forward model; None where that model
@@ -71,6 +70,8 @@ class Hypothesis:
             a model with one softmax over both sides was given.
         token_conditionals: for each word, in sentence order, its log-probability given all other words of the
             sentence; None where ``pseudo_log_prob`` is.
+        penalty: what score hooks and `Diversity` add to J in ``score``, before the length rule, in nats; no part of J.
+        broken: the constraints that it breaks, by name: the search found no sentence that satisfies them all.
         finished: False for a free search's hypothesis that reached the maximum length without END; its
             log-probability and terms then leave END out.
     """
@@ -84,6 +85,8 @@ class Hypothesis:
     log_prob_backward: float | None
     token_log_probs_forward: tuple[float, ...] | None
     token_log_probs_backward: tuple[float, ...] | None
+    penalty: float = 0.0
+    broken: tuple[str, ...] = ()
     finished: bool = True
     pseudo_log_prob: float | None = None
     token_conditionals: tuple[float, ...] | None = None

@@ -21,6 +21,7 @@ READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/comb
 JOINT, FRONT_JOINT, BIRNN = "search/joint.py", "joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, SEARCH_ERRORS = "search/exact.py", "evaluation/search_errors.py"
+CONSTRAINTS, HOLDING = "constraints.py", "search/holding.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -42,7 +43,9 @@ FAULTS = {
             "    offsets = offsets - np.where(beams >= 0, opposite.tree.log_probs[beams], 0)\n",
         )
     ],
-    "weight left out of g": [(SWEEP, "offsets, opposite.weight)", "offsets, 1.0)")],
+    "weight left out of g": [
+        (SWEEP, "max_over_beams(scores, offsets, weight)", "max_over_beams(scores, offsets, 1.0)")
+    ],
     "prior added instead of subtracted": [(SWEEP, "steer - subtracted", "steer + subtracted")],
     "prior of the mirrored position": [
         ("search/problem.py", "- 1 - place if self.reverse else place", "- 1 - place if not self.reverse else place")
@@ -123,7 +126,7 @@ FAULTS = {
     "the right-to-left sweep comes first": [
         (BSCD, "in ((first, second), (second, first)):", "in ((second, first), (first, second)):")
     ],
-    "free search stops at the first finished": [(FREE, "len(done) < beam_size or", "not done or")],
+    "free search stops at the first finished": [(FREE, "len(done) == beam_size:", "done:")],
     "END allowed before the shortest length": [(FREE, "or length < min_length]", "]")],
     "one word more than the longest length": [(FREE, "range(max_length + 1)", "range(max_length + 2)")],
     "terms of the backward model in reading order": [
@@ -323,7 +326,11 @@ FAULTS = {
         (DECODE, "if not spent[item] for one in answer]", "if False for one in answer]")
     ],
     "sampling without a budget": [
-        (DECODE, 'Sampling(rows=[result.rows_evaluated for result in found["bscd"]])', "Sampling()")
+        (
+            DECODE,
+            'Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["bscd"]])',
+            "Sampling()",
+        )
     ],
     "one direction saved twice": [
         (FILES, "FORWARD: model_f, BACKWARD: model_b,", "FORWARD: model_f, BACKWARD: model_f,")
@@ -489,12 +496,12 @@ FAULTS = {
     "joint: running score of the half alone": [
         (
             JOINT,
-            "scores[rows, beam] + (picked[rows, ranks] - fixed_scores[rows, other])",
-            "tree.log_probs[chosen[rows, ranks]]",
+            "running[rows, ranks] = scores[rows, beam] + terms",
+            "running[rows, ranks] = tree.log_probs[chosen[rows, ranks]]",
         )
     ],
     "joint: the look-ahead stays in the running score": [
-        (JOINT, "(picked[rows, ranks] - fixed_scores[rows, other])", "picked[rows, ranks]")
+        (JOINT, "picked[rows, ranks] - fixed_scores[rows, other]", "picked[rows, ranks]")
     ],
     "joint: look-ahead of the place before": [
         (JOINT, "behind = ends[numbers] - 1 - places", "behind = np.maximum(ends[numbers] - 2 - places, 0)")
@@ -516,9 +523,7 @@ FAULTS = {
     "joint: all words count with blanks alone": [
         (JOINT, 'if self.scope == "sentence" or one.template.undecided(at)', "if True")
     ],
-    "joint: the first choice of widths counts": [
-        (JOINT, "(one.words not in best or one.score > best[one.words].score)", "one.words not in best")
-    ],
+    "joint: the first choice of widths counts": [(JOINT, "best.setdefault(one.words, one)", "best[one.words] = one")],
     "joint: Gibbs goes on from the forward half alone": [
         (
             JOINT,
@@ -556,7 +561,11 @@ FAULTS = {
         )
     ],
     "joint: Gibbs without its budget": [
-        (FRONT_JOINT, 'Sampling(rows=[result.rows_evaluated for result in found["birnn-bscd"]])', "Sampling()")
+        (
+            FRONT_JOINT,
+            'Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["birnn-bscd"]])',
+            "Sampling()",
+        )
     ],
     "joint: widths compared by the rule of a pair": [
         (FRONT_JOINT, 'if self.objective.length != "auto":', "if True:"),
@@ -598,6 +607,63 @@ FAULTS = {
     "BSCD of a Bi-RNN compared with nobody": [("evaluation/report.py", '("bscd", "birnn-bscd")', '("bscd",)')],
     "the model itself left in training mode": [
         (FRONT_JOINT, "return [*self.scorers.values(), self.model]", "return []")
+    ],
+    "constraints: n-grams that overlap": [
+        (CONSTRAINTS, "if other != begin and", "if abs(other - begin) >= self.size and")
+    ],
+    "constraints: n-grams of what was chosen alone": [
+        (CONSTRAINTS, "range(max(0, at - self.size + 1), min(at, len(words) - self.size) + 1)", "range(at, at + 1)")
+    ],
+    "constraints: known words appear, too": [(CONSTRAINTS, "if template.undecided(at)}", "}")],
+    "constraints: any place is good for a word": [
+        (CONSTRAINTS, "(position is BLANK or (isinstance(position, frozenset) and token in position))", "True")
+    ],
+    "constraints: positions from the beginning alone": [
+        (CONSTRAINTS, "at == self.position or at == len(template) + self.position", "at == self.position")
+    ],
+    "constraints: a word count of the whole sentence": [
+        (CONSTRAINTS, "count = sum(map(template.undecided, range(len(template))))", "count = len(template)")
+    ],
+    "constraints: a clash names all": [(CONSTRAINTS, "            needed = fewer\n", "            pass\n")],
+    "constraints: what is impossible is not noticed": [(CONSTRAINTS, "    return filled(0)\n", "    return True\n")],
+    "constraints: not held in the sweeps": [
+        (SWEEP, "        None if problem.held is None else Hold(", "        None and Hold(")
+    ],
+    "constraints: banks left out": [(SWEEP, "if restraint.banks is None:", "if True:")],
+    "constraints: banks have the whole beam": [(SWEEP, "share = beam_size // len(parts)", "share = beam_size")],
+    "constraints: not loosened in a dead end": [
+        (HOLDING, "if hold and hold.fast and chosen[row, 0] < 0}", "if False}")
+    ],
+    "constraints: broken answers are not told": [(HOLDING, "if not one.satisfied(words, template))", "if False)")],
+    "constraints: what hooks change is not carried": [
+        (HOLDING, "before.changes + paid.changes", "paid.changes"),
+    ],
+    "constraints: what words cost is not carried": [(HOLDING, "before.cost + paid.cost", "paid.cost")],
+    "constraints: hooks of one direction are ranked": [
+        (HOLDING, "weights.items() if self.hooks else ()", "list(weights.items())[:1] if self.hooks else ()")
+    ],
+    "constraints: hooks twice in a softmax of both": [
+        (HOLDING, "one.penalty += weight * self.share * change", "one.penalty += weight * change")
+    ],
+    "constraints: penalty left out of the score": [
+        (FINALISTS, "self.value(one) + (one.penalty or 0.0)", "self.value(one)")
+    ],
+    "constraints: penalty left out of the bound": [(FINALISTS, "        values += self._penalties[some]\n", "")],
+    "constraints: not held in a proof": [(EXACT, "if self._held is not None:", "if False:")],
+    "constraints: costs on both sides of a proof": [(EXACT, "ranking, number == 0)", "ranking, True)")],
+    "constraints: broken answers are incumbents": [(EXACT, "[one for one in own if not one.broken]", "list(own)")],
+    "constraints: hooks that raise scores in a proof": [(HOLDING, "and (given > scores).any():", "and False:")],
+    "constraints: not held by sampling": [(GIBBS, "held.ruled_out(others, at).flags(len(log_probs))", "False")],
+    "constraints: a free caption may end at any time": [
+        (HOLDING, "ends if held.may_end(direction.words_in_reading_order(read)) else NEVER", "ends")
+    ],
+    "constraints: all groups find the same": [(DECODE, "avoided=avoided if any(avoided) else ()", "avoided=()")],
+    "constraints: parts of a batch avoid others' sentences": [
+        (DECODE, "avoided=self.demands.avoided[some]", "avoided=self.demands.avoided[: len(self.numbers[some])]")
+    ],
+    "constraints: joint sweeps do not hold them": [(JOINT, "holds = holds_of(", "holds = [] and holds_of(")],
+    "constraints: joint look-ahead stays in the running score": [
+        (JOINT, "            terms -= theirs.extra[rows, other, tokens]\n", "            pass\n")
     ],
 }
 

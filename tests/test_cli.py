@@ -17,7 +17,7 @@ import torch
 from command import output_of, refusal_of, run, run_here
 from PIL import Image
 
-from birnn_decode import bscd_decode
+from birnn_decode import BanWords, Diversity, MustAppear, NoRepeatedNgram, WordCount, bscd_decode
 from birnn_decode.captions import WordVocabulary, make_scene
 from birnn_decode.models import GRUCaptioner, default_pair, save_pair
 
@@ -134,6 +134,39 @@ def test_a_terminal_without_arrows(picture):
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0
     assert "log P?" in done.stdout
+
+
+def test_constraints_and_diversity(picture):
+    asked = ["--must", "red", "--ban", "small", "--ban", "little", "--no-repeat", "3", "--word-count", "5-12", "--json"]
+    answer = json.loads(output_of("caption", picture, *asked, "--diversity", "5:1"))["methods"]["bscd"]
+    expected = bscd_decode(
+        *default_pair(),
+        picture,
+        constraints=[MustAppear(["red"]), BanWords(["small", "little"]), NoRepeatedNgram(3), WordCount(5, 12)],
+        diversity=Diversity(5, 1.0),
+    )
+    assert [one["text"] for one in answer["hypotheses"]] == [one.text for one in expected.hypotheses]
+    for one in answer["hypotheses"]:
+        words = one["text"].split()
+        assert "red" in words
+        assert not {"small", "little"} & {*words}
+        assert 5 <= len(words) <= 12
+        assert not one["broken"]
+    assert "a red" in output_of("fill", picture, "a _ star is over a _", "--must", "red")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--must", "zebra"], "the vocabulary lacks 'zebra'"),
+        (["--must", "red", "--ban", "red"], "satisfies the constraints on it: must appear: red; banned: red"),
+        (["--word-count", "3-x"], "--word-count: 'x' is no whole number"),
+        (["--diversity", "5"], "--diversity 5: write GROUPS:NATS"),
+        (["--diversity", "2:1"], "2 groups and beam_size=5"),
+    ],
+)
+def test_constraints_that_cannot_be(options, message, picture):
+    assert message in refusal_of("fill", picture, "a _ _ star", *options, runner=run_here)
 
 
 def test_compare(picture):

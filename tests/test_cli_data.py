@@ -321,6 +321,15 @@ def test_search_errors(trained, given, tmp_path):
     assert lost == pytest.approx(below)
 
 
+def test_constraints(trained, given, tmp_path):
+    arguments = ["--blank", "0.5", "--methods", "rerank,bscd", "--no-repeat", "1", "--diversity", "2:0.5"]
+    printed = output_of("evaluate", *given, "--model", trained[0], *arguments, "--beam-size", "4", folder=tmp_path)
+    assert "right in Top-B" in printed
+    assert "no repeated 1-gram|diversity:2,0.5|" in printed
+    nothing = refusal_of("evaluate", *given, "--model", trained[0], "--must", "one", "--ban", "one", folder=tmp_path)
+    assert "no answer to any of the questions satisfies the constraints" in nothing
+
+
 def test_widths_to_be_found(trained, given, tmp_path):
     printed = output_of(
         "evaluate", *given, "--model", trained[0], "--blank", "0.5", "--width", "unknown", "--limit", "4"

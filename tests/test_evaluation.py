@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from tables import pair
 
-from birnn_decode import DecodeResult, Hypothesis, Objective, StopReason, Template, compare, score_sentences
+from birnn_decode import (
+    DecodeResult,
+    Hypothesis,
+    NoRepeatedNgram,
+    Objective,
+    StopReason,
+    Template,
+    compare,
+    score_sentences,
+)
 from birnn_decode.captions import CaptionedImage, WordVocabulary, middle_blank
 from birnn_decode.evaluation import (
     Question,
@@ -103,6 +112,40 @@ def test_every_question_is_put_whatever_the_batches():
         batches = list(ask(*MODELS, questions, batch_size=batch_size, **settings))
         assert [len(batch) for batch in batches] == {1: [1] * 5, 2: [2, 2, 1], 64: [5]}[batch_size]
         assert [result for batch in batches for result in batch] == expected
+
+
+def test_questions_that_no_answer_satisfies_are_left_out():
+    questions = questions_of(CAPTIONS)
+    settings = {"methods": ("rerank", "bscd"), "beam_size": 2}
+    plain = [one for batch in ask(*MODELS, questions, **settings) for one in batch]
+    for batch_size in (1, 2, 64):
+        batches = ask(*MODELS, questions, batch_size=batch_size, constraints=[NoRepeatedNgram(1)], **settings)
+        held = [one for batch in batches for one in batch]
+        # 4 4 4 2 3 with its middle missing repeats a word already.
+        assert [bool(one) for one in held] == [True, True, True, False, True]
+        for question, own, before in zip(questions, held, plain, strict=True):
+            tokens = own["bscd"].best.tokens if own else ()
+            assert len(set(tokens)) == len(tokens)
+            if tokens and len(set(before["bscd"].best.tokens)) == len(question.truths[0]):
+                assert tokens == before["bscd"].best.tokens
+
+
+def test_a_top_b_that_was_to_differ_is_told_by_how_much_it_does():
+    questions = questions_of([[2, 3, 4, 5], [3, 2, 4, 2]])
+
+    def result(*blanks, broken=()):
+        found = [
+            Hypothesis((2, *blank, 5), None, (blank,), 0, -1.0, -1.0, 0.0, None, None, broken=broken)
+            for blank in blanks
+        ]
+        return DecodeResult(tuple(found), StopReason.CONVERGED, 1, 10, "bscd|diversity:2,1", (), 0.0)
+
+    batches = [[{"bscd": result((4, 4), (3, 4))}, {"bscd": result((4, 4), (4, 4), broken=("no repeated 1-gram",))}]]
+    figures = report("blanks", questions, batches, captioning=False).figures["bscd"]
+    assert figures["exactly right"].value == 0
+    assert figures["right in Top-B"].value == 0.5
+    assert figures["distinct"].value == pytest.approx((2 / 2 + 1 / 2) / 2)
+    assert figures["broken"].value == 0.5
 
 
 def test_the_figures_are_what_they_say():

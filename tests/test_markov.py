@@ -50,16 +50,16 @@ def test_with_the_marginal_as_prior_every_splice_score_is_the_log_probability(se
     forward, backward = scorers(markov, words + 2)
     seen = []
 
-    def recording_look_ahead(opposite, beams, original=sweep_module.look_ahead):
+    def recording_look_ahead(opposite, beams, holds, original=sweep_module.look_ahead):
         seen.append({"opposite": [words[::-1] for words in opposite.tree.words(beams[beams >= 0])]})
-        return original(opposite, beams)
+        return original(opposite, beams, holds)
 
-    def recording_choose(direction, beams, weight, steer, banned, beam_size, original=sweep_module.choose):
+    def recording_choose(direction, beams, weight, steer, banned, beam_size, holds, original=sweep_module.choose):
         if steer is not None:
             tree, beam = direction.tree, beams[beams >= 0]
             totals = direction.weight * tree.offsets(beam)[:, None] + tree.gather(beam) + steer
             seen[-1].update(reverse=direction.reverse, own=tree.words(beam), totals=totals.tolist())
-        return original(direction, beams, weight, steer, banned, beam_size)
+        return original(direction, beams, weight, steer, banned, beam_size, holds)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sweep_module, "look_ahead", recording_look_ahead)

@@ -117,13 +117,18 @@ def test_readme_examples_run():
         "images": images,
         "templates": ["a _ on a board", "a girl {0-2} board"],
     }
-    _, use, wrap, joint = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    _, use, constrained, wrap, joint = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     exec(wrap, given)
     exec(use, given)
     assert len(given["results"]) == 2
     assert given["result"].best.tokens[0] == 5
     assert given["results"][0].best.text.startswith("a ")
     assert not {0, 3} & set(given["results"][0].best.tokens)
+    exec(constrained, given)
+    assert "boy" in given["held"].best.text
+    assert "wind" not in given["held"].best.text
+    assert given["held"].best.penalty <= 0 == len(given["held"].best.broken)
+    assert len(given["varied"].hypotheses) == 6
     exec(joint, given)
     assert given["result"].best.text == given["words"].decode(given["result"].best.tokens)
     assert 0 < len(given["cycles"]) <= 10

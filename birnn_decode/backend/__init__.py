@@ -89,7 +89,7 @@ class Backend(Protocol):
             scores: [problems * beams, vocab].
             offsets: [problems, beams]; -inf: no such beam.
             weight: 0 drops the scores, -inf entries included.
-            steer: [problems, vocab], added for every beam.
+            steer: [problems, vocab], added for every beam, or [problems, beams, vocab].
             banned: tokens never taken.
             k: how many.
 
@@ -131,6 +131,14 @@ class Backend(Protocol):
         Descending; equal values: the lower index first; the indices of a row are unique; -inf means dead.
         """
         ...
+
+
+def same(sets: Sequence[frozenset[int] | None]) -> dict[frozenset[int] | None, list[int]]:
+    """The numbers of the places in which each set stands: many positions allow the same."""
+    places: dict[frozenset[int] | None, list[int]] = {}
+    for place, tokens in enumerate(sets):
+        places.setdefault(tokens, []).append(place)
+    return places
 
 
 def backend_for(scores: Array) -> Backend:

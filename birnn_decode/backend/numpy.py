@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
+from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised, same
 
 IN_CACHE = 2**19  # entries that a processor's cache holds
 PASSES_UP_TO = 60  # k passes of argmax beat a partial sort up to here
@@ -80,13 +80,15 @@ class NumpyBackend:
             return reach if weight == 1 else reach * weight
 
     def masks(self, allowed: Sequence[frozenset[int] | None], banned: Sequence[int], vocab_size: int) -> Array:
-        masks = np.zeros((len(allowed), vocab_size), dtype=self.dtype)
-        for mask, tokens in zip(masks, allowed, strict=True):
+        masks = np.empty((len(allowed), vocab_size), dtype=self.dtype)
+        for tokens, rows in same(allowed).items():
+            mask = np.zeros(vocab_size, dtype=self.dtype)
             if tokens is None:
                 mask[list(banned)] = -np.inf
             else:
                 mask[:] = -np.inf
                 mask[sorted(tokens)] = 0
+            masks[rows] = mask
         return masks
 
     def best(
@@ -108,7 +110,7 @@ class NumpyBackend:
             for some in _pieces(problems, beams * vocab):
                 total = np.multiply(scores[some], weight) if weight else np.zeros_like(scores[some])
                 if steer is not None:
-                    total += steer[some, None]
+                    total += steer.reshape(problems, -1, vocab)[some]
                 total[..., list(banned)] = -np.inf
                 own_values, own_tokens = _take_top_k(total.reshape(-1, vocab), k)
                 values[some], tokens[some] = (part.reshape(-1, *values.shape[1:]) for part in (own_values, own_tokens))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised
+from birnn_decode.backend import HIGHEST_LOG_PROB, Array, Normalised, same
 
 INF = float("inf")
 PIECE = 128  # of a row whose largest entries are looked for
@@ -98,13 +98,15 @@ class TorchBackend:
         return reach if weight == 1 else reach * weight
 
     def masks(self, allowed: Sequence[frozenset[int] | None], banned: Sequence[int], vocab_size: int) -> Array:
-        masks = torch.zeros((len(allowed), vocab_size), dtype=self.dtype, device=self.device)
-        for mask, tokens in zip(masks, allowed, strict=True):
+        masks = torch.empty((len(allowed), vocab_size), dtype=self.dtype, device=self.device)
+        for tokens, rows in same(allowed).items():
+            mask = torch.zeros(vocab_size, dtype=self.dtype, device=self.device)
             if tokens is None:
                 mask[self.indices(banned)] = -INF
             else:
                 mask.fill_(-INF)
                 mask[self.indices(sorted(tokens))] = 0
+            masks[self.indices(rows)] = mask
         return masks
 
     def best(
@@ -127,7 +129,7 @@ class TorchBackend:
         else:
             total.copy_(shift[..., None])
         if steer is not None:
-            total += steer[:, None]
+            total += steer.reshape(problems, -1, steer.shape[-1])
         if banned:
             if self._banned is None or self._banned[0] != banned:
                 self._banned = banned, self.indices(banned)

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from birnn_decode.cli.common import console, model_option, new_folder, pair_of, warm_up
+from birnn_decode.cli.constraining import Demanded, constraint_options
 
 if TYPE_CHECKING:
     from birnn_decode.captions import WordVocabulary
@@ -38,6 +39,12 @@ class Decoding:
     max_rounds: int
     top: int
     as_json: bool
+    demanded: Demanded
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What is given to the functions that decode."""
+        return {"beam_size": self.beam_size, "max_rounds": self.max_rounds, **self.demanded.arguments}
 
     @functools.cached_property
     def pair(self) -> tuple[Captioner, Captioner]:
@@ -76,6 +83,7 @@ def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of every command that decodes, and hand them over as one `Decoding`."""
 
     @model_option
+    @constraint_options
     @click.option(
         "--beam-size",
         type=click.IntRange(min=1),
@@ -232,7 +240,7 @@ def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
 
     given = decoding.image(image)
     warm_up(decoding.pair, given, template)
-    result = bscd_decode(*decoding.pair, given, template, beam_size=decoding.beam_size, max_rounds=decoding.max_rounds)
+    result = bscd_decode(*decoding.pair, given, template, **decoding.arguments)
     if decoding.as_json:
         text = None if template is None else template.to_text(decoding.vocabulary)
         _print_json({"picture": str(image), "template": text}, {"bscd": result})
@@ -247,9 +255,7 @@ def _compare(decoding: Decoding, image: Any, template: Template) -> dict[str, De
     from birnn_decode import compare as compare_methods
 
     warm_up(decoding.pair, image, template)
-    results: dict[str, DecodeResult] = compare_methods(
-        *decoding.pair, image, template, beam_size=decoding.beam_size, max_rounds=decoding.max_rounds
-    )
+    results: dict[str, DecodeResult] = compare_methods(*decoding.pair, image, template, **decoding.arguments)
     return results
 
 
@@ -267,6 +273,10 @@ def _print_table(
     if template is None or not template.width_known:
         rule = "J per word" if template is None else "J and half a nat per word"
         terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
+    for method, result in results.items():
+        if result.hypotheses and result.best.broken:
+            broken = "; ".join(result.best.broken)
+            terminal.print(f"{method} found no sentence that satisfies all constraints: {broken}", highlight=False)
 
 
 def _print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -> None:

@@ -28,6 +28,7 @@ from birnn_decode.cli.common import (
     progress,
     warm_up,
 )
+from birnn_decode.cli.constraining import Demanded, constraint_options
 from birnn_decode.decode import MAX_ROWS, METHODS
 from birnn_decode.joint import JOINT_METHODS
 
@@ -194,9 +195,11 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="ROWS",
     help="Prove the best sentence, in at most so many rows a question, and tell how often each method misses it.",
 )
+@constraint_options
 def evaluate(
     data: Data,
     asking: Asking,
+    demanded: Demanded,
     blanks: str,
     birnn: Path | None,
     methods: str | None,
@@ -244,11 +247,19 @@ def evaluate(
             warm_up(pair, questions[0].image, questions[0].template)
         models = (*pair, joint)
         max_rows = MAX_ROWS if exact_rows is None else exact_rows
-        batches, interrupted = _ask(asking, models, questions, names, beam_size, max_rounds, objective, max_rows)
+        arguments = {"beam_size": beam_size, "max_rounds": max_rounds, "objective": objective, "max_rows": max_rows}
+        batches, interrupted = _ask(asking, models, questions, names, {**arguments, **demanded.arguments})
         if interrupted:
             done = sum(map(len, batches))
             notes.append(f"interrupted: the figures are of the first {done} of {len(questions)} questions")
             questions = questions[:done]
+        answered = [bool(one) for batch in batches for one in batch]
+        if not all(answered):
+            notes.append(f"left out: {answered.count(False)} questions that no answer to satisfies the constraints")
+            questions = [one for one, there in zip(questions, answered, strict=True) if there]
+            batches = [own for batch in batches if (own := [one for one in batch if one])]
+        if not questions and not interrupted:
+            raise ValueError("no answer to any of the questions satisfies the constraints")
         if questions:
             one, stopped = _report(kind, width, questions, batches, notes, objective)
             reports.append(one)
@@ -320,10 +331,7 @@ def _ask(
     models: tuple[Any, Any, Any],
     questions: Sequence[Question],
     methods: Sequence[str],
-    beam_size: int,
-    max_rounds: int,
-    objective: Objective,
-    max_rows: int,
+    arguments: Mapping[str, Any],
 ) -> tuple[list[list[dict[str, DecodeResult]]], bool]:
     """The results of all batches, or of those that were done when the user had enough."""
     from birnn_decode.evaluation import ask
@@ -337,11 +345,8 @@ def _ask(
                 questions,
                 methods=methods,
                 joint=models[2],
-                beam_size=beam_size,
-                max_rounds=max_rounds,
-                objective=objective,
-                max_rows=max_rows,
                 batch_size=asking.batch_size,
+                **arguments,
             ):
                 if any(one["exact"].stop == "interrupted" for one in batch if "exact" in one):
                     return batches, True

@@ -10,7 +10,8 @@ from typing import Any
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage
 from birnn_decode.captions.vocabulary import UNK, WordVocabulary, words_of
-from birnn_decode.decode import COMPARED, MAX_ROWS, compare, score_sentences
+from birnn_decode.constraints import ClashError, Diversity
+from birnn_decode.decode import COMPARED, MAX_ROWS, Constraints, compare, score_sentences
 from birnn_decode.joint import JOINT_METHODS, joint_compare, joint_score_sentences
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
@@ -139,6 +140,8 @@ def ask(
     max_rounds: int = 10,
     objective: Objective = Objective(),
     max_rows: int = MAX_ROWS,
+    constraints: Constraints = (),
+    diversity: Diversity | None = None,
     batch_size: int = 64,
 ) -> Iterator[list[dict[str, DecodeResult]]]:
     """Put the questions to every method.
@@ -154,17 +157,26 @@ def ask(
         max_rounds: of BSCD.
         objective: what a finished sentence is worth.
         max_rows: of the exact search, for each question.
+        constraints: what the words in the blanks must be like; see `birnn_decode.bscd_decode`.
+        diversity: hypotheses that differ from each other; likewise.
         batch_size: questions decoded at a time.
 
     Yields:
-        after each batch its results: for each question, method name to result.
+        after each batch its results: for each question, method name to result; nothing for a question that no sentence
+        could answer and satisfy the constraints.
     """
-    for begin in range(0, len(questions), batch_size):
-        some = questions[begin : begin + batch_size]
+    settings: Any = {
+        "beam_size": beam_size,
+        "max_rounds": max_rounds,
+        "objective": objective,
+        "constraints": constraints,
+        "diversity": diversity,
+    }
+    of_pair = [method for method in methods if method not in JOINT_METHODS]
+    of_joint = [method for method in methods if method in JOINT_METHODS]
+
+    def answers(some: Sequence[Question]) -> list[dict[str, DecodeResult]]:
         given: Any = ([question.image for question in some], [question.template for question in some])
-        settings: Any = {"beam_size": beam_size, "max_rounds": max_rounds, "objective": objective}
-        of_pair = [method for method in methods if method not in JOINT_METHODS]
-        of_joint = [method for method in methods if method in JOINT_METHODS]
         found: list[dict[str, DecodeResult]] = [{} for _ in some]
         if of_pair:
             found = compare(model_f, model_b, *given, methods=of_pair, max_rows=max_rows, **settings)
@@ -173,7 +185,18 @@ def ask(
             found = [own | others for own, others in zip(found, more, strict=True)]
         if joint is not None and model_f is not None:
             found = _with_both_scores(model_f, model_b, joint, given[0], found)
-        yield [{method: own[method] for method in methods} for own in found]
+        return [{method: own[method] for method in methods} for own in found]
+
+    for begin in range(0, len(questions), batch_size):
+        some = list(questions[begin : begin + batch_size])
+        found: dict[int, dict[str, DecodeResult]] = {}
+        asked = list(range(len(some)))
+        while asked and not found:
+            try:
+                found = dict(zip(asked, answers([some[number] for number in asked]), strict=True))
+            except ClashError as error:
+                del asked[error.item]
+        yield [found.get(number, {}) for number in range(len(some))]
 
 
 def _with_both_scores(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,8 +147,13 @@ def metrics_of(questions: Sequence[Question], results: Sequence[Mapping[str, Dec
     scored = [one for best in found.values() for one in best if one is not None]
     scores = ["J"] if any(one.joint is not None for one in scored) or not scored else []
     scores += ["PLL"] if any(one.pseudo_log_prob is not None for one in scored) else []
+    more = set()
+    if any("diversity:" in one.signature for one in results[0].values()):
+        more.add("right in Top-B")
+    if any(one.broken for best in found.values() for one in best if one is not None):
+        more.add("broken")
     return {
-        method: _metrics(questions, best, [result[method] for result in results], scores)
+        method: _metrics(questions, best, [result[method] for result in results], scores, more)
         for method, best in found.items()
     }
 
@@ -184,6 +190,7 @@ def _metrics(
     best: Sequence[Hypothesis | None],
     results: Sequence[DecodeResult],
     scores: Sequence[str],
+    more: Collection[str],
 ) -> list[Metric]:
     right = [
         float(one is not None and one.tokens in question.truths) for question, one in zip(questions, best, strict=True)
@@ -200,11 +207,26 @@ def _metrics(
         if any(question.template is not None and not question.template.width_known for question in questions):
             metrics.append(mean_metric("word F1", [_overlap(found, truth) for found, truth in pairs]))
             metrics.append(mean_metric("words too many", [float(len(found) - len(truth)) for found, truth in pairs]))
+    if "right in Top-B" in more:
+        right = [
+            float(any(one.tokens in question.truths for one in result.hypotheses))
+            for question, result in zip(questions, results, strict=True)
+        ]
+        metrics.append(mean_metric("right in Top-B", right))
+        metrics.append(mean_metric("distinct", [_distinct(result.hypotheses) for result in results]))
+    if "broken" in more:
+        metrics.append(mean_metric("broken", [float(one is not None and bool(one.broken)) for one in best]))
     for name in scores:
         values = [None if one is None else one.joint if name == "J" else one.pseudo_log_prob for one in best]
         metrics.append(mean_metric(name, [math.nan if value is None else value for value in values]))
     metrics.append(mean_metric("rows", [float(result.rows_evaluated) for result in results]))
     return metrics
+
+
+def _distinct(hypotheses: Sequence[Hypothesis]) -> float:
+    """Of all pairs of neighbours in the blanks of a Top-B, the share that is left if each counts once (distinct-2)."""
+    pairs = [pair for one in hypotheses for blank in one.blanks for pair in itertools.pairwise(blank)]
+    return len(set(pairs)) / len(pairs) if pairs else math.nan
 
 
 def _overlap(found: Sequence[int], truth: Sequence[int]) -> float:

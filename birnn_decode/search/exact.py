@@ -37,6 +37,10 @@ these near the top. For a full leaf, the one of its two prefixes is read on that
 share it; if none does, the one whose next words have cost other sentences more. Length rules are monotonous at a given
 width, so that the incumbent's score is turned into the J that a sentence of that width needs. Equal J: which of the
 sentences are kept is determined, though not by their ids.
+
+**Constraints.** A word that is ruled out behind what a leaf has decided has no leaf. What a hook takes off its score
+is taken off the key of its leaf, which stays a bound, since hooks that raise scores are refused. What words cost,
+whoever chooses them, is taken off the keys of one side only.
 """
 
 from __future__ import annotations
@@ -47,9 +51,11 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from birnn_decode.constraints import UNDECIDED
 from birnn_decode.objective import apply_length_rule, value_needed
 from birnn_decode.result import StopReason
 from birnn_decode.search.finalists import ROUNDING, Finalist, Ranking, rank_finalists
+from birnn_decode.search.holding import Held, weighed
 from birnn_decode.search.problem import Direction, Problem
 from birnn_decode.search.tree import NONE, Nodes
 
@@ -166,8 +172,9 @@ class _Side:
         top: ``top`` of the other side's open leaves, [blanks, vocab]; None where there is no other side.
     """
 
-    def __init__(self, problem: Problem, direction: Direction, ranking: Ranking):
+    def __init__(self, problem: Problem, direction: Direction, ranking: Ranking, pays: bool):
         template, size = problem.template, len(problem.template)
+        self._direction, self._held, self._pays = direction, problem.held, pays
         lane = direction.lane(template)
         self.tree = direction.tree
         self.end = lane.end
@@ -176,7 +183,7 @@ class _Side:
         self._weights[counted] = ranking.weights[direction]
         self.last = max(counted)
         self._known = np.append(lane.codes, self.tree.scorer.end_token)  # the word at each place that is no blank
-        blanks = [at for at in range(size) if template.undecided(at)]
+        self._blanks = blanks = [at for at in range(size) if template.undecided(at)]
         self._blank = np.full(size + 1, -1)  # the number of the blank at each place, in sentence order
         self._blank[[direction.position(at, size) for at in blanks]] = range(len(blanks))
         self._rest = self.tree.scorer.vocab_size
@@ -368,6 +375,9 @@ class _Side:
         with np.errstate(over="ignore"):  # models mask with the lowest number there is
             keys = self.expansions.key[new, None] + self._weights[places, None] * (scores - normalisers[:, None])
         keys[~self._allowed[blanks]] = NEVER
+        if self._held is not None:
+            for row, (own, place) in enumerate(zip(words.tolist(), places.tolist(), strict=True)):
+                keys[row] += self._restrained(self._held, int(nodes[row]), own, place)
         for row, leaf in enumerate(self.expansions.leaf[new].tolist()):
             while self.leaves.token[leaf] == self._rest:  # what has a leaf of its own already
                 parent = self.leaves.parent[leaf]
@@ -395,6 +405,20 @@ class _Side:
         yield new[with_rest], np.full(len(with_rest), self._rest), *highest, np.zeros(len(with_rest))
         rows, tokens = np.nonzero(keep)
         yield new[rows], tokens, keys[rows, tokens], bounds[rows, tokens], scores[rows, tokens]
+
+    def _restrained(self, held: Held, node: int, words: Sequence[int], place: int) -> np.ndarray:
+        """What is added to the keys of the words behind a prefix: what they pay, and -inf where they are ruled out."""
+        at = self._direction.position(place, len(held.template))
+        decided = [position if isinstance(position, int) else UNDECIDED for position in held.template.positions]
+        for blank, word in zip(self._blanks, words, strict=True):
+            decided[blank] = word
+        extra = np.where(held.ruled_out(decided, at).flags(self._rest), NEVER, 0.0)
+        if self._pays:
+            for token, cost in held.cost(at).items():
+                extra[token] -= cost
+        if held.hooks:
+            extra += weighed(held.change(self._direction, node, at), self._weights[place])
+        return extra
 
     def _wanted(self, leaves: np.ndarray, new: np.ndarray, other: _Side | None) -> tuple[np.ndarray, np.ndarray]:
         """(expansion, token) that sentences go on with whose full leaves on the other side wait for leaves."""
@@ -445,7 +469,8 @@ class _Search:
 
     def __init__(self, problem: Problem, directions: Sequence[Direction], ranking: Ranking):
         self.problem = problem
-        self.sides = [_Side(problem, direction, ranking) for direction in directions]
+        # What words cost is no matter of a direction, and counts once.
+        self.sides = [_Side(problem, direction, ranking, number == 0) for number, direction in enumerate(directions)]
         self.upper = 0.0
         self._needed = NEVER
         self._blanks = [at for at in range(len(problem.template)) if problem.template.undecided(at)]
@@ -586,7 +611,7 @@ def exact(
     counting = [direction for direction in directions if direction in ranking.weights]
     several = [0] * len(answers)
     waiting: list[list[Problem]] = [[] for _ in answers]
-    proofs = [Proof(own, NEVER) for own in answers]
+    proofs = [Proof([one for one in own if not one.broken], NEVER) for own in answers]
     for problem in problems:
         if directions[0].lane(problem.template).end:  # else its only sentence is known
             waiting[problem.item].append(problem)
@@ -595,7 +620,8 @@ def exact(
             highest = apply_length_rule(0.0, len(problem.template), ranking.rules[problem.item])
             proof.upper = max(proof.upper, highest)
     for direction in counting:
-        direction.tree.asked_again = max(several, default=0) > 1  # by another width of the same item
+        # By another width of the same item; and hooks are asked once more when sentences are ranked.
+        direction.tree.asked_again = max(several, default=0) > 1 or bool(ranking.demands.hooks)
     of_an_item = 8 * directions[0].tree.scorer.vocab_size * budget.rows
     places = max(1, AT_ONCE // of_an_item)
     queue, going = list(range(len(proofs))), list[int]()
@@ -615,9 +641,12 @@ def exact(
             _read([proofs[item] for item in going], directions, counting, ranking, keep, budget)
     except KeyboardInterrupt:
         budget.interrupted = True
-    for proof in proofs:
+    for proof, own in zip(proofs, answers, strict=True):
         proof.stop = proof.stop or StopReason.INTERRUPTED
         proof.searches = []
+        if own and not proof.answers:  # they break a constraint, and nothing was found that does not
+            proof.answers = own
+            proof.stop = StopReason.DEAD_END if proof.stop == StopReason.PROVED else proof.stop
     return proofs
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from birnn_decode.objective import apply_length_rule, total
+from birnn_decode.search.holding import Demands
 from birnn_decode.search.problem import Direction
 from birnn_decode.template import FixedTemplate
 
@@ -35,6 +36,8 @@ class Finalist:
         finished: whether END belongs to it.
         terms: for each direction its log-probabilities, in reading order.
         score: what it is ranked by.
+        penalty: what hooks and other sentences add to its J in the ranking, nats; None: not known yet.
+        broken: the constraints that it breaks, by name.
     """
 
     item: int
@@ -43,6 +46,8 @@ class Finalist:
     finished: bool = True
     terms: dict[Direction, list[float]] = field(default_factory=dict)
     score: float = 0.0
+    penalty: float | None = None
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +59,13 @@ class Ranking:
         scopes: which terms count, for each item: ``"sentence"``: all, the end's included; ``"blank"``: those of blank
             positions; ``"reach"``: those up to the last blank position in the direction's reading order.
         rules: the length rule of each item, resolved.
+        demands: what is asked of sentences besides.
     """
 
     weights: Mapping[Direction, float]
     scopes: Sequence[str]
     rules: Sequence[str | float]
+    demands: Demands = field(default_factory=Demands)
 
     def counted(self, direction: Direction, item: int, template: FixedTemplate) -> Sequence[int]:
         """The places, in reading order, of the terms that count; the end stands behind the last word."""
@@ -80,8 +87,8 @@ class Ranking:
         return value
 
     def score(self, one: Finalist) -> float:
-        """The same under the length rule."""
-        return apply_length_rule(self.value(one), len(one.words), self.rules[one.item])
+        """The same less its penalty, under the length rule."""
+        return apply_length_rule(self.value(one) + (one.penalty or 0.0), len(one.words), self.rules[one.item])
 
 
 class _Reader:
@@ -180,6 +187,7 @@ class _Pool:
         rules = [ranking.rules[one.item] for one in finalists]
         lengths = np.array([len(one.words) for one in finalists])
         self._divisors = np.where([rule == "average" for rule in rules], lengths + 1, 1)
+        self._penalties = np.array([one.penalty or 0.0 for one in finalists])
         self._rewards = lengths * np.array([0.0 if isinstance(rule, str) else float(rule) for rule in rules])
         self._counted: dict[Direction, np.ndarray] = {}  # [finalists, places]: whether a term counts
         self._needed: dict[Direction, np.ndarray] = {}  # [finalists]: how many terms, up to the last that counts
@@ -202,6 +210,7 @@ class _Pool:
                 reader = self.readers[direction]
                 values += weight * np.where(self._counted[direction][some], reader.terms[some], 0.0).sum(axis=1)
                 lacking |= reader.known[some] < self._needed[direction][some]
+        values += self._penalties[some]
         self.scores[some] = values / self._divisors[some] + self._rewards[some] + ROUNDING
         for number in some[~lacking].tolist():
             self._complete(number)
@@ -264,15 +273,36 @@ def rank_finalists(
         sweeps_follow: whether what is read here may be asked for again.
 
     Returns:
-        for each item finalists of finite score, best first; equal scores: the lower sequence of ids first.
+        for each item finalists of finite score, best first; equal scores: the lower sequence of ids first. Those that
+        break a constraint only where there are no others.
     """
     met: dict[tuple[int, FixedTemplate, tuple[int, ...]], Finalist] = {}
     for one in finalists:
         met.setdefault((one.item, one.template, one.words), one)
+    if not ranking.demands:
+        return _rank(list(met.values()), items, directions, ranking, keep, sweeps_follow)
+    ranking.demands.settle(met.values(), ranking.weights)
+    sound = [one for one in met.values() if not one.broken]
+    more = sweeps_follow or len(sound) < len(met)
+    answers = _rank(sound, items, directions, ranking, keep, more)
+    broken = [one for one in met.values() if one.broken and not answers[one.item]]
+    others = _rank(broken, items, directions, ranking, keep, sweeps_follow)
+    return [own or other for own, other in zip(answers, others, strict=True)]
+
+
+def _rank(
+    finalists: list[Finalist],
+    items: int,
+    directions: Sequence[Direction],
+    ranking: Ranking,
+    keep: int,
+    sweeps_follow: bool,
+) -> list[list[Finalist]]:
+    """Rank finalists of which none is there twice; see `rank_finalists`."""
     answers: list[list[Finalist]] = [[] for _ in range(items)]
-    if not met:
+    if not finalists:
         return answers
-    pool = _Pool(list(met.values()), directions, ranking)
+    pool = _Pool(finalists, directions, ranking)
     if not sweeps_follow:
         for direction in directions:
             direction.tree.end_sweeps()

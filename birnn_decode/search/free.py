@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from birnn_decode.search.holding import Held, Hold
 from birnn_decode.search.problem import Direction
 from birnn_decode.search.sweep import choose, stacked
 from birnn_decode.search.tree import Nodes
@@ -18,17 +19,22 @@ class FreeHypothesis:
 
     Attributes:
         words: in the direction's reading order.
-        log_prob: of the words and, if finished, of END; nats.
+        score: the log-probability of the words and, if finished, of END, less what they have paid; nats.
         finished: whether it took END.
     """
 
     words: tuple[int, ...]
-    log_prob: float
+    score: float
     finished: bool
 
 
 def free_search(
-    direction: Direction, items: Sequence[int], beam_size: int, min_length: int, max_length: int
+    direction: Direction,
+    items: Sequence[int],
+    beam_size: int,
+    min_length: int,
+    max_length: int,
+    held: Mapping[int, Held] = {},
 ) -> list[list[FreeHypothesis]]:
     """Classical beam search from START, all items in one batch.
 
@@ -42,6 +48,7 @@ def free_search(
         beam_size: B.
         min_length: END is no candidate before that many words.
         max_length: hypotheses with that many words either take END next or are dropped.
+        held: what must be satisfied by what is written for an item; one left out is not asked for anything.
 
     Returns:
         for each item its finished hypotheses, best first; the open ones of ``max_length`` words if nothing finished.
@@ -55,27 +62,39 @@ def free_search(
         nodes = np.concatenate(list(beams.values()))
         tree.read(nodes)
         banned = [token for token in direction.banned if token != end or length < min_length]
-        chosen = choose(direction, stacked(list(beams.values())), 1.0, None, banned, beam_size)
+        holds = [Hold(held[item], length) if item in held else None for item in beams] if held else []
+        chosen = choose(direction, stacked(list(beams.values())), 1.0, None, banned, beam_size, holds)
         tree.done(nodes)
         before, beams = beams, {}
         for item, children in zip(before, chosen, strict=True):
             children = children[children >= 0]
             ends = tree.tokens[children] == end
-            done = finished[item]
-            done += [replace(one, words=one.words[:-1]) for one in _hypotheses(direction, children[ends], True)]
-            done.sort(key=lambda hypothesis: (-hypothesis.log_prob, hypothesis.words))
+            done, own = finished[item], held.get(item)
+            done += [replace(one, words=one.words[:-1]) for one in _hypotheses(direction, children[ends], True, own)]
+            done.sort(key=lambda hypothesis: (-hypothesis.score, hypothesis.words))
             del done[beam_size:]
             if length == max_length and not done:
-                done += _hypotheses(direction, before[item], False)
+                done += _hypotheses(direction, before[item], False, own)
             still_open = children[~ends]
-            if len(still_open) and (len(done) < beam_size or tree.log_probs[still_open[0]] > done[-1].log_prob):
+            if len(still_open) and len(done) == beam_size:
+                (best_open,) = _scores(direction, still_open[:1], own)
+                still_open = still_open if best_open > done[-1].score else still_open[:0]
+            if len(still_open):
                 beams[item] = still_open
     return [finished[item] for item in items]
 
 
-def _hypotheses(direction: Direction, nodes: Nodes, finished: bool) -> list[FreeHypothesis]:
-    sums = direction.tree.log_probs[nodes].tolist()
+def _hypotheses(direction: Direction, nodes: Nodes, finished: bool, held: Held | None) -> list[FreeHypothesis]:
+    scores = _scores(direction, nodes, held)
     return [
-        FreeHypothesis(words, log_prob, finished)
-        for words, log_prob in zip(direction.tree.words(nodes), sums, strict=True)
+        FreeHypothesis(words, score, finished) for words, score in zip(direction.tree.words(nodes), scores, strict=True)
     ]
+
+
+def _scores(direction: Direction, nodes: Nodes, held: Held | None) -> list[float]:
+    """The log-probabilities of prefixes, less what they have paid."""
+    sums: list[float] = direction.tree.log_probs[nodes].tolist()
+    if held is None:
+        return sums
+    paid = [held.paid(direction, node) for node in nodes.tolist()]
+    return [log_prob + one.changes - one.cost for log_prob, one in zip(sums, paid, strict=True)]

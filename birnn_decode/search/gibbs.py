@@ -18,6 +18,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from birnn_decode.constraints import UNDECIDED
+from birnn_decode.search.holding import weighed
 from birnn_decode.search.problem import Direction, Problem
 from birnn_decode.search.tree import Nodes
 
@@ -139,13 +141,31 @@ def _draw(directions: Sequence[Direction], moving: Sequence[tuple[Chain, int]], 
     # Where a word could not be drawn, the chain waits for its next beginning.
     moving = [(chain, at) for chain, at in moving if -1 not in chain.words[:at]]
     banned = list(directions[0].banned)
-    for (chain, at), log_probs in zip(moving, conditional(directions, moving), strict=True):
-        allowed = chain.problem.template.positions[at]
+    chances = conditional(directions, moving)
+    hooked = [row for row, (chain, _) in enumerate(moving) if chain.problem.held and chain.problem.held.hooks]
+    for direction in directions if hooked else ():
+        rows = [row for row in hooked if moving[row][0].complete or direction is directions[0]]
+        nodes = read_up_to(direction, [moving[row] for row in rows])
+        for row, node in zip(rows, nodes.tolist(), strict=True):
+            chain, at = moving[row]
+            assert chain.problem.held is not None
+            change = chain.problem.held.change(direction, node, at)
+            chances[row] += weighed(change, direction.weight if chain.complete else 1.0)
+    for (chain, at), log_probs in zip(moving, chances, strict=True):
+        allowed, held = chain.problem.template.positions[at], chain.problem.held
         ruled_out = banned
         if isinstance(allowed, frozenset):
             ruled_out = sorted(frozenset(range(len(log_probs))) - allowed)
         log_probs[ruled_out] = -math.inf
-        token = chain.draw(log_probs)
+        token = None
+        if held is not None:
+            for word, cost in held.cost(at).items():
+                log_probs[word] -= cost
+            others = [*chain.words[:at], UNDECIDED, *chain.words[at + 1 :]]
+            flags = held.ruled_out(others, at).flags(len(log_probs))
+            token = chain.draw(np.where(flags, -math.inf, log_probs))
+        if token is None:  # what breaks a constraint may be mended by the next words
+            token = chain.draw(log_probs)
         if token is not None:
             chain.put(at, token)
 

@@ -34,12 +34,13 @@ from typing import Any
 
 import numpy as np
 
-from birnn_decode.backend import Array
+from birnn_decode.backend import Array, Backend
 from birnn_decode.objective import apply_length_rule, total
 from birnn_decode.scorers.answers import backend_of, explain
 from birnn_decode.search.gibbs import Chain, product, read_up_to
+from birnn_decode.search.holding import Demands, Hold, Restraint
 from birnn_decode.search.problem import SOME, Direction, Problem
-from birnn_decode.search.sweep import NEVER, lockstep, stacked, steering, sweep
+from birnn_decode.search.sweep import NEVER, best_of, holds_of, lockstep, stacked, steering, sweep
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 
@@ -190,7 +191,8 @@ class Coupling:
                 asked = [
                     (lanes[number], place) for number, place in zip(numbers.tolist(), places.tolist(), strict=True)
                 ]
-                masks, banned = steering(direction, None, asked, None, SOME in code, None)
+                holds = holds_of([problems[number] for number in numbers], places)
+                masks, banned = steering(direction, None, asked, None, holds, SOME in code, None)
                 nodes[numbers, done + 1], scores[numbers, done + 1], contexts[numbers, done + 1] = self._choose(
                     direction,
                     (nodes[numbers, done], scores[numbers, done]),
@@ -198,6 +200,7 @@ class Coupling:
                     masks,
                     banned,
                     beam_size,
+                    holds,
                 )
         frontiers = []
         for lane, row in zip(lanes, range(len(lanes)), strict=True):
@@ -214,6 +217,7 @@ class Coupling:
         masks: Array | None,
         banned: Sequence[int],
         beam_size: int,
+        holds: Sequence[Hold | None],
     ) -> tuple[Nodes, np.ndarray, Nodes]:
         """The B best continuations of each problem's beams: nodes, running scores and contexts, [problems, B] each.
 
@@ -224,11 +228,19 @@ class Coupling:
             masks: [problems, vocab], added for every beam; None: nothing.
             banned: ids that are no candidates.
             beam_size: B.
+            holds: what the constraints of each problem are asked; empty: there are none.
         """
         tree = direction.tree
         (nodes, scores), (fixed, fixed_scores) = _compact(*beams), _compact(*others)
-        best, which = tree.backend.best_other(self.pairs(direction, nodes, fixed), fixed_scores)
-        values, flats, picked = tree.backend.best(best, scores, 1.0, masks, banned, beam_size)
+        restraint = Restraint(direction, holds, nodes, 1.0) if holds else None
+        pairs = self.pairs(direction, nodes, fixed)
+        if holds:
+            opposite = self.backward if direction is self.forward else self.forward
+            theirs = Restraint(opposite, [hold and hold.across() for hold in holds], fixed, 1.0)
+            fixed_scores = fixed_scores + theirs.shift
+            pairs = _with_extra(tree.backend, pairs, theirs.extra, nodes.shape[1])
+        best, which = tree.backend.best_other(pairs, fixed_scores)
+        values, flats, picked = best_of(tree.backend, best, scores, 1.0, masks, banned, beam_size, restraint)
         chosen = np.full((len(nodes), beam_size), -1)
         running, contexts = np.full(chosen.shape, NEVER), np.full(chosen.shape, -1)
         rows, ranks = np.nonzero(values > NEVER)
@@ -236,8 +248,25 @@ class Coupling:
         other = tree.backend.pick(which, rows * nodes.shape[1] + beam, tokens).astype(np.int64)
         chosen[rows, ranks] = tree.extend(nodes[rows, beam], tokens)
         contexts[rows, ranks] = fixed[rows, other]
-        running[rows, ranks] = scores[rows, beam] + (picked[rows, ranks] - fixed_scores[rows, other])
+        terms = picked[rows, ranks] - fixed_scores[rows, other]
+        if holds:
+            terms -= theirs.extra[rows, other, tokens]
+        running[rows, ranks] = scores[rows, beam] + terms
+        if restraint is not None:
+            restraint.pay(rows, beam, nodes[rows, beam], chosen[rows, ranks])
+            stuck, loose = restraint.stuck(chosen)
+            if stuck:
+                own, behind = ((side[0][stuck], side[1][stuck]) for side in (beams, others))
+                masks = None if masks is None else masks[tree.backend.indices(stuck)]
+                again = self._choose(direction, own, behind, masks, banned, beam_size, loose)
+                chosen[stuck], running[stuck], contexts[stuck] = again
         return chosen, running, contexts
+
+
+def _with_extra(backend: Backend, pairs: Iterable[Array], extra: np.ndarray, beams: int) -> Iterator[Array]:
+    """Pairs, as `Coupling.pairs` gives them, with what each opposite beam adds to words, [problems, others, vocab]."""
+    for number, scores in enumerate(pairs):
+        yield scores + backend.array(np.repeat(extra[:, number], beams, axis=0))
 
 
 def _of_half_alone(direction: Direction, nodes: Nodes) -> JointFrontier:
@@ -267,6 +296,8 @@ class JointFinalist:
         words: in sentence order.
         terms: log p(word | all other words) of each word, in nats; None before it is scored.
         score: what it is ranked by.
+        penalty: what hooks and other sentences add to it in the ranking, nats; None: not known yet.
+        broken: the constraints that it breaks, by name.
     """
 
     item: int
@@ -274,6 +305,8 @@ class JointFinalist:
     words: tuple[int, ...]
     terms: list[float] | None = None
     score: float = field(default=0.0)
+    penalty: float | None = None
+    broken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,16 +316,18 @@ class JointRanking:
     Attributes:
         scope: which positions count: ``"sentence"``: all; ``"blank"``: the blank ones.
         rules: the length rule of each item, resolved.
+        demands: what is asked of sentences besides.
     """
 
     scope: str
     rules: Sequence[str | float]
+    demands: Demands
 
     def score(self, one: JointFinalist) -> float:
-        """The sum of the terms that count, under the length rule."""
+        """The sum of the terms that count, less the penalty, under the length rule."""
         assert one.terms is not None
         terms = [term for at, term in enumerate(one.terms) if self.scope == "sentence" or one.template.undecided(at)]
-        return apply_length_rule(total(terms), len(one.words), self.rules[one.item])
+        return apply_length_rule(total(terms) + (one.penalty or 0.0), len(one.words), self.rules[one.item])
 
 
 def score_finalists(coupling: Coupling, finalists: Sequence[JointFinalist]) -> None:
@@ -348,6 +383,18 @@ def read_all(direction: Direction, items: Sequence[int], sentences: Sequence[tup
     return paths
 
 
+def best_distinct(finalists: Iterable[JointFinalist], keep: int) -> list[JointFinalist]:
+    """The best of an item's finalists of finite score; those that break a constraint only if there are no others.
+
+    One sentence may have been found for several choices of widths: the best of them counts.
+    """
+    ranked = sorted((one for one in finalists if one.score > NEVER), key=lambda one: (-one.score, one.words))
+    best: dict[tuple[int, ...], JointFinalist] = {}
+    for one in [one for one in ranked if not one.broken] or ranked:
+        best.setdefault(one.words, one)
+    return list(best.values())[:keep]
+
+
 def rank_joint(
     finalists: Iterable[JointFinalist], items: int, coupling: Coupling, ranking: JointRanking, keep: int
 ) -> list[list[JointFinalist]]:
@@ -361,8 +408,12 @@ def rank_joint(
         keep: at most so many per item.
 
     Returns:
-        for each item sentences of finite score, best first; equal scores: the lower sequence of ids first.
+        for each item sentences of finite score, best first; equal scores: the lower sequence of ids first. Those that
+        break a constraint only where there are no others.
     """
+    finalists = list(finalists)
+    both = {coupling.forward: 1.0, coupling.backward: 1.0}
+    ranking.demands.settle(finalists, both)
     of_item: list[dict[tuple[FixedTemplate, tuple[int, ...]], JointFinalist]] = [{} for _ in range(items)]
     for one in finalists:
         of_item[one.item].setdefault((one.template, one.words), one)
@@ -373,14 +424,4 @@ def rank_joint(
     for own in of_item:
         for one in own.values():
             one.score = ranking.score(one)
-    return [best_of(own.values(), keep) for own in of_item]
-
-
-def best_of(finalists: Iterable[JointFinalist], keep: int) -> list[JointFinalist]:
-    """The best distinct sentences of an item by their scores, of those that are finite; equal: the lower ids first."""
-    best: dict[tuple[int, ...], JointFinalist] = {}
-    for one in finalists:
-        # One sentence may have been found for several choices of widths: the best of them counts.
-        if one.score > NEVER and (one.words not in best or one.score > best[one.words].score):
-            best[one.words] = one
-    return sorted(best.values(), key=lambda one: (-one.score, one.words))[:keep]
+    return [best_distinct(own.values(), keep) for own in of_item]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from birnn_decode.search.holding import Held
 from birnn_decode.search.tree import Nodes, PrefixTree
 from birnn_decode.template import Blank, FixedTemplate, Position
 
@@ -20,10 +21,12 @@ class Problem:
     Attributes:
         item: the number of the item.
         template: its positions, in sentence order.
+        held: what its sentences must satisfy besides; None: nothing.
     """
 
     item: int
     template: FixedTemplate
+    held: Held | None = None
 
 
 class Lane:

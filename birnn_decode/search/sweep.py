@@ -22,7 +22,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from birnn_decode.backend import Array
+from birnn_decode.backend import Array, Backend
+from birnn_decode.search.holding import Hold, Restraint
 from birnn_decode.search.problem import SOME, Direction, Lane, Problem
 from birnn_decode.search.tree import Nodes
 
@@ -118,8 +119,9 @@ def sweep(
         if len(reads):
             behind = held_fixed[numbers, ends[numbers] - 1 - places] if opposite else None
             asked = [(lanes[number], place) for number, place in zip(numbers.tolist(), places.tolist(), strict=True)]
-            steer, banned = steering(direction, opposite, asked, behind, SOME in code, prior)
-            beams[numbers, done + 1] = choose(direction, held, weight, steer, banned, beam_size)
+            holds = holds_of([problems[number] for number in numbers], places)
+            steer, banned = steering(direction, opposite, asked, behind, holds, SOME in code, prior)
+            beams[numbers, done + 1] = choose(direction, held, weight, steer, banned, beam_size, holds)
             tree.done(reads)
     frontiers = [own[: 1 + lane.end - lane.begin] for own, lane in zip(beams, lanes, strict=True)]
     return [frontier if frontier[-1, 0] >= 0 else None for frontier in frontiers]
@@ -132,8 +134,12 @@ def choose(
     steer: Array | None,
     banned: Sequence[int],
     beam_size: int,
+    holds: Sequence[Hold | None] = (),
 ) -> Nodes:
     """The B best continuations of each beam, best first, [problems, B]; -1 behind them where there are fewer.
+
+    Where constraints rule out all that is possible, they are left aside for this once: a sentence that breaks them is
+    better than none, and is known by it in the end.
 
     Args:
         direction: whose tree the nodes are in.
@@ -142,23 +148,94 @@ def choose(
         steer: [problems, vocab], added for every beam; None: nothing.
         banned: ids that are no candidates.
         beam_size: B.
+        holds: what the constraints of each problem are asked; empty: there are none.
     """
     tree = direction.tree
+    restraint = Restraint(direction, holds, beams, weight) if holds else None
     scores, offsets = _beam_scores(direction, beams, weight)
-    values, flats, picked = tree.backend.best(scores, offsets, weight, steer, banned, beam_size)
+    values, flats, picked = best_of(tree.backend, scores, offsets, weight, steer, banned, beam_size, restraint)
     alive = np.zeros((len(beams), beam_size), dtype=bool)
     alive[:, : values.shape[1]] = values > NEVER
     chosen = np.full(alive.shape, -1)
     rows, ranks = np.nonzero(alive)
     which, tokens = np.divmod(flats[rows, ranks], tree.scorer.vocab_size)
-    chosen[alive] = tree.grow(beams[rows, which], tokens, picked[rows, ranks])
+    parents = beams[rows, which]
+    chosen[alive] = tree.grow(parents, tokens, picked[rows, ranks])
+    if restraint is not None:
+        restraint.pay(rows, which, parents, chosen[alive])
+        stuck, loose = restraint.stuck(chosen)
+        if stuck:
+            own = None if steer is None else steer[tree.backend.indices(stuck)]
+            chosen[stuck] = choose(direction, beams[stuck], weight, own, banned, beam_size, loose)
     return chosen
 
 
-def look_ahead(opposite: Direction, beams: Nodes) -> Array:
-    """The g of each problem, [problems, vocab]: the best that the opposite beams [problems, beams] make of a token."""
+def best_of(
+    backend: Backend,
+    scores: Array,
+    offsets: np.ndarray,
+    weight: float,
+    steer: Array | None,
+    banned: Sequence[int],
+    beam_size: int,
+    restraint: Restraint | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `Backend.best`, under constraints if there are any.
+
+    Where words must appear, candidates are in banks by how many of them they have, and each bank has its share of the
+    beam, so that a prefix that has paid for such a word early is not crowded out by those that put it off (Post and
+    Vilar, NAACL 2018). What a bank cannot fill goes to the best of the others.
+    """
+    if restraint is None:
+        return backend.best(scores, offsets, weight, steer, banned, beam_size)
+    beams = offsets.shape[1]
+    offsets = offsets + restraint.shift[:, :beams]
+    extra = restraint.extra[:, :beams]
+
+    def best(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        own = backend.array(extra)
+        return backend.best(scores, offsets, weight, own if steer is None else own + steer[:, None], banned, beam_size)
+
+    if restraint.banks is None:
+        return best(extra)
+    banks = restraint.banks[:, :beams]
+    parts = [best(np.where(banks == bank, extra, NEVER)) for bank in range(int(banks.max()) + 1)]
+    values, flats, picked = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
+    share = beam_size // len(parts)
+    ranks = np.concatenate([np.arange(part[0].shape[1]) for part in parts])
+    late = (ranks >= share) | (values == NEVER)
+    order = np.lexsort((flats, -values, late), axis=1)[:, :beam_size]
+    values, flats, picked = (np.take_along_axis(column, order, 1) for column in (values, flats, picked))
+    order = np.lexsort((flats, -values), axis=1)
+    values, flats, picked = (np.take_along_axis(column, order, 1) for column in (values, flats, picked))
+    return values, flats, picked
+
+
+def look_ahead(opposite: Direction, beams: Nodes, holds: Sequence[Hold | None] = ()) -> Array:
+    """The g of each problem, [problems, vocab]: the best that the opposite beams [problems, beams] make of a token.
+
+    What constraints rule out behind the opposite beams does not count: other words may stand there in the end. What
+    these have paid does.
+    """
+    backend, weight = opposite.tree.backend, opposite.weight
+    restraint = Restraint(opposite, holds, beams, weight) if holds else None
     scores, offsets = _beam_scores(opposite, beams, 1.0)
-    return opposite.tree.backend.max_over_beams(scores, offsets, opposite.weight)
+    if restraint is not None:
+        width = offsets.shape[1]
+        # The maximum is taken before the weight is put to it.
+        offsets = offsets + restraint.shift[:, :width] / weight
+        scores = scores + backend.array(restraint.extra[:, :width].reshape(len(scores), -1) / weight)
+    return backend.max_over_beams(scores, offsets, weight)
+
+
+def holds_of(problems: Sequence[Problem], places: np.ndarray) -> list[Hold | None]:
+    """What the constraints of problems are asked at some places; empty: no problem has any."""
+    if all(problem.held is None for problem in problems):
+        return []
+    return [
+        None if problem.held is None else Hold(problem.held, place)
+        for problem, place in zip(problems, places.tolist(), strict=True)
+    ]
 
 
 def _beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Array, np.ndarray]:
@@ -178,6 +255,7 @@ def steering(
     opposite: Direction | None,
     asked: Sequence[tuple[Lane, int]],
     behind: Nodes | None,
+    holds: Sequence[Hold | None],
     masked: bool,
     prior: Prior | None,
 ) -> tuple[Array | None, Sequence[int]]:
@@ -188,6 +266,7 @@ def steering(
         opposite: the one that is held fixed.
         asked: lanes and their blank places.
         behind: the opposite beams that have read everything behind each place, and nothing else, [asked, beams].
+        holds: what the constraints of each are asked; empty: there are none.
         masked: whether a set of words is allowed at any of the places.
         prior: subtracted where there is a look-ahead.
     """
@@ -195,7 +274,7 @@ def steering(
     steer = None
     if opposite is not None and opposite.weight:
         assert behind is not None
-        steer = backend.array(look_ahead(opposite, behind))
+        steer = backend.array(look_ahead(opposite, behind, [hold and hold.across() for hold in holds]))
     banned: Sequence[int] = direction.banned
     if masked:
         # A set of allowed ids may name one that a blank never takes, so the ban goes into the masks.

@@ -1,0 +1,614 @@
+"""Constraints against enumeration of all sentences that satisfy them, alone and in pairs, by every method."""
+
+import itertools
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import reference
+import reference_joint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import END, START, TableScorer, pair, reference_template, seeds, table_options, templates, words_of
+
+from birnn_decode import (
+    AllowAt,
+    BanAt,
+    BanWords,
+    Diversity,
+    JointModel,
+    MustAppear,
+    NoRepeatedNgram,
+    Objective,
+    Template,
+    WordCount,
+    beam_decode,
+    bscd_decode,
+    compare,
+    exact_decode,
+    gibbs_decode,
+    joint_compare,
+    joint_decode,
+    rerank_decode,
+    score_sentences,
+)
+from birnn_decode.constraints import Unlike
+from birnn_decode.search.holding import Demands
+from birnn_decode.template import FixedTemplate
+
+V = 6
+WORDS = words_of(V)
+BLANK = Template.BLANK
+EVERY = 4**4 + 1  # more than there are sentences, so that a beam holds them all
+WEIGHTS = [(1.0, 1.0), (1.0, 1.0), (0.3, 2.0), (0.0, 1.0), (1.0, 0.0)]
+
+
+class Lowers:
+    """A score hook that takes something off every score, and rules words out: other ones behind every prefix."""
+
+    def __init__(self, seed, up=0.0, looks=True):
+        self.seed, self.up, self.looks = seed, up, looks
+
+    def __repr__(self):
+        return f"Lowers({self.seed})"
+
+    def change(self, position, prefix):
+        rng = np.random.default_rng([self.seed, (position + 100) * self.looks, len(prefix), *prefix])
+        change = self.up - rng.exponential(1.5, size=V)
+        change[rng.random(V) < 0.1] = -math.inf
+        return change
+
+    def __call__(self, position, prefix, scores):
+        assert scores.shape == (V,)
+        assert scores.max() < 1e-9
+        scores += self.change(position, prefix)  # may be written to
+        return scores
+
+
+def grams(words, size):
+    return [words[begin : begin + size] for begin in range(len(words) - size + 1)]
+
+
+def drawn(kind, rng):
+    """A constraint, and whether a sentence satisfies it, given the positions of its blanks."""
+    some = frozenset(rng.choice(WORDS, size=rng.integers(1, 3), replace=False).tolist())
+    position, size = int(rng.integers(-3, 3)), int(rng.integers(1, 4))
+    low, high = sorted(rng.integers(0, 4, size=2).tolist())
+
+    def at(words):
+        return words[position : position + 1 or None] if -len(words) <= position < len(words) else ()
+
+    return {
+        "ban": (BanWords(some), lambda words, blanks: not any(words[at] in some for at in blanks)),
+        "allow at": (AllowAt(some, position), lambda words, blanks: set(at(words)) <= some),
+        "ban at": (BanAt(some, position), lambda words, blanks: not set(at(words)) & some),
+        "must": (MustAppear(some), lambda words, blanks: some <= {words[at] for at in blanks}),
+        "n-gram": (
+            NoRepeatedNgram(size),
+            lambda words, blanks: len(set(grams(words, size))) == len(grams(words, size)),
+        ),
+        "count": (WordCount(low, high), lambda words, blanks: low <= len(blanks) <= high),
+        "hook": (Lowers(int(rng.integers(1000))), lambda words, blanks: True),
+    }[kind]
+
+
+KINDS = ["ban", "allow at", "ban at", "must", "n-gram", "count", "hook"]
+ALONE_AND_IN_PAIRS = [*itertools.combinations(KINDS, 1), *itertools.combinations_with_replacement(KINDS, 2)]
+
+
+def problem(seed):
+    """A random template, at most four positions or a range of widths, and models to fill it with."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for _ in range(rng.integers(1, 5)):
+        kind = rng.integers(4)
+        some = frozenset(rng.choice(WORDS, size=rng.integers(2, 4), replace=False).tolist())
+        parts.append(min(some) if kind == 0 else some if kind == 1 else BLANK)
+    template = Template.from_tokens(parts)
+    if rng.random() < 0.3:
+        template = Template.blank(parts[:1] if isinstance(parts[0], int) else [], (0, 3), [WORDS[-1]])
+    options = {"sharpness": [0.3, 1.0, 3.0][rng.integers(3)], "minus_inf": [0.0, 0.25][rng.integers(2)]}
+    models = pair(seed, V, aligned=bool(rng.integers(2)), join=bool(rng.integers(2)), **options)
+    return models, template, Objective(*WEIGHTS[rng.integers(len(WEIGHTS))], length=[0.5, "none"][rng.integers(2)])
+
+
+def change_of(hooks, words, blanks, reverse):
+    """What hooks add to one model's score of a sentence."""
+    ordered = words[::-1] if reverse else words
+    places = [len(words) - 1 - at if reverse else at for at in blanks]
+    changes = [
+        hook.change(at, ordered[:place])[words[at]] for hook in hooks for at, place in zip(blanks, places, strict=True)
+    ]
+    return math.fsum(changes)
+
+
+def enumerated(models, template, objective, constraints, k=None, costs=lambda words, blanks: 0.0):
+    """All sentences that satisfy constraints, by score; and how many there are, impossible ones included."""
+    both = [reference.Model(cache(one.log_probs), one.end) for one in (model.model() for model in models)]
+    weights = objective.weight_forward, objective.weight_backward
+    hooks = [one for one, _ in constraints if isinstance(one, Lowers)]
+    scored, satisfying = [], 0
+    for fixed in template.fixed():
+        allowed, blanks = reference_template(fixed.positions, WORDS)
+        for words in reference.sentences(allowed):
+            if not all(satisfied(words, sorted(blanks)) for _, satisfied in constraints):
+                continue
+            satisfying += 1
+            value = reference.joint(*both, words, weights) - costs(words, blanks)
+            for weight, reverse in zip(weights, (False, True), strict=True):
+                value += weight * change_of(hooks, words, sorted(blanks), reverse) if weight else 0.0
+            scored.append((reference.length_rule(value, len(words), objective.length), words))
+    return reference.top(scored, k or len(scored)), satisfying
+
+
+def assert_equal(result, expected):
+    assert all(one.broken for one in result.hypotheses) or not any(one.broken for one in result.hypotheses)
+    found = [(one.score, one.tokens) for one in result.hypotheses if not one.broken]
+    assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-9)
+    assert sorted(words for _, words in found) == sorted(words for _, words in expected)
+
+
+@pytest.mark.parametrize("kinds", ALONE_AND_IN_PAIRS, ids="+".join)
+def test_equals_enumeration_of_all_that_satisfy(kinds, monkeypatch):
+    """And is held by the search: it meets nothing else, where a beam holds all that may come to satisfy them."""
+    met, settle = [], Demands.settle
+
+    def settle_and_tell(self, finalists, weights):
+        met.extend(finalists)
+        settle(self, finalists, weights)
+
+    monkeypatch.setattr(Demands, "settle", settle_and_tell)
+    checked = 0
+    for seed in range(1000, 1012):
+        rng = np.random.default_rng([seed, *map(ord, "".join(kinds))])
+        models, template, objective = problem(seed)
+        drawn_ones = [drawn(kind, rng) for kind in kinds]
+        constraints = [one for one, _ in drawn_ones]
+        expected, satisfying = enumerated(models, template, objective, drawn_ones)
+        options = {"objective": objective, "constraints": constraints}
+        if not satisfying:
+            assert_clash(models, template, objective, drawn_ones)
+            continue
+        checked += bool(expected)
+        assert_equal(bscd_decode(*models, None, template, beam_size=EVERY, max_rounds=1, **options), expected)
+        few = int(rng.integers(1, 5))
+        met_by_sweeps = list(met)
+        proof = exact_decode(*models, None, template, beam_size=few, max_rows=10**9, **options)
+        assert_equal(proof, expected[:few])
+        assert proof.proved or not expected
+        if "hook" not in kinds and not models[0].minus_inf:
+            assert not any(one.broken for one in met_by_sweeps)
+        met.clear()
+    assert checked
+
+
+def assert_clash(models, template, objective, drawn_ones):
+    with pytest.raises(
+        ValueError, match="no sentence fills the template and satisfies the constraints on it"
+    ) as raised:
+        bscd_decode(*models, None, template, objective=objective, constraints=[one for one, _ in drawn_ones])
+    names = str(raised.value).partition("constraints on it: ")[2].split("; ")
+    named = [one for one in drawn_ones if str(one[0]) in names]
+    assert named
+    for fewer in (named, *([one for one in named if one is not left_out] for left_out in named)):
+        if len({str(one) for one, _ in fewer}) < len(fewer):
+            continue  # two of a kind, either of which is enough
+        _, satisfying = enumerated(models, template, objective, fewer)
+        assert bool(satisfying) == (len(fewer) < len(named))
+
+
+@pytest.mark.parametrize("kinds", ALONE_AND_IN_PAIRS, ids="+".join)
+def test_one_direction_alone_and_the_rerank_hold_them_too(kinds):
+    for seed in range(2000, 2004):
+        rng = np.random.default_rng([seed, *map(ord, "".join(kinds))])
+        models, template, _ = problem(seed)
+        drawn_ones = [drawn(kind, rng) for kind in kinds]
+        options = {"beam_size": EVERY, "constraints": [one for one, _ in drawn_ones]}
+        for direction, weights in (("forward", (1.0, 0.0)), ("backward", (0.0, 1.0))):
+            objective = Objective(*weights, length="none")
+            expected, satisfying = enumerated(models, template, objective, drawn_ones)
+            if satisfying:
+                model = models[direction == "backward"]
+                result = beam_decode(
+                    model, None, template, direction=direction, rank="sentence", objective=objective, **options
+                )
+                assert_equal(result, expected)
+                assert_equal(rerank_decode(*models, None, template, objective=objective, **options), expected)
+
+
+@pytest.mark.parametrize("kinds", ALONE_AND_IN_PAIRS, ids="+".join)
+def test_a_model_with_one_softmax_holds_them_too(kinds):
+    """By its sweeps, by its halves alone and by sampling; half of what hooks change in each half counts."""
+    for seed in range(3000, 3004):
+        rng = np.random.default_rng([seed, *map(ord, "".join(kinds))])
+        models, template, _ = problem(seed)
+        drawn_ones = [drawn(kind, rng) for kind in kinds]
+        constraints = [one for one, _ in drawn_ones]
+        hooks = [one for one in constraints if isinstance(one, Lowers)]
+        both = [model.model().log_probs for model in models]
+        conditionals = reference_joint.Conditionals(reference_joint.additive(*both))
+        scored = []
+        for fixed in template.fixed():
+            allowed, blanks = reference_template(fixed.positions, WORDS)
+            for words in reference.sentences(allowed):
+                if all(satisfied(words, sorted(blanks)) for _, satisfied in drawn_ones):
+                    value = reference_joint.pseudo_log_likelihood(conditionals, words)
+                    value += sum(change_of(hooks, words, sorted(blanks), reverse) for reverse in (False, True)) / 2
+                    scored.append((reference.length_rule(value, len(words), 0.5), words))
+        if not scored:
+            continue
+        expected = reference.top(scored, EVERY)
+        options = {"objective": Objective(length=0.5), "constraints": constraints}
+        result = joint_decode(JointModel(*models), None, template, beam_size=EVERY, max_rounds=1, **options)
+        assert_equal(result, expected)
+        results = joint_compare(JointModel(*models), None, template, beam_size=2, **options)
+        satisfying = {words for _, words in scored}
+        for one in itertools.chain(*(result.hypotheses for result in results.values())):
+            assert one.broken or one.tokens in satisfying
+            assert one.pseudo_log_prob == pytest.approx(reference_joint.pseudo_log_likelihood(conditionals, one.tokens))
+
+
+@settings(max_examples=40)
+@given(seed=seeds, table=table_options, beam_size=st.integers(1, 4), kinds=st.lists(st.sampled_from(KINDS), max_size=2))
+def test_small_beams_give_only_what_satisfies_and_its_own_score(seed, table, beam_size, kinds):
+    """Whatever a search finds: it satisfies or says what it breaks, J is the sentence's, and score is J and penalty."""
+    rng = np.random.default_rng(seed)
+    models, template, objective = problem(seed)
+    drawn_ones = [drawn(kind, rng) for kind in kinds]
+    constraints = [one for one, _ in drawn_ones]
+    _, satisfying = enumerated(models, template, objective, drawn_ones)
+    if not satisfying:
+        return
+    hooks = [one for one in constraints if isinstance(one, Lowers)]
+    options = {"beam_size": beam_size, "objective": objective, "constraints": constraints}
+    methods = ["rerank", "gibbs", "bscd", "exact"]
+    results = compare(*models, None, template, methods=methods, **options)
+    for result in results.values():
+        broken = [bool(one.broken) for one in result.hypotheses]
+        assert all(broken) or not any(broken)
+        assert not (result.proved and any(broken))
+        for one in result.hypotheses:
+            (fixed,) = (fixed for fixed in template.fixed() if len(fixed) == len(one.tokens))
+            blanks = sorted(reference_template(fixed.positions, WORDS)[1])
+            names = [str(each) for each, satisfied in drawn_ones if not satisfied(one.tokens, blanks)]
+            assert sorted(one.broken) == sorted(names)
+            penalty = 0.0
+            for weight, reverse in ((objective.weight_forward, False), (objective.weight_backward, True)):
+                penalty += weight * change_of(hooks, one.tokens, blanks, reverse) if weight else 0.0
+            assert one.penalty == pytest.approx(penalty)
+            (alone,) = score_sentences(*models, None, [one.tokens], objective=objective)
+            assert one.joint == pytest.approx(alone.joint)
+            value = reference.length_rule(one.joint + penalty, len(one.tokens), objective.length)
+            assert one.score == pytest.approx(value)
+
+
+def told(result):
+    return [(one.tokens, round(one.score, 6), one.broken) for one in result.hypotheses]
+
+
+@settings(max_examples=40)
+@given(
+    seed=seeds,
+    template=templates(V),
+    table=table_options,
+    kinds=st.lists(st.sampled_from(KINDS[:5]), min_size=1, max_size=2),
+    beam_size=st.integers(1, 4),
+)
+def test_libraries_and_mirrors_agree(seed, template, table, kinds, beam_size):
+    rng = np.random.default_rng(seed)
+    options = {"beam_size": beam_size, "max_rounds": 0}
+    forward, backward = pair(seed, V, **table)
+    straight = Template.from_tokens(template)
+    drawn_ones = [drawn(kind, rng) for kind in kinds]
+    constraints = [one for one, _ in drawn_ones]
+    if not enumerated((forward, backward), straight, Objective(length="none"), drawn_ones)[1]:
+        return
+    alone = bscd_decode(forward, backward, None, straight, constraints=constraints, **options)
+    same = bscd_decode(*pair(seed, V, library="torch", **table), None, straight, constraints=constraints, **options)
+    assert told(same) == told(alone)
+    mirrored = [
+        type(one)(one.words, -1 - one.position) if isinstance(one, (AllowAt, BanAt)) else one for one in constraints
+    ]
+    swapped = (
+        TableScorer(model.seed, V, ids=(END, START), backward=model is forward, **table)
+        for model in (backward, forward)
+    )
+    mirror = bscd_decode(*swapped, None, Template.from_tokens(template[::-1]), constraints=mirrored, **options)
+    assert [(words[::-1], score) for words, score, _ in told(mirror)] == [one[:2] for one in told(alone)]
+
+
+@pytest.mark.parametrize("diversity", [None, Diversity(3, 0.7)])
+def test_an_item_is_searched_as_if_it_were_alone(diversity):
+    models = pair(5, V)
+    asked = [Template.from_tokens(one) for one in ([BLANK] * 3, [2, BLANK, BLANK, 4], [BLANK, 4, BLANK], [BLANK] * 2)]
+    options = {"constraints": [MustAppear([3]), NoRepeatedNgram(1), Lowers(1)], "diversity": diversity, "beam_size": 3}
+    together = bscd_decode(*models, [0, 1, 2, 3], asked, **options)
+    for image, (template, result) in enumerate(zip(asked, together, strict=True)):
+        assert told(bscd_decode(*models, image, template, **options)) == told(result)
+        assert result.hypotheses
+    split = bscd_decode(*models, [0, 1, 2, 3], asked, memory_limit=1, **options)
+    assert list(map(told, split)) == list(map(told, together))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whole_captions(seed):
+    """Of given lengths: all that satisfy. Written freely: nothing that does not."""
+    rng = np.random.default_rng(seed)
+    models = pair(seed, V, sharpness=1.0)
+    objective = Objective(length="average")
+    drawn_ones = [drawn(kind, rng) for kind in rng.choice(KINDS, size=2, replace=False)]
+    constraints = [one for one, _ in drawn_ones]
+    options = {"objective": objective, "constraints": constraints}
+    lengths = [Template.from_tokens([BLANK] * width) for width in (1, 2, 3)]
+    scored = []
+    for template in lengths:
+        scored += enumerated(models, template, objective, drawn_ones)[0]
+    expected = reference.top(scored, EVERY)
+    if not expected:
+        with pytest.raises(ValueError, match="no sentence fills the caption"):
+            bscd_decode(*models, None, None, widths=[1, 2, 3], **options)
+        return
+    assert_equal(bscd_decode(*models, None, None, widths=[1, 2, 3], beam_size=EVERY, **options), expected)
+    freely = [
+        bscd_decode(*models, None, None, max_length=6, beam_size=4, **options),
+        beam_decode(models[0], None, None, direction="forward", max_length=6, beam_size=4, **options),
+        beam_decode(models[1], None, None, direction="backward", max_length=6, beam_size=4, **options),
+    ]
+    for result in freely:
+        for one in result.hypotheses:
+            broken = [str(each) for each, satisfied in drawn_ones if not satisfied(one.tokens, range(len(one.tokens)))]
+            assert sorted(one.broken) == sorted(broken)
+            assert not (one.finished and broken)
+    assert freely[0].hypotheses
+
+
+def test_free_writing_equals_enumeration_where_the_beam_holds_everything():
+    models = pair(11, V, sharpness=0.3)
+    drawn_ones = [drawn(kind, np.random.default_rng(4)) for kind in ("must", "n-gram")]
+    # Positions are not known to a backward model that writes freely.
+    drawn_ones.append((Lowers(5, looks=False), lambda words, blanks: True))
+    constraints = [one for one, _ in drawn_ones]
+    for direction, weights in (("forward", (1.0, 0.0)), ("backward", (0.0, 1.0))):
+        objective = Objective(*weights, length="none")
+        scored = []
+        for width in range(4):
+            scored += enumerated(models, Template.from_tokens([BLANK] * width), objective, drawn_ones)[0]
+        result = beam_decode(
+            models[direction == "backward"],
+            None,
+            None,
+            direction=direction,
+            max_length=3,
+            beam_size=EVERY,
+            objective=Objective(length="none"),
+            constraints=constraints,
+        )
+        assert_equal(result, reference.top(scored, EVERY))
+
+
+def test_sampling_comes_by_the_best_that_satisfies():
+    for seed in range(6):
+        models = pair(seed, V, sharpness=0.3)
+        template = Template.from_tokens([BLANK, BLANK, 3, BLANK])
+        drawn_ones = [drawn(kind, np.random.default_rng(seed)) for kind in ("must", "n-gram")]
+        expected, _ = enumerated(models, template, Objective(length="none"), drawn_ones)
+        if expected:
+            constraints = [one for one, _ in drawn_ones]
+            result = gibbs_decode(*models, None, template, beam_size=40, sweeps=60, constraints=constraints)
+            assert told(result)[0][0] == expected[0][1]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_groups_avoid_what_those_before_have(seed):
+    """Each group finds the best of J less what it shares with the groups before; the proof says so for all."""
+    models, template, objective = problem(seed)
+    strength = 1.5
+    found = []
+    for group in range(3):
+
+        def costs(words, blanks, before=tuple(found)):
+            same = sum(len(other) > at and other[at] == words[at] for other in before for at in blanks)
+            return strength * same
+
+        def new(words, blanks, before=tuple(found)):
+            return words not in before
+
+        expected, _ = enumerated(models, template, objective, [(None, new)], 2, costs)
+        result = exact_decode(
+            *models,
+            None,
+            template,
+            beam_size=2 * (group + 1),
+            diversity=Diversity(group + 1, strength),
+            objective=objective,
+            max_rows=10**9,
+        )
+        assert result.proved
+        found += [words for _, words in expected]
+        assert sorted(one.tokens for one in result.hypotheses) == sorted(found)
+        scores = {words: score for score, words in expected}
+        for one in result.hypotheses:
+            if one.tokens in scores:
+                assert one.score == pytest.approx(scores[one.tokens])
+                assert one.score == pytest.approx(
+                    reference.length_rule(one.joint + one.penalty, len(one.tokens), objective.length)
+                )
+
+
+def test_a_beam_that_cannot_satisfy_says_what_is_broken():
+    """The only words that may follow the first choice repeat it: a beam of one walks into that, a larger does not."""
+
+    class Trap:
+        vocab_size, start_token, end_token, normalized = 5, 0, 1, True
+
+        def encode(self, images):
+            return None
+
+        def start(self, context):
+            return np.zeros((1, 1), dtype=np.int64)
+
+        def step(self, tokens, state):
+            rows = np.full((len(tokens), 5), -np.inf)
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                row[[2, 3]] = np.log([0.9, 0.1]) if token == 0 else np.log([0.5, 0.5])
+                if token == 2:
+                    row[[2, 3]] = 0.0, -np.inf
+                row[1] = -1.0
+            return rows, state[: len(tokens)]
+
+        def select(self, state, rows):
+            return np.zeros((len(rows), 1), dtype=np.int64)
+
+    template = Template.from_tokens([BLANK, BLANK])
+    options = {"direction": "forward", "constraints": [NoRepeatedNgram(1)]}
+    narrow = beam_decode(Trap(), None, template, beam_size=1, **options)
+    assert [(one.tokens, one.broken) for one in narrow.hypotheses] == [((2, 2), ("no repeated 1-gram",))]
+    wide = beam_decode(Trap(), None, template, beam_size=2, **options)
+    assert [(one.tokens, one.broken) for one in wide.hypotheses] == [((3, 2), ())]
+
+
+def test_words_that_must_appear_have_places_in_the_beam():
+    """A word that is dear early and dearer late: without a place for those that have it the search puts it off."""
+    early, late = math.log(0.1), math.log(1e-6)
+
+    def log_probs(prefix):
+        row = [math.log(0.45)] * 2 + [early if len(prefix) == 0 else late]
+        return [-math.inf, -1.0, *row]
+
+    class Model(TableScorer):
+        def _scores(self, read):
+            return np.array([log_probs(words) for _, words in read])
+
+    model = Model(0, 5, normalized=True)
+    template = Template.from_tokens([BLANK] * 3)
+    result = beam_decode(model, None, template, direction="forward", beam_size=4, constraints=[MustAppear([4])])
+    assert result.best.tokens[0] == 4
+
+
+def test_unlike_rules_out_the_last_word_of_a_sentence():
+    constraint = Unlike([(2, 3, 4), (2, 5, 4)])
+    template = FixedTemplate.all_blank(3)
+    assert constraint.ruled_out([2, -1, 4], 1, template).out == {3, 5}
+    assert not constraint.ruled_out([2, -1, -1], 1, template)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "message"),
+    [
+        (MustAppear([3]), r"constraints=.*: give a list of constraints and score hooks"),
+        ("banned", r"constraints='banned': give a list"),
+        ([3], r"constraints has 3: give BanWords, MustAppear, \.\.\., or a function"),
+        ([BanWords([77])], r"banned: 77"),
+        ([MustAppear([START])], r"must appear: 0"),
+        ([BanWords(["word"])], r"the word 'word' of a constraint needs a vocabulary"),
+        ([BanWords([None])], r"banned: None: None is no word; give an id, or a text"),
+        ([lambda position, prefix, scores: scores[:2]], r"score hook <lambda> returned an array of shape \(2,\) at"),
+        ([lambda position, prefix, scores: None], r"score hook <lambda> returned NoneType at position 0; expected"),
+        ([lambda position, prefix, scores: scores + math.inf], r"returned NaN or \+inf at position 0"),
+    ],
+)
+def test_what_is_no_constraint_is_named(constraints, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        bscd_decode(*pair(0, V), None, Template.from_tokens([BLANK]), constraints=constraints)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BanWords("dog"), r"BanWords of 'dog': give a list of words or ids"),
+        (lambda: MustAppear([]), r"MustAppear of \[\]: give a list"),
+        (lambda: AllowAt([3], position="first"), r"AllowAt at position 'first': it is a whole number"),
+        (lambda: NoRepeatedNgram(0), r"NoRepeatedNgram of 0 words: it is a whole number, 1 or larger"),
+        (lambda: WordCount(3, 2), r"WordCount of 3 to 2 words: least is more than most"),
+        (lambda: WordCount(-1), r"WordCount of -1 words"),
+        (lambda: Diversity(0, 1.0), r"Diversity of groups=0"),
+        (lambda: Diversity(2, -1.0), r"Diversity of strength=-1.0"),
+        (lambda: bscd_decode(*pair(0, V), None, beam_size=5, diversity=Diversity(2, 1.0)), r"2 groups and beam_size=5"),
+        (lambda: bscd_decode(*pair(0, V), None, diversity=0.5), r"diversity=0.5: give a Diversity"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_hooks_that_raise_scores_are_for_searches_without_a_proof():
+    models, template = pair(0, V), Template.from_tokens([BLANK, BLANK])
+    hook = Lowers(0, up=5.0)
+    drawn_ones = [(hook, lambda words, blanks: True)]
+    objective = Objective(length="none")
+    expected, _ = enumerated(models, template, objective, drawn_ones)
+    result = bscd_decode(*models, None, template, beam_size=EVERY, constraints=[hook])
+    assert_equal(result, expected)
+    assert any(one.penalty > 0 for one in result.hypotheses)
+    with pytest.raises(ValueError, match="score hook Lowers raises scores, as at position 0: an exact"):
+        exact_decode(*models, None, template, beam_size=1, constraints=[hook])
+
+
+def test_the_signature_names_constraints():
+    constraints = [BanWords([3]), NoRepeatedNgram(2), Lowers(1)]
+    result = rerank_decode(
+        *pair(0, V),
+        None,
+        Template.from_tokens([BLANK]),
+        beam_size=4,
+        constraints=constraints,
+        diversity=Diversity(2, 0.5),
+    )
+    assert "|banned: 3|no repeated 2-gram|hook:Lowers|diversity:2,0.5|" in result.signature
+
+
+class ThreeSteps(TableScorer):
+    """Words 2 or 3, then 4, then 5, 6 or 3: sentences with 2 are more probable, unless they have to pay for it."""
+
+    def __init__(self):
+        super().__init__(0, 7, normalized=True)
+
+    def _scores(self, read):
+        rows = {
+            0: [0, 0.01, 0.59, 0.4, 0, 0, 0],
+            1: [0, 0.05, 0, 0, 0.95, 0, 0],
+            2: [0, 0.02, 0, 0.3, 0, 0.35, 0.33],
+            3: [0, 1, 0, 0, 0, 0, 0],
+        }
+        with np.errstate(divide="ignore"):
+            return np.log([rows[len(words)] for _, words in read])
+
+
+def test_what_a_prefix_has_paid_goes_with_it():
+    """Both first words are in the beam until the third decides, when what the first has cost is two steps away."""
+    template = Template.from_tokens([BLANK] * 3)
+
+    def not_2(position, prefix, scores):
+        scores[2] -= 1.0
+        return scores
+
+    options = {"direction": "forward", "beam_size": 2}
+    plain = beam_decode(ThreeSteps(), None, template, **options)
+    assert [one.tokens for one in plain.hypotheses] == [(2, 4, 5), (2, 4, 6)]
+    hooked = beam_decode(ThreeSteps(), None, template, constraints=[not_2], **options)
+    assert [one.tokens for one in hooked.hypotheses] == [(3, 4, 5), (3, 4, 6)]
+    # The second group pays for 2, for 4, and for 5 and 6, all of which the first has.
+    groups = beam_decode(ThreeSteps(), None, template, direction="forward", beam_size=4, diversity=Diversity(2, 1.0))
+    assert {one.tokens for one in groups.hypotheses} == {(2, 4, 5), (2, 4, 6), (3, 4, 3), (3, 4, 5)}
+
+
+def test_a_word_waits_for_no_place_that_does_not_take_it():
+    template = FixedTemplate((frozenset({2, 3}), frozenset({4, 5})), ((0, 2),))
+    (three, four) = (MustAppear([word]).resolved(lambda _, words: frozenset(words)) for word in (3, 4))
+    assert three.ruled_out([-1, -1], 0, template).only == {3}
+    assert not four.ruled_out([-1, -1], 0, template)
+    assert three.broken([2, -1], template)
+
+
+def test_constraints_that_do_not_bite_change_nothing():
+    for seed in range(20):
+        models, template, objective = problem(seed)
+        options = {"objective": objective, "beam_size": 3}
+        plain = bscd_decode(*models, None, template, **options)
+        idle = [NoRepeatedNgram(20), BanAt([2], position=50)]
+        hooked = bscd_decode(*models, None, template, constraints=[lambda position, prefix, scores: scores], **options)
+        held = bscd_decode(*models, None, template, constraints=idle, **options)
+        assert told(hooked) == told(held) == told(plain)
+        assert (held.rows_evaluated, held.stop, held.trace) == (plain.rows_evaluated, plain.stop, plain.trace)
