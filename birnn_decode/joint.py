@@ -327,7 +327,9 @@ class _JointCall(Call):
         with self._inference():
             coupling = self._coupling()
             both = (coupling.forward, coupling.backward)
-            searches, rows = bscd(*both, self._problems([]), self.beam_size, max_rounds, sweep=coupling.sweep)
+            searches, rows = bscd(
+                *both, self._problems([]), self.beam_size, max_rounds, sweep=coupling.sweep, splices=None
+            )
             finalists = [
                 JointFinalist(search.problem.item, search.problem.template, words)
                 for search in searches

@@ -21,7 +21,7 @@ READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/comb
 JOINT, FRONT_JOINT, BIRNN = "search/joint.py", "joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, SEARCH_ERRORS = "search/exact.py", "evaluation/search_errors.py"
-CONSTRAINTS, HOLDING = "constraints.py", "search/holding.py"
+CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -32,13 +32,13 @@ FAULTS = {
         (SWEEP, "picked[rows, ranks])", "values[rows, ranks] - weight * tree.offsets(beams[rows, which]))")
     ],
     "only the first opposite beam used": [
-        (SWEEP, "_beam_scores(opposite, beams, 1.0)", "_beam_scores(opposite, beams[:, :1], 1.0)")
+        (SWEEP, "beam_scores(opposite, beams, 1.0)", "beam_scores(opposite, beams[:, :1], 1.0)")
     ],
     "s' left out of g": [
         (
             SWEEP,
-            "    scores, offsets = _beam_scores(opposite, beams, 1.0)\n",
-            "    scores, offsets = _beam_scores(opposite, beams, 1.0)\n"
+            "    scores, offsets = beam_scores(opposite, beams, 1.0)\n",
+            "    scores, offsets = beam_scores(opposite, beams, 1.0)\n"
             "    beams = beams[:, : offsets.shape[1]]\n"
             "    offsets = offsets - np.where(beams >= 0, opposite.tree.log_probs[beams], 0)\n",
         )
@@ -607,6 +607,17 @@ FAULTS = {
     "BSCD of a Bi-RNN compared with nobody": [("evaluation/report.py", '("bscd", "birnn-bscd")', '("bscd",)')],
     "the model itself left in training mode": [
         (FRONT_JOINT, "return [*self.scorers.values(), self.model]", "return []")
+    ],
+    "splices: left out": [(BSCD, "if number == 1 and splices is not None:", "if False:")],
+    "splices: of later beams": [
+        (BSCD, "if number == 1 and splices is not None:", "if number == 2 and splices is not None:")
+    ],
+    "splices: the first beam behind": [(SPLICES, "nodes[np.arange(len(nodes)), sums.argmax(axis=1)]", "nodes[:, 0]")],
+    "splices: of the place before": [(SPLICES, "ends[numbers] - 1 - places]", "ends[numbers] - 2 - places]")],
+    "splices: the best alone": [(SPLICES, "AT_EACH_POSITION = 2", "AT_EACH_POSITION = 1")],
+    "splices: what lies behind stands as it was read": [(SPLICES, "*suffix[::-1]))", "*suffix))")],
+    "splices: that break constraints": [
+        (SPLICES, "if problem.held is None or not problem.held.broken(words):", "if True:")
     ],
     "constraints: n-grams that overlap": [
         (CONSTRAINTS, "if other != begin and", "if abs(other - begin) >= self.size and")

@@ -306,6 +306,47 @@ def finished_sentences(template: Template, frontiers: Frontiers, reverse: bool) 
     return result
 
 
+def splices(
+    models: tuple[Model, Model],
+    template: Template,
+    blanks: Collection[int],
+    frontiers: Sequence[Frontiers],
+    weights: tuple[float, float],
+    prior: Sequence[Sequence[float]] | None,
+    prior_weight: float,
+    first: int,
+) -> set[Words]:
+    """At each blank position the two best (b, v) with the b' that is best for v, as sentences.
+
+    b is of direction ``first`` (0: forward), b' of the other one, each a beam of the initial search that has read
+    everything on its side of the position.
+    """
+    second = 1 - first
+    found = set()
+    for position in sorted(blanks):
+        read = {0: position, 1: len(template) - 1 - position}
+        candidates = []
+        for b, (prefix, total) in enumerate(frontiers[first][read[first]]):
+            for v in sorted(template[position]):
+                behind = []
+                for other, (suffix, other_total) in enumerate(frontiers[second][read[second]]):
+                    behind.append((-(other_total + float(models[second].log_probs(suffix)[v])), other, suffix))
+                lost, _, suffix = min(behind, key=lambda one: one[:2])
+                score = weights[second] * -lost if weights[second] else 0.0
+                score += weights[first] * (total + float(models[first].log_probs(prefix)[v])) if weights[first] else 0.0
+                if prior is not None:
+                    if prior[position][v] == NEG_INF:
+                        continue
+                    score -= prior_weight * float(prior[position][v])
+                if score > NEG_INF:
+                    read_by = {first: (*prefix, v), second: suffix}
+                    words = (*read_by[0], *read_by[1][::-1])
+                    candidates.append((-score, b, v, words))
+        candidates.sort(key=lambda candidate: candidate[:3])
+        found.update(words for *_, words in candidates[:2])
+    return found
+
+
 def bscd(
     forward: Model,
     backward: Model,
@@ -345,6 +386,8 @@ def bscd(
     if len(current) < 2:
         return answer("dead_end", 0)
 
+    if max_rounds:
+        pool.update(splices(models, template, blanks, current, weights, prior, prior_weight, int(backward_first)))
     history = [snapshot(current)]
     for round_number in range(1, max_rounds + 1):
         for direction in (1, 0) if backward_first else (0, 1):

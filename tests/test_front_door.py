@@ -1,6 +1,7 @@
 """What a caller gives and gets: texts, batches, scorers, settings, and the errors for what cannot be right."""
 
 import gc
+import itertools
 import json
 import re
 import weakref
@@ -8,6 +9,7 @@ import weakref
 import numpy as np
 import pytest
 from tables import pair, words_of
+from test_bscd import directions
 
 from birnn_decode import (
     DecodeResult,
@@ -23,6 +25,8 @@ from birnn_decode import (
     rerank_decode,
     score_sentences,
 )
+from birnn_decode.search.bscd import bscd
+from birnn_decode.search.sweep import Prior
 
 V = 6
 
@@ -134,15 +138,16 @@ def test_a_prior_steers_the_search_and_is_no_part_of_the_score():
     assert bscd_decode(forward, backward, None, template, prior=prior, prior_weight=0, beam_size=1) == plain
     flat = bscd_decode(forward, backward, None, template, prior=np.full((5, V), -1.0), beam_size=1)
     assert flat.hypotheses == plain.hypotheses
-    # The initial beams are classical; what the rounds add has no word that the prior rules out.
-    added = set()
+    # The initial beams are classical; what the sweeps add has no word that the prior rules out.
+    added = []
     for seed in range(20):
         forward, backward = pair(seed, V)
         result = bscd_decode(forward, backward, None, template, prior=prior, beam_size=2)
-        initial = rerank_decode(forward, backward, None, template, beam_size=2)
-        added |= {one.tokens for one in result.hypotheses} - {one.tokens for one in initial.hypotheses}
         (scored,) = score_sentences(forward, backward, None, [result.best.tokens])
         assert result.best.score == pytest.approx(scored.score)
+        both, problems = directions(forward, backward, template)
+        (search,), _ = bscd(*both, problems, 2, 10, Prior(prior, 1.0), splices=None)
+        added += itertools.chain(*search.met[1:])
     assert added
     assert all(2 not in tokens[1:-1] for tokens in added)
 

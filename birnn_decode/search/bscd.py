@@ -9,7 +9,8 @@
 What the paper leaves open: the beams have changed unless the ordered prefixes at every position, of both directions,
 are those of the round before; if they are those of an earlier round instead, the search would go round for ever and
 ends. No sweep maximises J (what it scores changes with its position, and its last words are chosen almost by one
-direction alone), so the sentences at the end of *every* sweep are candidates, and J decides among them afterwards.
+direction alone), so the sentences at the end of *every* sweep are candidates, and the best splices of the initial beams
+are, too (`birnn_decode.search.splices`). J decides among them afterwards.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from birnn_decode.result import StopReason
 from birnn_decode.search.problem import Direction, Problem
+from birnn_decode.search.splices import splices
 from birnn_decode.search.sweep import Frontier, Prior, open_templates, sweep
 
 
@@ -72,6 +74,7 @@ def bscd(
     max_rounds: int,
     prior: Prior | None = None,
     sweep: Callable[..., Sequence[Any]] = sweep,
+    splices: Callable[..., Sequence[Sequence[tuple[int, ...]]]] | None = splices,
 ) -> tuple[list[Search], list[list[int]]]:
     """Search all problems in one batch; those that have ended leave it.
 
@@ -84,6 +87,7 @@ def bscd(
         prior: subtracted where both directions' beams are joined.
         sweep: what is called for every sweep, as `birnn_decode.search.sweep.sweep` is. Its frontiers are told apart by
             their bytes, and their last entry is the beams that have filled the last blank.
+        splices: what makes sentences of the initial beams, as `birnn_decode.search.splices.splices` does; None: nobody.
 
     Returns:
         one search per problem, and for each round, 0 first, the rows pushed up to its end for each item.
@@ -104,6 +108,11 @@ def bscd(
         for search in going:
             search.rounds = number
             search.met.append([])
+        if number == 1 and splices is not None:
+            beams = tuple([search.beams[direction][0] for search in going] for direction in (first, second))
+            made = splices(first, second, [search.problem for search in going], beams, prior)
+            for search, sentences in zip(going, made, strict=True):
+                search.meet(sentences)
         for direction, opposite in ((first, second), (second, first)):
             unsettled = [search for search in going if search.stop is None]
             _sweep_all(unsettled, direction, opposite, beam_size, prior, sweep)

@@ -72,6 +72,10 @@ class Held:
         """What may not stand at a position, given words in sentence order, -1 where nothing is decided."""
         return ruled_out(self.constraints, words, at, self.template)
 
+    def broken(self, words: Sequence[int]) -> bool:
+        """Whether a whole sentence breaks any."""
+        return any(one.broken(words, self.template) for one in self.constraints)
+
     def missing(self, words: Sequence[int]) -> frozenset[int]:
         """The words that must appear and do not yet."""
         return frozenset[int]().union(

@@ -152,7 +152,7 @@ def choose(
     """
     tree = direction.tree
     restraint = Restraint(direction, holds, beams, weight) if holds else None
-    scores, offsets = _beam_scores(direction, beams, weight)
+    scores, offsets = beam_scores(direction, beams, weight)
     values, flats, picked = best_of(tree.backend, scores, offsets, weight, steer, banned, beam_size, restraint)
     alive = np.zeros((len(beams), beam_size), dtype=bool)
     alive[:, : values.shape[1]] = values > NEVER
@@ -219,7 +219,7 @@ def look_ahead(opposite: Direction, beams: Nodes, holds: Sequence[Hold | None] =
     """
     backend, weight = opposite.tree.backend, opposite.weight
     restraint = Restraint(opposite, holds, beams, weight) if holds else None
-    scores, offsets = _beam_scores(opposite, beams, 1.0)
+    scores, offsets = beam_scores(opposite, beams, 1.0)
     if restraint is not None:
         width = offsets.shape[1]
         # The maximum is taken before the weight is put to it.
@@ -238,7 +238,7 @@ def holds_of(problems: Sequence[Problem], places: np.ndarray) -> list[Hold | Non
     ]
 
 
-def _beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Array, np.ndarray]:
+def beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Array, np.ndarray]:
     """The scores [problems * beams, vocab] of beams, and what is added to their ``weight``-fold, [problems, beams]."""
     there = beams >= 0
     if not there.all():

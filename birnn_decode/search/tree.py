@@ -205,7 +205,7 @@ class PrefixTree:
             for batch in self._batches(unread):
                 self._push(batch)
         if some_missing:
-            children[missing] = self._add(parents, tokens, self._pick(parents, tokens))
+            children[missing] = self._add(parents, tokens, self.pick(parents, tokens))
         if len(unread):
             self._drop_scores(unread)
         return children
@@ -294,7 +294,7 @@ class PrefixTree:
         self._known.update(zip(fresh, children.tolist(), strict=True))
         return np.array([self._known[key] for key in keys]) if twice else children
 
-    def _pick(self, nodes: Nodes, tokens: np.ndarray) -> np.ndarray:
+    def pick(self, nodes: Nodes, tokens: np.ndarray) -> np.ndarray:
         """The scores of tokens behind nodes."""
         blocks, rows = self._scores.block[nodes], self._scores.row[nodes]
         if _one(blocks):
