@@ -160,7 +160,7 @@ def test_equals_enumeration_of_all_that_satisfy(kinds, monkeypatch):
 
     monkeypatch.setattr(Demands, "settle", settle_and_tell)
     checked = 0
-    for seed in range(1000, 1012):
+    for seed in range(1000, 1008):
         rng = np.random.default_rng([seed, *map(ord, "".join(kinds))])
         models, template, objective = problem(seed)
         drawn_ones = [drawn(kind, rng) for kind in kinds]
@@ -200,7 +200,7 @@ def assert_clash(models, template, objective, drawn_ones):
 
 @pytest.mark.parametrize("kinds", ALONE_AND_IN_PAIRS, ids="+".join)
 def test_one_direction_alone_and_the_rerank_hold_them_too(kinds):
-    for seed in range(2000, 2004):
+    for seed in range(2000, 2003):
         rng = np.random.default_rng([seed, *map(ord, "".join(kinds))])
         models, template, _ = problem(seed)
         drawn_ones = [drawn(kind, rng) for kind in kinds]
@@ -220,7 +220,7 @@ def test_one_direction_alone_and_the_rerank_hold_them_too(kinds):
 @pytest.mark.parametrize("kinds", ALONE_AND_IN_PAIRS, ids="+".join)
 def test_a_model_with_one_softmax_holds_them_too(kinds):
     """By its sweeps, by its halves alone and by sampling; half of what hooks change in each half counts."""
-    for seed in range(3000, 3004):
+    for seed in range(3000, 3002):
         rng = np.random.default_rng([seed, *map(ord, "".join(kinds))])
         models, template, _ = problem(seed)
         drawn_ones = [drawn(kind, rng) for kind in kinds]
