@@ -659,7 +659,6 @@ FAULTS = {
     "constraints: penalty left out of the score": [
         (FINALISTS, "self.value(one) + (one.penalty or 0.0)", "self.value(one)")
     ],
-    "constraints: penalty left out of the bound": [(FINALISTS, "        values += self._penalties[some]\n", "")],
     "constraints: not held in a proof": [(EXACT, "if self._held is not None:", "if False:")],
     "constraints: costs on both sides of a proof": [(EXACT, "ranking, number == 0)", "ranking, True)")],
     "constraints: broken answers are incumbents": [(EXACT, "[one for one in own if not one.broken]", "list(own)")],
@@ -673,9 +672,6 @@ FAULTS = {
         (DECODE, "avoided=self.demands.avoided[some]", "avoided=self.demands.avoided[: len(self.numbers[some])]")
     ],
     "constraints: joint sweeps do not hold them": [(JOINT, "holds = holds_of(", "holds = [] and holds_of(")],
-    "constraints: joint look-ahead stays in the running score": [
-        (JOINT, "            terms -= theirs.extra[rows, other, tokens]\n", "            pass\n")
-    ],
 }
 
 
