@@ -4,6 +4,9 @@ VENV := .venv
 NUMPY_VENV := .venv-numpy
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml constraints.txt
+# A worker per core, each with one thread; fixtures are shared by the tests of a file.
+WORKERS := --numprocesses auto --dist loadfile
+IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 .PHONY: demo test test-numpy lint types evaluate results bench bench-smoke format faults check clean
 
@@ -11,11 +14,11 @@ demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and wha
 	$(BIN)/birnn-decode demo
 
 test: $(VENV)/.installed          ## the whole test suite
-	$(BIN)/python -m pytest
+	$(IN_PARALLEL) $(BIN)/python -m pytest $(WORKERS)
 
 test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment without PyTorch
 	$(NUMPY_VENV)/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed here'"
-	$(NUMPY_VENV)/bin/python -m pytest
+	$(IN_PARALLEL) $(NUMPY_VENV)/bin/python -m pytest $(WORKERS)
 
 lint: $(VENV)/.installed          ## style
 	$(BIN)/ruff check .
