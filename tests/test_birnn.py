@@ -14,8 +14,18 @@ from command import output_of, refusal_of, run_here  # noqa: E402
 from test_captioners import FEATURES, KINDS, WORDS, captioner, images, pair  # noqa: E402
 from test_training import counting_data, new_pair  # noqa: E402
 
-from birnn_decode import joint_decode, joint_score_sentences, score_sentences  # noqa: E402
+from birnn_decode import (  # noqa: E402
+    MustAppear,
+    compare,
+    exact_decode,
+    joint_compare,
+    joint_decode,
+    joint_score_sentences,
+    score_sentences,
+)
 from birnn_decode.captions import WordVocabulary, make_scene  # noqa: E402
+from birnn_decode.decode import COMPARED  # noqa: E402
+from birnn_decode.joint import JOINT_METHODS  # noqa: E402
 from birnn_decode.models import (  # noqa: E402
     BiRNN,
     GRUCaptioner,
@@ -290,3 +300,106 @@ def test_refusals(arguments, message, trained, given, tmp_path):
     files = {"PAIR": folder / "pair", "BIRNN": folder / "birnn", "OTHER": tmp_path / "other"}
     line = refusal_of("evaluate", *given, *(files.get(one, one) for one in arguments), folder=tmp_path, runner=run_here)
     assert message in line
+
+
+@pytest.fixture(scope="module")
+def of_words(tmp_path_factory):
+    """Files of a pair and of a Bi-RNN that nobody has trained, without images."""
+    folder = tmp_path_factory.mktemp("words")
+    torch.manual_seed(1)
+    halves = [captioner(GRUCaptioner, way, feature_size=0) for way in ("forward", "backward", "forward", "backward")]
+    save_pair(*halves[:2], folder / "pair")
+    save_birnn(BiRNN(*halves[2:]), folder / "birnn")
+    return folder
+
+
+BLANKED = "a _ and _ wind"
+
+
+def test_filling_by_a_birnn(of_words):
+    asked = ["fill", "-", BLANKED, "--birnn", of_words / "birnn"]
+    answer = json.loads(output_of(*asked, "--must", "girl", "--json", runner=run_here))["methods"]
+    expected = joint_decode(load_birnn(of_words / "birnn"), None, BLANKED, constraints=[MustAppear(["girl"])])
+    assert list(answer) == ["birnn-bscd"]
+    assert [one["text"] for one in answer["birnn-bscd"]["hypotheses"]] == [one.text for one in expected.hypotheses]
+    assert answer["birnn-bscd"]["hypotheses"][0]["pseudo_log_prob"] == pytest.approx(expected.best.pseudo_log_prob)
+    head, line, *_ = output_of(*asked, "--must", "girl", runner=run_here).splitlines()
+    assert head.split() == ["method", "sentence", "PLL", "rows", "ms"]
+    assert line.split()[-3] == f"{expected.best.pseudo_log_prob:.2f}"
+    printed = output_of("fill", "-", "a {1-2} wind", "--birnn", of_words / "birnn", runner=run_here)
+    assert "score: what sentences of different lengths are ranked by, PLL\n" in printed
+
+
+def test_filling_with_a_proof(of_words):
+    asked = ["fill", "-", BLANKED, "--model", of_words / "pair", "--beam-size", "2"]
+    answer = json.loads(output_of(*asked, "--exact", "1000", "--json", runner=run_here))["methods"]
+    sure = exact_decode(*load_pair(of_words / "pair"), None, BLANKED, beam_size=2, max_rows=1000)
+    assert list(answer) == ["exact"]
+    assert answer["exact"]["proved"]
+    assert sure.proved
+    assert [one["text"] for one in answer["exact"]["hypotheses"]] == [one.text for one in sure.hypotheses]
+    assert "exact: no other sentence has a higher score" in output_of(*asked, "--exact", "1000", runner=run_here)
+    unsure = exact_decode(*load_pair(of_words / "pair"), None, BLANKED, beam_size=2, max_rows=1)
+    assert unsure.gap > 0
+    printed = output_of(*asked, "--exact", "1", runner=run_here)
+    assert f"exact: not proved; the score of the best of all may be higher by {unsure.gap:.2f}\n" in printed
+    asked[-1] = "3"
+    rows, found = next(
+        (rows, found)
+        for rows in range(1, 1000)
+        for found in [exact_decode(*load_pair(of_words / "pair"), None, BLANKED, beam_size=3, max_rows=rows)]
+        if found.gap == 0
+    )
+    assert not found.proved
+    assert "exact: the best sentence is proved\n" in output_of(*asked, "--exact", str(rows), runner=run_here)
+
+
+def test_comparing_a_pair_and_a_birnn(of_words):
+    """Every sentence has the scores of both; the sentences are those that each finds by itself."""
+    models = ["--model", of_words / "pair", "--birnn", of_words / "birnn"]
+    asked = ["compare", "-", BLANKED, "--exact", "1000"]
+    answer = json.loads(output_of(*asked, *models, "--json", runner=run_here))["methods"]
+    pair_models, birnn = load_pair(of_words / "pair"), load_birnn(of_words / "birnn")
+    alone = compare(*pair_models, None, BLANKED, methods=[*COMPARED, "exact"], max_rows=1000)
+    alone |= joint_compare(birnn, None, BLANKED)
+    assert list(answer) == list(alone)
+    for method, result in alone.items():
+        assert [one["text"] for one in answer[method]["hypotheses"]] == [one.text for one in result.hypotheses]
+        for one in answer[method]["hypotheses"]:
+            (of_pair,), (of_birnn,) = (
+                score_sentences(*pair_models, None, [one["text"]]),
+                joint_score_sentences(birnn, None, [one["text"]]),
+            )
+            assert one["joint"] == pytest.approx(of_pair.joint)
+            assert one["log_prob_backward"] == pytest.approx(of_pair.log_prob_backward)
+            assert one["pseudo_log_prob"] == pytest.approx(of_birnn.pseudo_log_prob)
+    printed = output_of(*asked, *models, runner=run_here)
+    assert printed.split("\n")[0].split() == ["method", "sentence", "J", "log", "P→", "log", "P←", "PLL", "rows", "ms"]
+    assert "exact: no other sentence" in printed
+    printed = output_of("compare", "-", "a {1-2} wind", *models, runner=run_here)
+    assert "ranked by, J and half a nat per word; of a Bi-RNN, PLL\n" in printed
+    printed = output_of("compare", "-", BLANKED, *models[2:], runner=run_here)
+    assert [line.split()[0] for line in printed.splitlines()[1:6]] == list(JOINT_METHODS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["fill", "-", BLANKED, "--model", "pair", "--birnn", "birnn"],
+            "give --model or --birnn; `compare` takes both",
+        ),
+        (["fill", "-", BLANKED, "--birnn", "birnn", "--exact", "9"], "--exact: proofs are of a pair's sentences"),
+        (["compare", "-", BLANKED, "--birnn", "birnn", "--exact", "9"], "--exact: proofs are of a pair's sentences"),
+        (["compare", "-", BLANKED, "--model", "pair", "--birnn", "other"], "has other words than --model"),
+        (["fill", "x.png", BLANKED, "--birnn", "birnn"], "the model was trained without images: write - in place"),
+    ],
+)
+def test_refusals_where_sentences_are_filled(arguments, message, of_words):
+    other = [
+        GRUCaptioner(WordVocabulary(["red"]), direction=way, feature_size=0, hidden_size=4, embedding_size=4)
+        for way in ("forward", "backward")
+    ]
+    save_birnn(BiRNN(*other), of_words / "other")
+    files = {one: of_words / one for one in ("pair", "birnn", "other")}
+    assert message in refusal_of(*(files.get(one, one) for one in arguments), runner=run_here)

@@ -34,7 +34,7 @@ def test_what_a_row_says():
     template = Template.blank([4], 1, [6])
     results = {"one": result(hypothesis(((5,),), (4, 5, 6)), hypothesis(((4,),), (4, 4, 6))), "two": result()}
     assert printed(results, WORDS, template, truth=[4, 5, 6], top=2) == [
-        ["method", "sentence", "J", "log", "P→", "log", "P←", "right", "rows", "ms"],
+        ["method", "sentence", "J", "log", "P→", "right", "rows", "ms"],  # a number that no sentence has gets no column
         ["one", "a", "red", "circle", "-6.00", "-3.00", "✓", "17", "12"],
         ["a", "a", "circle", "-6.00", "-3.00"],
         ["two", "no", "sentence", "(dead_end)", "17", "12"],
@@ -46,8 +46,17 @@ def test_what_a_row_says():
 def test_the_score_is_shown_where_lengths_differ():
     for template in (None, Template.blank([4], (0, 2))):
         header, row = printed({"one": result(hypothesis(((5,),), (4, 5), score=-1.5))}, WORDS, template)
-        assert header[2:4] == ["score", "J"]
+        assert header[2:] == ["score", "J", "log", "P→", "rows", "ms"]
         assert row == ["one", "a", "red", "-1.50", "-3.00", "-1.50", "17", "12"]
+
+
+def test_a_pair_and_a_birnn_side_by_side():
+    template = Template.blank([4], 1)
+    of_birnn = Hypothesis((4, 5), None, ((5,),), -1.5, None, None, None, None, None, pseudo_log_prob=-1.5)
+    lines = printed({"one": result(hypothesis(((5,),), (4, 5))), "two": result(of_birnn)}, WORDS, template)
+    assert lines[0] == ["method", "sentence", "J", "log", "P→", "PLL", "rows", "ms"]
+    assert lines[1] == ["one", "a", "red", "-6.00", "-3.00", "17", "12"]
+    assert lines[2] == ["two", "a", "red", "-1.50", "17", "12"]
 
 
 def test_missing_words_stand_out():

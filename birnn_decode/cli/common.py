@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from rich.console import Console
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from birnn_decode.models import Captioner, ImageEncoder
     from birnn_decode.template import Template
 
+    Pair: TypeAlias = tuple[Captioner, Captioner]
+
 WIDTH_OF_FILES = 140
 PICTURES_AT_A_TIME = 64
 
@@ -33,7 +35,28 @@ model_option = click.option(
 )
 
 
-def pair_of(model: Path | None) -> tuple[Captioner, Captioner]:
+def exact_option(does: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option that asks for a proof, with what it does."""
+    return click.option("--exact", "exact_rows", type=click.IntRange(min=1), metavar="ROWS", help=does)
+
+
+def birnn_option(does: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option that names a Bi-RNN, with what it does."""
+    written = "A Bi-RNN, as `birnn-decode train --kind birnn` writes it"
+    return click.option("--birnn", type=click.Path(path_type=Path), metavar="FILE", help=f"{written}{does}")
+
+
+def check_provable(model: Path | None, birnn: Path | None) -> None:
+    """Refuse --exact of a Bi-RNN alone.
+
+    Raises:
+        click.UsageError: no pair is asked.
+    """
+    if birnn is not None and model is None:
+        raise click.UsageError("--exact: proofs are of a pair's sentences: give --model as well")
+
+
+def pair_of(model: Path | None) -> Pair:
     """The pair of a file, or the one that comes with the package."""
     from birnn_decode.models import default_pair, load_pair
 
@@ -50,11 +73,29 @@ def joint_of(path: Path) -> Any:
     return BiRNN(*captioners).eval() if kind == BIRNN else JointModel(*captioners)
 
 
-def warm_up(pair: tuple[Captioner, Captioner], image: Any, template: Template | None) -> None:
-    """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
-    from birnn_decode import rerank_decode
+def models_of(model: Path | None, birnn: Path | None) -> tuple[Pair | None, Any]:
+    """The pair and the Bi-RNN that are asked; None for what is not. With no file at all, the pair on board.
 
-    rerank_decode(*pair, image, template, beam_size=1)
+    Raises:
+        click.UsageError: they have different words.
+    """
+    joint = None if birnn is None else joint_of(birnn)
+    if joint is not None and model is None:
+        return None, joint
+    pair = pair_of(model)
+    if joint is not None and joint.forward_half.vocabulary != pair[0].vocabulary:
+        raise click.UsageError(f"--birnn {birnn} has other words than --model {model}: train both on one data set")
+    return pair, joint
+
+
+def warm_up(pair: Pair | None, joint: Any, image: Any, template: Template | None) -> None:
+    """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
+    from birnn_decode import joint_decode, rerank_decode
+
+    if pair is not None:
+        rerank_decode(*pair, image, template, beam_size=1)
+    else:
+        joint_decode(joint, image, template, beam_size=1, max_rounds=0)
 
 
 def new_folder(path: Path) -> None:

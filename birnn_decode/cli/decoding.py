@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from birnn_decode.cli.common import console, model_option, new_folder, pair_of, warm_up
+from birnn_decode.cli.common import (
+    birnn_option,
+    check_provable,
+    console,
+    exact_option,
+    model_option,
+    models_of,
+    new_folder,
+    warm_up,
+)
 from birnn_decode.cli.constraining import Demanded, constraint_options
+from birnn_decode.decode import COMPARED
 
 if TYPE_CHECKING:
     from birnn_decode.captions import WordVocabulary
+    from birnn_decode.cli.common import Pair
     from birnn_decode.models import Captioner
     from birnn_decode.result import DecodeResult
     from birnn_decode.template import Template
@@ -40,6 +51,8 @@ class Decoding:
     top: int
     as_json: bool
     demanded: Demanded
+    birnn: Path | None = None
+    exact_rows: int | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -47,26 +60,33 @@ class Decoding:
         return {"beam_size": self.beam_size, "max_rounds": self.max_rounds, **self.demanded.arguments}
 
     @functools.cached_property
-    def pair(self) -> tuple[Captioner, Captioner]:
-        """The forward and the backward captioner."""
-        return pair_of(self.model)
+    def models(self) -> tuple[Pair | None, Any]:
+        """The pair and the Bi-RNN that are asked, as `models_of` says."""
+        return models_of(self.model, self.birnn)
+
+    @property
+    def captioner(self) -> Captioner:
+        """One of those asked: what they see and which words they know is the same for all."""
+        pair, joint = self.models
+        captioner: Captioner = joint.forward_half if pair is None else pair[0]
+        return captioner
 
     @property
     def vocabulary(self) -> WordVocabulary:
-        """The words that the captioners share."""
-        return self.pair[0].vocabulary
+        """The words of all that are asked."""
+        return self.captioner.vocabulary
 
     def image(self, given: Path) -> Path | None:
         """The picture; - stands for none."""
-        model = self.pair[0]
+        model = self.captioner
         if not model.feature_size:
             if given != Path("-"):
-                raise click.UsageError("the pair was trained without images: write - in place of the picture")
+                raise click.UsageError("the model was trained without images: write - in place of the picture")
             return None
         if given == Path("-"):
-            raise click.UsageError("- is for pairs that were trained without images; this one needs a picture")
+            raise click.UsageError("- is for models that were trained without images; this one needs a picture")
         if model.encoder is None:
-            raise click.UsageError("the pair has no image encoder and cannot see pictures: see `train --encoder`")
+            raise click.UsageError("the model has no image encoder and cannot see pictures: see `train --encoder`")
         return given
 
     def template(self, text: str) -> Template:
@@ -113,7 +133,7 @@ def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
-        shared = {entry.name: given.pop(entry.name) for entry in fields(Decoding)}
+        shared = {entry.name: given.pop(entry.name) for entry in fields(Decoding) if entry.name in given}
         command(decoding=Decoding(**shared), **given)
 
     return with_options
@@ -169,12 +189,18 @@ def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
 @click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks of a sentence about a picture.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("template")
+@exact_option("Go on from BSCD's answer until the best sentences are proved, in at most so many rows.")
+@birnn_option(", to fill the blanks in place of a pair.")
 @decoding_options
 def fill(decoding: Decoding, image: Path, template: str) -> None:
     """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, by BSCD.
 
-    IMAGE is - for a pair that was trained without images.
+    IMAGE is - for a model that was trained without images.
     """
+    if decoding.birnn is not None and decoding.model is not None:
+        raise click.UsageError("fill asks one model: give --model or --birnn; `compare` takes both")
+    if decoding.exact_rows is not None:
+        check_provable(decoding.model, decoding.birnn)
     _answer(decoding, image, decoding.template(template))
 
 
@@ -189,9 +215,13 @@ def caption(decoding: Decoding, image: Path) -> None:
 @click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks by every method.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("template")
+@exact_option("Prove the best sentence as well, in at most so many rows.")
+@birnn_option(", to be asked as well; without --model by itself.")
 @decoding_options
 def compare(decoding: Decoding, image: Path, template: str) -> None:
     """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, by every method (see `demo --help`)."""
+    if decoding.exact_rows is not None:
+        check_provable(decoding.model, decoding.birnn)
     parsed = decoding.template(template)
     results = _compare(decoding, decoding.image(image), parsed)
     if decoding.as_json:
@@ -236,26 +266,47 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
 
 
 def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
-    from birnn_decode import bscd_decode
+    from birnn_decode import bscd_decode, exact_decode, joint_decode
 
     given = decoding.image(image)
-    warm_up(decoding.pair, given, template)
-    result = bscd_decode(*decoding.pair, given, template, **decoding.arguments)
+    pair, joint = decoding.models
+    warm_up(pair, joint, given, template)
+    if pair is None:
+        method, result = "birnn-bscd", joint_decode(joint, given, template, **decoding.arguments)
+    elif decoding.exact_rows is None:
+        method, result = "bscd", bscd_decode(*pair, given, template, **decoding.arguments)
+    else:
+        arguments = {**decoding.arguments, "max_rows": decoding.exact_rows}
+        method, result = "exact", exact_decode(*pair, given, template, **arguments)
     if decoding.as_json:
         text = None if template is None else template.to_text(decoding.vocabulary)
-        _print_json({"picture": str(image), "template": text}, {"bscd": result})
+        _print_json({"picture": str(image), "template": text}, {method: result})
         return
     terminal = console()
-    _print_table(terminal, decoding, {"bscd": result}, template)
+    _print_table(terminal, decoding, {method: result}, template)
+    if method == "exact":
+        return
     rounds = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
     terminal.print(f"{result.stop} after {rounds}. {result.stop.advice}", highlight=False)
 
 
 def _compare(decoding: Decoding, image: Any, template: Template) -> dict[str, DecodeResult]:
     from birnn_decode import compare as compare_methods
+    from birnn_decode import joint_compare
+    from birnn_decode.evaluation import with_both_scores
 
-    warm_up(decoding.pair, image, template)
-    results: dict[str, DecodeResult] = compare_methods(*decoding.pair, image, template, **decoding.arguments)
+    pair, joint = decoding.models
+    warm_up(pair, joint, image, template)
+    results: dict[str, DecodeResult] = {}
+    if pair is not None:
+        arguments = {**decoding.arguments, "methods": COMPARED}
+        if decoding.exact_rows is not None:
+            arguments |= {"methods": (*COMPARED, "exact"), "max_rows": decoding.exact_rows}
+        results |= compare_methods(*pair, image, template, **arguments)
+    if joint is not None:
+        results |= joint_compare(joint, image, template, **decoding.arguments)
+    if pair is not None and joint is not None:
+        (results,) = with_both_scores(*pair, joint, [image], [results], top=decoding.beam_size)
     return results
 
 
@@ -271,12 +322,29 @@ def _print_table(
     terminal.print(answers_table(results, decoding.vocabulary, template, truth=truth, top=decoding.top))
     terminal.print()
     if template is None or not template.width_known:
+        pair, joint = decoding.models
         rule = "J per word" if template is None else "J and half a nat per word"
+        if joint is not None:
+            rule = "PLL" if pair is None else f"{rule}; of a Bi-RNN, PLL"
         terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
+    if "exact" in results:
+        _print_proof(terminal, results["exact"])
     for method, result in results.items():
         if result.hypotheses and result.best.broken:
             broken = "; ".join(result.best.broken)
             terminal.print(f"{method} found no sentence that satisfies all constraints: {broken}", highlight=False)
+
+
+def _print_proof(terminal: Console, result: DecodeResult) -> None:
+    if result.proved:
+        said = "no other sentence has a higher score than those that it found"
+    elif not result.hypotheses:
+        said = "nothing is proved"
+    elif result.gap == 0:
+        said = "the best sentence is proved"
+    else:
+        said = f"not proved; the score of the best of all may be higher by {result.gap:.2f}"
+    terminal.print(f"exact: {said}", highlight=False)
 
 
 def _print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -> None:

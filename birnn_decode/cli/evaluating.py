@@ -18,11 +18,14 @@ from birnn_decode.captions.datasets import SPLITS
 from birnn_decode.cli.common import (
     WIDTH_OF_FILES,
     Data,
+    birnn_option,
+    check_provable,
     console,
     data_options,
-    joint_of,
+    exact_option,
     left_out_lines,
     model_option,
+    models_of,
     new_folder,
     pair_of,
     progress,
@@ -157,12 +160,9 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="SHARES",
     help='How much of each caption is missing, from its middle; "whole": write the caption of each image.',
 )
-@click.option(
-    "--birnn",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A Bi-RNN, as `birnn-decode train --kind birnn` writes it, to be asked as well; without --model by itself. Of "
-    "a pair's file the scores are added, and one softmax taken over the sum.",
+@birnn_option(
+    ", to be asked as well; without --model by itself. Of a pair's file the scores are added, and one softmax taken of "
+    "the sum."
 )
 @click.option(
     "--methods",
@@ -188,13 +188,7 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--max-rounds", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Of bscd, at most."
 )
-@click.option(
-    "--exact",
-    "exact_rows",
-    type=click.IntRange(min=1),
-    metavar="ROWS",
-    help="Prove the best sentence, in at most so many rows a question, and tell how often each method misses it.",
-)
+@exact_option("Prove the best sentence, in at most so many rows a question, and tell how often each method misses it.")
 @constraint_options
 def evaluate(
     data: Data,
@@ -222,20 +216,14 @@ def evaluate(
     kinds = [_kind(text) for text in blanks.split(",")]
     names = _methods(methods, pair=asking.model is not None or birnn is None, birnn=birnn is not None)
     if exact_rows is not None:
-        if birnn is not None and asking.model is None:
-            raise click.UsageError("--exact: proofs are of a pair's sentences: give --model as well")
+        check_provable(asking.model, birnn)
         if WHOLE in kinds:
             raise click.UsageError("--exact: a whole caption has no width, and nothing can be proved of all of them")
         names.append("exact")
     if WHOLE in kinds and any(name in JOINT_METHODS for name in names):
         raise click.UsageError("--blank whole: a Bi-RNN does not say where a sentence ends; ask a pair alone")
-    joint = None if birnn is None else joint_of(birnn)
-    pair = asking.pair if asking.model is not None or joint is None else (None, None)
-    known = asking.pair[0] if joint is None else joint.forward_half
-    if joint is not None and pair[0] is not None and known.vocabulary != pair[0].vocabulary:
-        raise click.UsageError(
-            f"--birnn {birnn} has other words than --model {asking.model}: train both on one data set"
-        )
+    pair, joint = models_of(asking.model, birnn)
+    known = joint.forward_half if pair is None else pair[0]
     if asking.out is not None:
         new_folder(asking.out)
     images, inputs, not_read = asking.images(data, known)
@@ -243,9 +231,8 @@ def evaluate(
     for kind in kinds:
         questions, not_asked = asking.questions(images, inputs, known.vocabulary, kind, width == "unknown")
         notes = _left_out(not_read, not_asked)
-        if pair[0] is not None:
-            warm_up(pair, questions[0].image, questions[0].template)
-        models = (*pair, joint)
+        warm_up(pair, joint, questions[0].image, questions[0].template)
+        models = (*(pair or (None, None)), joint)
         max_rows = MAX_ROWS if exact_rows is None else exact_rows
         arguments = {"beam_size": beam_size, "max_rounds": max_rounds, "objective": objective, "max_rows": max_rows}
         batches, interrupted = _ask(asking, models, questions, names, {**arguments, **demanded.arguments})

@@ -17,6 +17,9 @@ from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Gap, Template
 
+OF_PAIR = ("joint", "log_prob_forward", "log_prob_backward", "token_log_probs_forward", "token_log_probs_backward")
+OF_JOINT = ("pseudo_log_prob", "token_conditionals")
+
 
 @dataclass(frozen=True)
 class Question:
@@ -184,7 +187,7 @@ def ask(
             more = joint_compare(joint, *given, methods=of_joint, **settings)
             found = [own | others for own, others in zip(found, more, strict=True)]
         if joint is not None and model_f is not None:
-            found = _with_both_scores(model_f, model_b, joint, given[0], found)
+            found = with_both_scores(model_f, model_b, joint, given[0], found)
         return [{method: own[method] for method in methods} for own in found]
 
     for begin in range(0, len(questions), batch_size):
@@ -199,22 +202,46 @@ def ask(
         yield [found.get(number, {}) for number in range(len(some))]
 
 
-def _with_both_scores(
-    model_f: Any, model_b: Any, joint: Any, images: list[Any], found: Sequence[dict[str, DecodeResult]]
+def with_both_scores(
+    model_f: Any,
+    model_b: Any,
+    joint: Any,
+    images: Sequence[Any],
+    found: Sequence[Mapping[str, DecodeResult]],
+    top: int = 1,
 ) -> list[dict[str, DecodeResult]]:
-    """The same results, the best hypothesis of each with J and the pseudo-log-likelihood; rows are not counted."""
-    best = [list({result.best.tokens: None for result in own.values() if result.hypotheses}) for own in found]
-    by_pair = score_sentences(model_f, model_b, images, best)
-    by_joint = joint_score_sentences(joint, images, best)
+    """What a pair and a model with one softmax over both sides have found, each hypothesis scored by all of them.
+
+    Args:
+        model_f: the pair's forward model.
+        model_b: the pair's backward model.
+        joint: the other model.
+        images: for each item its image.
+        found: for each item, method name to result.
+        top: how many hypotheses of each result are completed.
+
+    Returns:
+        the same results, with J, the pseudo-log-likelihood and the terms of both, in nats, in the first hypotheses of
+        each. What they are ranked by stays, and the rows of this scoring are not counted.
+    """
+    words: list[list[tuple[int, ...]]] = []
+    for own in found:
+        some = (one.tokens for result in own.values() for one in result.hypotheses[:top])
+        words.append(list(dict.fromkeys(some)))
+    by_pair = score_sentences(model_f, model_b, list(images), words)
+    by_joint = joint_score_sentences(joint, list(images), words)
     both = []
-    for own, words, pair_scores, joint_scores in zip(found, best, by_pair, by_joint, strict=True):
-        scores = dict(zip(words, zip(pair_scores, joint_scores, strict=True), strict=True))
+    for own, *scored in zip(found, by_pair, by_joint, strict=True):
+        known = {
+            of_pair.tokens: {
+                **{name: getattr(of_pair, name) for name in OF_PAIR},
+                **{name: getattr(of_joint, name) for name in OF_JOINT},
+            }
+            for of_pair, of_joint in zip(*scored, strict=True)
+        }
         completed = {}
         for method, result in own.items():
-            hypotheses = list(result.hypotheses)
-            if hypotheses:
-                of_pair, of_joint = scores[hypotheses[0].tokens]
-                hypotheses[0] = replace(hypotheses[0], joint=of_pair.joint, pseudo_log_prob=of_joint.pseudo_log_prob)
-            completed[method] = replace(result, hypotheses=tuple(hypotheses))
+            first = [replace(one, **known[one.tokens]) for one in result.hypotheses[:top]]
+            completed[method] = replace(result, hypotheses=(*first, *result.hypotheses[top:]))
         both.append(completed)
     return both

@@ -39,18 +39,20 @@ def answers_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("method", no_wrap=True)
     table.add_column("sentence")
-    # Sentences of one length are ranked by their sums as they are.
-    by_score = [] if template is not None and template.width_known else ["score"]
-    for name in (*by_score, "J", "log P→", "log P←", *(["right"] if truth is not None else []), "rows"):
+    there = [one for result in results.values() for one in result.hypotheses]
+    numbers = {"J": "joint", "log P→": "log_prob_forward", "log P←": "log_prob_backward", "PLL": "pseudo_log_prob"}
+    if template is None or not template.width_known:  # else sentences are ranked by their sums as they are
+        numbers = {"score": "score", **numbers}
+    numbers = {name: key for name, key in numbers.items() if any(getattr(one, key) is not None for one in there)}
+    for name in (*numbers, *(["right"] if truth is not None else []), "rows"):
         table.add_column(name, justify="center" if name == "right" else "right", no_wrap=True)
     table.add_column("ms", justify="right", no_wrap=True, min_width=4)  # sentences break alike in the next run
     for method, result in results.items():
         cost = [f"{result.rows_evaluated}", f"{1000 * result.seconds:.0f}"]
         for one in result.hypotheses[:top]:
             right = [] if truth is None else [RIGHT if one.tokens == tuple(truth) else ""]
-            score = [one.score] if by_score else []
-            numbers = (*score, one.joint, one.log_prob_forward, one.log_prob_backward)
-            table.add_row(method, sentence(one, vocabulary, template), *map(_number, numbers), *right, *cost)
+            worth = [_number(getattr(one, key)) for key in numbers.values()]
+            table.add_row(method, sentence(one, vocabulary, template), *worth, *right, *cost)
             method, cost = "", ["", ""]
         if not result.hypotheses:
             nothing = [""] * (len(table.columns) - 4)
