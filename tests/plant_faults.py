@@ -22,6 +22,7 @@ JOINT, FRONT_JOINT, BIRNN = "search/joint.py", "joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, SEARCH_ERRORS = "search/exact.py", "evaluation/search_errors.py"
 CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
+BLANKS = "evaluation/blanks.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -344,8 +345,8 @@ FAULTS = {
     "other data not noticed": [(TRAINING, '"the training data": self._training.fingerprint(),', "")],
     "unclipped": [(TRAINING, "if recipe.clip_value is not None:", "if False:")],
     "the worst epoch taken for the best": [(TRAINING, "return min(self.history", "return max(self.history")],
-    "UNK asked for": [("evaluation/blanks.py", "if UNK in words[begin:end]:", "if False:")],
-    "the true width told": [("evaluation/blanks.py", "Gap(*widths)", "Gap(end - begin, end - begin)")],
+    "UNK asked for": [(BLANKS, "if UNK in words[begin:end]:", "if False:")],
+    "the true width told": [(BLANKS, "Gap(*widths)", "Gap(end - begin, end - begin)")],
     "captions resampled, not images": [
         ("evaluation/report.py", "images = [question.source.name for", "images = [id(question) for")
     ],
@@ -376,7 +377,7 @@ FAULTS = {
     "all rounds whatever is allowed": [("evaluation/curves.py", "max_rounds=most", "max_rounds=rounds")],
     "<unk> for known words": [
         (
-            "evaluation/blanks.py",
+            BLANKS,
             "[*self.words[: blank.start], *filled,",
             "[*found.text.split()[: blank.start], *filled,",
         )
@@ -602,7 +603,7 @@ FAULTS = {
         )
     ],
     "answers of a pair without the Bi-RNN's score": [
-        ("evaluation/blanks.py", "if joint is not None and model_f is not None:", "if False:")
+        (BLANKS, "if joint is not None and model_f is not None:", "if False:")
     ],
     "BSCD of a Bi-RNN compared with nobody": [("evaluation/report.py", '("bscd", "birnn-bscd")', '("bscd",)')],
     "the model itself left in training mode": [
@@ -670,6 +671,17 @@ FAULTS = {
     "constraints: all groups find the same": [(DECODE, "avoided=avoided if any(avoided) else ()", "avoided=()")],
     "constraints: parts of a batch avoid others' sentences": [
         (DECODE, "avoided=self.demands.avoided[some]", "avoided=self.demands.avoided[: len(self.numbers[some])]")
+    ],
+    "command line: the terms are not the pair's": [
+        (BLANKS, "getattr(of_pair, name) for name in OF_PAIR", "getattr(of_joint, name) for name in OF_PAIR")
+    ],
+    "command line: only the best has both scores": [("cli/decoding.py", "top=decoding.beam_size", "top=1")],
+    "command line: rows not handed on": [
+        ("cli/decoding.py", '"max_rows": decoding.exact_rows}\n        method', "}\n        method")
+    ],
+    "command line: proved whatever the bound is": [("cli/decoding.py", "elif result.gap == 0:", "elif True:")],
+    "command line: a proof asked of a Bi-RNN": [
+        ("cli/common.py", "birnn is not None and model is None:\n        raise", "False:\n        raise")
     ],
     "constraints: joint sweeps do not hold them": [(JOINT, "holds = holds_of(", "holds = [] and holds_of(")],
 }
