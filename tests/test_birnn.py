@@ -392,6 +392,7 @@ def test_comparing_a_pair_and_a_birnn(of_words):
         (["fill", "-", BLANKED, "--birnn", "birnn", "--exact", "9"], "--exact: proofs are of a pair's sentences"),
         (["compare", "-", BLANKED, "--birnn", "birnn", "--exact", "9"], "--exact: proofs are of a pair's sentences"),
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "other"], "has other words than --model"),
+        (["compare", "-", BLANKED, "--model", "pair", "--birnn", "seeing"], "sees other images than --model"),
         (["fill", "x.png", BLANKED, "--birnn", "birnn"], "the model was trained without images: write - in place"),
     ],
 )
@@ -401,5 +402,6 @@ def test_refusals_where_sentences_are_filled(arguments, message, of_words):
         for way in ("forward", "backward")
     ]
     save_birnn(BiRNN(*other), of_words / "other")
-    files = {one: of_words / one for one in ("pair", "birnn", "other")}
+    save_birnn(BiRNN(*(captioner(GRUCaptioner, way) for way in ("forward", "backward"))), of_words / "seeing")
+    files = {one: of_words / one for one in ("pair", "birnn", "other", "seeing")}
     assert message in refusal_of(*(files.get(one, one) for one in arguments), runner=run_here)

@@ -77,14 +77,20 @@ def models_of(model: Path | None, birnn: Path | None) -> tuple[Pair | None, Any]
     """The pair and the Bi-RNN that are asked; None for what is not. With no file at all, the pair on board.
 
     Raises:
-        click.UsageError: they have different words.
+        click.UsageError: they have different words, or see different images.
     """
     joint = None if birnn is None else joint_of(birnn)
     if joint is not None and model is None:
         return None, joint
     pair = pair_of(model)
-    if joint is not None and joint.forward_half.vocabulary != pair[0].vocabulary:
-        raise click.UsageError(f"--birnn {birnn} has other words than --model {model}: train both on one data set")
+    if joint is not None:
+        both = joint.forward_half, pair[0]
+        for what, one, other in (
+            ("has other words than", *(half.vocabulary for half in both)),
+            ("sees other images than", *(half.feature_size for half in both)),
+        ):
+            if one != other:
+                raise click.UsageError(f"--birnn {birnn} {what} --model {model}: train both on one data set")
     return pair, joint
 
 
