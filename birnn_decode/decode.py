@@ -624,7 +624,7 @@ class Call:
         if isinstance(given, (str, Constraint)) or not isinstance(given, Sequence):
             raise TypeError(f"constraints={given!r}: give a list of constraints and score hooks")
         for one in given:
-            if not isinstance(one, Constraint) and not callable(one):
+            if isinstance(one, type) or not (isinstance(one, Constraint) or callable(one)):
                 raise TypeError(f"constraints has {one!r}: give BanWords, MustAppear, ..., or a function: a score hook")
         return Demands(
             [one.resolved(self._ids) for one in given if isinstance(one, Constraint)],

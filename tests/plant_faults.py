@@ -663,7 +663,7 @@ FAULTS = {
     "constraints: not held in a proof": [(EXACT, "if self._held is not None:", "if False:")],
     "constraints: costs on both sides of a proof": [(EXACT, "ranking, number == 0)", "ranking, True)")],
     "constraints: broken answers are incumbents": [(EXACT, "[one for one in own if not one.broken]", "list(own)")],
-    "constraints: hooks that raise scores in a proof": [(HOLDING, "and (given > scores).any():", "and False:")],
+    "constraints: hooks that raise scores in a proof": [(HOLDING, "if (given > scores).any():", "if False:")],
     "constraints: not held by sampling": [(GIBBS, "held.ruled_out(others, at).flags(len(log_probs))", "False")],
     "constraints: a free caption may end at any time": [
         (HOLDING, "ends if held.may_end(direction.words_in_reading_order(read)) else NEVER", "ends")

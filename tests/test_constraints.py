@@ -531,6 +531,7 @@ def test_unlike_rules_out_the_last_word_of_a_sentence():
         (MustAppear([3]), r"constraints=.*: give a list of constraints and score hooks"),
         ("banned", r"constraints='banned': give a list"),
         ([3], r"constraints has 3: give BanWords, MustAppear, \.\.\., or a function"),
+        ([BanWords], r"constraints has <class .*BanWords'>: give BanWords, MustAppear"),
         ([BanWords([77])], r"banned: 77"),
         ([MustAppear([START])], r"must appear: 0"),
         ([BanWords(["word"])], r"the word 'word' of a constraint needs a vocabulary"),
@@ -563,6 +564,19 @@ def test_what_is_no_constraint_is_named(constraints, message):
 def test_what_cannot_be_right_is_refused(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+@pytest.mark.parametrize("decode", [bscd_decode, gibbs_decode, exact_decode])
+def test_hooks_may_return_tensors(decode):
+    torch = pytest.importorskip("torch")
+    models, template = pair(0, V), Template.from_tokens([BLANK, 2, BLANK])
+    plain = Lowers(0)
+    asked, same = (
+        decode(*models, None, template, constraints=[hook])
+        for hook in (plain, lambda position, prefix, scores: torch.tensor(plain(position, prefix, scores)))
+    )
+    assert told(same) == told(asked)
+    assert asked.best.penalty < 0
 
 
 def test_hooks_that_raise_scores_are_for_searches_without_a_proof():

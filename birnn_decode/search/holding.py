@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -320,9 +320,9 @@ class _Lowering:
         self._hook = hook
         self.__name__ = name_of(hook)
 
-    def __call__(self, position: int, prefix: tuple[int, ...], scores: np.ndarray) -> Any:
-        given = self._hook(position, prefix, scores.copy())
-        if getattr(given, "shape", None) == scores.shape and (given > scores).any():
+    def __call__(self, position: int, prefix: tuple[int, ...], scores: np.ndarray) -> np.ndarray:
+        given = scores_by(self._hook, position, prefix, scores)
+        if (given > scores).any():
             raise ValueError(
                 f"the score hook {self.__name__} raises scores, as at position {position}: an exact search needs hooks "
                 "that only lower them, since its proof rests on no word making a sentence better"
@@ -335,28 +335,33 @@ def name_of(hook: Hook) -> str:
     return str(getattr(hook, "__name__", type(hook).__name__))
 
 
-def changed_by(hooks: Sequence[Hook], direction: Direction, node: int, position: int) -> np.ndarray:
-    """What hooks add to the log-probabilities of the words behind a prefix that was read, [vocab].
+def scores_by(hook: Hook, position: int, prefix: tuple[int, ...], scores: np.ndarray) -> np.ndarray:
+    """What a hook makes of scores, as float64; it may return an array of either library.
 
     Raises:
-        TypeError, ValueError: a hook returned something else than scores.
+        TypeError, ValueError: it returned something else than scores.
     """
+    given = hook(position, prefix, scores.copy())
+    if hasattr(given, "detach"):
+        given = given.detach().cpu().numpy()
+    name = f"the score hook {name_of(hook)}"
+    if not isinstance(given, np.ndarray) or given.shape != scores.shape:
+        shape = getattr(given, "shape", None)
+        what = type(given).__name__ if shape is None else f"an array of shape {tuple(shape)}"
+        raise TypeError(f"{name} returned {what} at position {position}; expected an array {scores.shape}")
+    if not (given < np.inf).all():
+        raise ValueError(f"{name} returned NaN or +inf at position {position}; scores are finite, or -inf")
+    return given.astype(np.float64)
+
+
+def changed_by(hooks: Sequence[Hook], direction: Direction, node: int, position: int) -> np.ndarray:
+    """What hooks add to the log-probabilities of the words behind a prefix that was read, [vocab]."""
     scores, normalisers = direction.tree.continuations(np.array([node]))
     log_probs = scores[0] - normalisers[0]
     (prefix,) = direction.tree.words(np.array([node]))
     changed = log_probs
     for hook in hooks:
-        name = f"the score hook {name_of(hook)}"
-        given = hook(position, prefix, changed.copy())
-        if hasattr(given, "detach"):
-            given = given.detach().cpu().numpy()
-        if not isinstance(given, np.ndarray) or given.shape != log_probs.shape:
-            shape = getattr(given, "shape", None)
-            what = type(given).__name__ if shape is None else f"an array of shape {tuple(shape)}"
-            raise TypeError(f"{name} returned {what} at position {position}; expected an array {log_probs.shape}")
-        if not (given < np.inf).all():
-            raise ValueError(f"{name} returned NaN or +inf at position {position}; scores are finite, or -inf")
-        changed = given.astype(np.float64)
+        changed = scores_by(hook, position, prefix, changed)
     with np.errstate(invalid="ignore"):  # what is impossible stays so
         return np.where(np.isneginf(log_probs), 0.0, changed - log_probs)
 
