@@ -53,6 +53,10 @@ compare() {
     once "$name-karpathy-train" train "$@" --preset karpathy --out "$out/$name-karpathy.safetensors"
     # Without images all whole captions would be one.
     once "$name-whole" evaluate "${asked[@]}" "${model[@]}" --blank whole --out "$out/$name-whole"
+    for diversity in 1:0 5:0.5 5:1 5:3 10:1; do
+      once "$name-diversity-${diversity/:/-}" evaluate "${asked[@]}" "${model[@]}" --limit 300 --blank 0.5 --methods bscd \
+        --beam-size 10 --diversity "$diversity" --out "$out/$name-diversity-${diversity/:/-}"
+    done
   fi
   for blank in 0.25 0.5; do
     once "$name-curves-$blank" curves "${asked[@]}" "${model[@]}" --limit 200 --blank "$blank" \
@@ -89,17 +93,27 @@ compare() {
   done
 }
 
+# measure NAME SCRIPT ARGUMENTS…: what a program beside this one prints goes to NAME.txt, when it has ended well.
+measure() {
+  local name=$1 script
+  script=$(dirname "$0")/$2
+  shift 2
+  if [ ! -e "$out/$name.txt" ]; then
+    echo "== $name: $script $*"
+    BIRNN_DECODE_DATA=$data BIRNN_DECODE_PAIRS=$out "${BIRNN_DECODE_PYTHON:-python}" "$script" "$@" \
+      >"$out/$name.unfinished" || exit 1
+    mv "$out/$name.unfinished" "$out/$name.txt"
+  fi
+  cat "$out/$name.txt"
+}
+
 # How far the models' conditionals are from those of any distribution: of the Bi-RNN, and of the pair's scores, added.
 # compatibility NAME CAPTIONS [FEATURES]
 compatibility() {
   local name=$1
   shift
   for model in "$name-birnn" "$name"; do
-    if [ ! -e "$out/$model-compatibility.txt" ]; then
-      "${BIRNN_DECODE_PYTHON:-python}" "$(dirname "$0")/compatibility.py" "$out/$model.safetensors" "$@" \
-        >"$out/$model-compatibility.txt"
-    fi
-    cat "$out/$model-compatibility.txt"
+    measure "$model-compatibility" compatibility.py "$out/$model.safetensors" "$@"
   done
 }
 
@@ -107,10 +121,13 @@ if [ "$only" != flickr ]; then
   compare ucm --encoder efficientnet-lite0 -- \
     --captions "$data/ucm/dataset.json" --features "$data/ucm/features_effnetlite0.npz"
   compatibility ucm "$data/ucm/dataset.json" "$data/ucm/features_effnetlite0.npz"
+  measure ucm-splices splices.py UCM 0.5 300
 fi
 if [ "$only" != ucm ]; then
   compare flickr -- --captions "$data/flickr8k/Flickr8k.token.txt" --no-image \
     --list "train=$data/flickr8k/Flickr_8k.trainImages.txt" --list "val=$data/flickr8k/Flickr_8k.devImages.txt" \
     --list "test=$data/flickr8k/Flickr_8k.testImages.txt"
   compatibility flickr "$data/flickr8k"
+  measure flickr-splices splices.py "Flickr8k text" 0.5 200
+  measure flickr-undecided undecided.py "Flickr8k text" 0.25 40 20000
 fi
