@@ -90,8 +90,8 @@ def test_demo_for_programs(tmp_path):
         assert 1 <= len(result["hypotheses"]) <= 3
         assert result["seconds"] > 0
     best = {method: result["hypotheses"][0] for method, result in answer["methods"].items()}
-    assert best["bscd"]["joint"] >= best["rerank"]["joint"]
-    assert best["rerank"]["joint"] >= max(best["urnn-f"]["joint"], best["urnn-b"]["joint"])
+    for better, worse in (("bscd", "rerank"), ("rerank", "urnn-f"), ("rerank", "urnn-b")):
+        assert best[better]["joint"] >= best[worse]["joint"] - 1e-4  # single precision
 
 
 def test_fill_says_what_the_library_says(picture):
