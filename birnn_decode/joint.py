@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from birnn_decode.constraints import Diversity
-from birnn_decode.decode import (
+from birnn_decode.call import (
     BACKWARD,
     FORWARD,
     SWEEPS,
@@ -25,6 +24,7 @@ from birnn_decode.decode import (
     check_count,
     checked_rows,
 )
+from birnn_decode.constraints import Diversity
 from birnn_decode.objective import Objective, apply_length_rule, total
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers.joint import halves_of

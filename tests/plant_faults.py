@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SWEEP, TREE, BSCD = "search/sweep.py", "search/tree.py", "search/bscd.py"
-FINALISTS, FREE, DECODE = "search/finalists.py", "search/free.py", "decode.py"
+FINALISTS, FREE, DECODE, CALL = "search/finalists.py", "search/free.py", "decode.py", "call.py"
 SCORING, RECURRENT, CAPTIONER = "search/scoring.py", "scorers/recurrent.py", "models/captioner.py"
 GIBBS, FILES, PRETRAINED = "search/gibbs.py", "models/files.py", "models/pretrained.py"
 PROTOCOL, TRAINING, SCENES = "scorers/protocol.py", "training.py", "captions/scenes.py"
@@ -135,7 +135,7 @@ FAULTS = {
     ],
     "banned ids of one scorer only": [
         (
-            DECODE,
+            CALL,
             "never_of(scorer) for scorer in self.scorers.values()",
             "never_of(scorer) for scorer in list(self.scorers.values())[:1]",
         )
@@ -267,7 +267,7 @@ FAULTS = {
     "left in eval mode": [(PROTOCOL, "            module.training = training\n", "            pass\n")],
     "gradients cut": [(SCORING, "return list(array)", "return list(array.detach())")],
     "swapped models not noticed": [(PROTOCOL, 'if {reads, direction} == {"forward", "backward"}:', "if False:")],
-    "different words not noticed": [(DECODE, "comparable and forward != backward:", "False:")],
+    "different words not noticed": [(CALL, "comparable and forward != backward:", "False:")],
     "files half written": [("files.py", "os.replace(temporary, path)", "path.write_bytes(b'half')")],
     "backward captioners trained forward": [
         (TRAINING, "words = list(reversed(caption)) if backward else list(caption)", "words = list(caption)")
@@ -409,11 +409,11 @@ FAULTS = {
         (TOKENIZERS, "special.union(range(len(vocabulary), vocab_size))", "special")
     ],
     "a tokenizer's special tokens are words": [
-        (DECODE, "self.never |= no_words(self.vocabulary, self.vocab_size)", "pass")
+        (CALL, "self.never |= no_words(self.vocabulary, self.vocab_size)", "pass")
     ],
     "state of get_logprobs_state on axis 0": [("scorers/captioning.py", "batch_axis=1", "batch_axis=0")],
-    "one token too many for a model": [(DECODE, "min(rooms, default=math.inf) - 1", "min(rooms, default=math.inf)")],
-    "captions written beyond the positions": [(DECODE, "int(min(self.max_length, most_words))", "self.max_length")],
+    "one token too many for a model": [(CALL, "min(rooms, default=math.inf) - 1", "min(rooms, default=math.inf)")],
+    "captions written beyond the positions": [(CALL, "int(min(self.max_length, most_words))", "self.max_length")],
     "weights of an ensemble ignored": [
         (
             COMBINED,
@@ -668,9 +668,9 @@ FAULTS = {
     "constraints: a free caption may end at any time": [
         (HOLDING, "ends if held.may_end(direction.words_in_reading_order(read)) else NEVER", "ends")
     ],
-    "constraints: all groups find the same": [(DECODE, "avoided=avoided if any(avoided) else ()", "avoided=()")],
+    "constraints: all groups find the same": [(CALL, "avoided=avoided if any(avoided) else ()", "avoided=()")],
     "constraints: parts of a batch avoid others' sentences": [
-        (DECODE, "avoided=self.demands.avoided[some]", "avoided=self.demands.avoided[: len(self.numbers[some])]")
+        (CALL, "avoided=self.demands.avoided[some]", "avoided=self.demands.avoided[: len(self.numbers[some])]")
     ],
     "command line: the terms are not the pair's": [
         (BLANKS, "getattr(of_pair, name) for name in OF_PAIR", "getattr(of_joint, name) for name in OF_PAIR")

@@ -55,7 +55,7 @@ def test_what_is_kept_stays_below_the_limit(monkeypatch):
             super().take(size)
             kept.append((self._limit, self._used))
 
-    monkeypatch.setattr("birnn_decode.decode.Memory", Watched)
+    monkeypatch.setattr("birnn_decode.call.Memory", Watched)
     models = pair(0, 50)
     asked = [Template.from_tokens([7, *[Template.BLANK] * 4, 8])] * 8
     bscd_decode(*models, [0] * 8, asked)

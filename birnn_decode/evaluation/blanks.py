@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from birnn_decode.call import Constraints
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage
 from birnn_decode.captions.vocabulary import UNK, WordVocabulary, words_of
 from birnn_decode.constraints import ClashError, Diversity
-from birnn_decode.decode import COMPARED, MAX_ROWS, Constraints, compare, score_sentences
+from birnn_decode.decode import COMPARED, MAX_ROWS, compare, score_sentences
 from birnn_decode.joint import JOINT_METHODS, joint_compare, joint_score_sentences
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birnn_decode.decode import COMPARED, SWEEPS, bscd_decode, compare, gibbs_decode
+from birnn_decode.call import SWEEPS
+from birnn_decode.decode import COMPARED, bscd_decode, compare, gibbs_decode
 from birnn_decode.evaluation.blanks import Question
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
 from birnn_decode.evaluation.metrics import Metric
