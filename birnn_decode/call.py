@@ -484,6 +484,7 @@ class Call:
             signature="|".join([*settings, f"version:{__version__}"]),
             trace=tuple(trace),
             seconds=seconds,
+            length_rule=rule,
         )
 
     def _demanded(self, item: int) -> list[str]:
@@ -549,8 +550,10 @@ def _least_settled(searches: Sequence[Search]) -> StopReason:
 
 
 def _of_groups(found: Sequence[DecodeResult]) -> DecodeResult:
-    """The results of an item's groups as one."""
+    """The results of an item's groups as one; what breaks constraints is left out where a group found what does not."""
     hypotheses = {one.tokens: one for result in reversed(found) for one in result.hypotheses}
+    if not all(one.broken for one in hypotheses.values()):
+        hypotheses = {tokens: one for tokens, one in hypotheses.items() if not one.broken}
     rounds = itertools.zip_longest(*(result.trace for result in found), fillvalue=Round(0, 0))
     first = found[0]
     return replace(

@@ -277,7 +277,8 @@ def exact_decode(
 
     BSCD comes first. Then two best-first searches, one in each direction, look for what could be better and end when
     nothing is left; `birnn_decode.search.exact` states the bound. An interruption (Ctrl-C) ends the search, not the
-    program: what has been found by then is returned.
+    program, as soon as there is something to return: the best that has been found by then, with a bound. Before the
+    first BSCD is over, it is a `KeyboardInterrupt` as elsewhere.
 
     Args:
         model_f: as for `bscd_decode`.
@@ -288,7 +289,8 @@ def exact_decode(
         max_rounds: of BSCD.
         max_rows: of an item, those of BSCD included: where so many have gone through the models, the search ends
             without a proof.
-        max_seconds: of the whole call, BSCD included; None: no limit. What is found by then depends on the machine.
+        max_seconds: after so many from the beginning of the call, the search ends without a proof, but not before BSCD
+            is over; None: no limit. What is found by then depends on the machine.
         objective: as for `bscd_decode`; what is proved is proved of the score.
         vocabulary: as for `bscd_decode`.
         constraints: as for `bscd_decode`.
@@ -297,9 +299,11 @@ def exact_decode(
         memory_limit: as for `bscd_decode`.
 
     Returns:
-        as `bscd_decode`. ``proved`` says whether the hypotheses are the B best of all; ``stop`` is ``"proved"``,
-        ``"budget"`` or ``"interrupted"``; ``upper_bound`` holds for the score of every sentence, and ``gap`` is how far
-        it is above the best hypothesis (0 where that is the best of all, whatever the others are).
+        as `bscd_decode`. ``proved`` says whether the hypotheses are the B best of all, or with ``diversity`` those of
+        each group the best that the groups before it leave; ``stop`` is ``"proved"``, ``"budget"``, ``"interrupted"``,
+        or ``"dead_end"`` where no sentence that satisfies the constraints is possible; ``upper_bound`` holds for the
+        score of every sentence that does, and ``gap`` is how far it is above the best hypothesis (0 where that is the
+        best of all, whatever the others are).
 
     Raises:
         TypeError, ValueError: as `bscd_decode`; ValueError also for a whole caption without ``widths``.
@@ -307,15 +311,14 @@ def exact_decode(
     check_count("max_rounds", max_rounds, least=0)
     check_count("max_rows", max_rows, least=1)
     began = time.perf_counter()
-    if max_seconds is not None and not (isinstance(max_seconds, Real) and float(max_seconds) > 0):
-        raise ValueError(f"max_seconds={max_seconds!r}: it is a number of seconds above 0, or None for no limit")
+    _check_seconds(max_seconds)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths() if widths is None else Lengths(widths, max_length=MAX_WIDTH)
     call = _PairCall(
         models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
     )
     call.check_provable()
-    budget = Budget(max_rows // call.groups, None if max_seconds is None else began + max_seconds)
+    budget = Budget(max(max_rows // call.groups, 1), max_seconds, began)
     return call.answer(call.in_groups(lambda part: part.prove(max_rounds, budget)))
 
 
@@ -381,7 +384,7 @@ def compare(
     checked_prior = _checked_prior(prior, prior_weight, call)
     if "exact" in methods:
         call.check_provable()
-    budget = Budget(max_rows // call.groups)
+    budget = Budget(max(max_rows // call.groups, 1))
     run: dict[str, Callable[[_PairCall], list[DecodeResult]]] = {
         "urnn-f": lambda part: part.search_one(FORWARD, "blank"),
         "urnn-b": lambda part: part.search_one(BACKWARD, "blank"),
@@ -511,15 +514,24 @@ class _PairCall(Call):
         with self._inference():
             directions = self._directions()
             ranking = self._joint(directions)
-            problems, searches, rows, answers = self._descend(directions, ranking, max_rounds, None, more_follows=True)
+            try:
+                descent = self._descend(directions, ranking, max_rounds, None, more_follows=True)
+            except KeyboardInterrupt:
+                if not budget.begun:  # there is nothing to return
+                    raise
+                budget.interrupted = True
+                rows_so_far = [self._rows(directions, item) for item in range(self.items)]
+                descent = self._problems([]), [], [rows_so_far], [[] for _ in range(self.items)]
+            budget.begun = True
+            problems, searches, rows, answers = descent
             proofs = exact(problems, directions, answers, ranking, self.beam_size, budget)
         seconds = time.perf_counter() - began
-        settings = [f"exact|rounds:{max_rounds}|rows:{budget.rows}", *self._objective_settings()]
+        settings = [f"exact|rounds:{max_rounds}|{budget}", *self._objective_settings()]
         results = []
         for item, (proof, (_, trace)) in enumerate(zip(proofs, self._ends(searches, rows), strict=True)):
             assert proof.stop is not None
             result = self._result(item, proof.answers, directions, ranking, proof.stop, trace, settings, seconds)
-            best = result.hypotheses[0].score if result.hypotheses else -math.inf
+            best = max((one.score for one in result.hypotheses if not one.broken), default=-math.inf)
             proved = proof.stop == StopReason.PROVED
             results.append(replace(result, proved=proved, upper_bound=max(best, proof.upper)))
         return results
@@ -720,6 +732,15 @@ class _PairCall(Call):
             broken=finalist.broken,
             finished=finalist.finished,
         )
+
+
+def _check_seconds(seconds: Any) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, Real):
+        raise TypeError(f"max_seconds={seconds!r}: it is a number of seconds, or None for no limit")
+    if not float(seconds) > 0:
+        raise ValueError(f"max_seconds={seconds!r}: it is a number of seconds above 0, or None for no limit")
 
 
 def _check_methods(methods: Any) -> None:

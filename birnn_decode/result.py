@@ -124,10 +124,13 @@ class DecodeResult:
         trace: one entry per round, round 0 first; the rows that are missing to ``rows_evaluated`` scored the finalists,
             or went into the proof.
         seconds: wall-clock time of the search, of all items of its batch together; no part of what makes results equal.
-        proved: whether the hypotheses are the best of all sentences that the template allows; False where nobody has
-            looked, as in all searches but `exact_decode`'s.
-        upper_bound: no sentence that the template allows has a score above this (nats); of the best hypothesis where it
-            is known to be the best of all, though the others may not be. None where there is no bound.
+        length_rule: the length rule that scores are made with, ``"auto"`` resolved; see `Objective`.
+        proved: whether the hypotheses are the best of all sentences that the template allows and the constraints leave;
+            False where nobody has looked, as in all searches but `exact_decode`'s. With `Diversity`: whether those of
+            each group are the best that the groups before it leave.
+        upper_bound: no such sentence has a score above this (nats); that of the best hypothesis where it is known to be
+            the best of all, though the others may not be; -inf where there is none that is possible. None where there
+            is no bound.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -137,6 +140,7 @@ class DecodeResult:
     signature: str
     trace: tuple[Round, ...]
     seconds: float = field(compare=False)
+    length_rule: str | float
     proved: bool = False
     upper_bound: float | None = None
 
@@ -144,13 +148,15 @@ class DecodeResult:
     def gap(self) -> float | None:
         """How far the score of the best sentence may be above that of the best hypothesis, in nats; 0: it is the best.
 
-        None where there is no bound; inf where there is one, and no hypothesis.
+        None where there is no bound; inf where there is one, and no hypothesis that satisfies the constraints.
         """
         if self.upper_bound is None:
             return None
         if self.proved:
             return 0.0
-        return self.upper_bound - self.hypotheses[0].score if self.hypotheses else math.inf
+        if not self.hypotheses or self.best.broken:
+            return math.inf
+        return self.upper_bound - self.best.score
 
     @property
     def best(self) -> Hypothesis:
@@ -177,6 +183,7 @@ class DecodeResult:
             "signature": self.signature,
             "trace": [{"rows": entry.rows, "new_sentences": entry.new_sentences} for entry in self.trace],
             "seconds": self.seconds,
+            "length_rule": self.length_rule,
             "proved": self.proved,
             "upper_bound": _plain(self.upper_bound),
             "gap": _plain(self.gap),

@@ -138,7 +138,7 @@ def test_a_top_b_that_was_to_differ_is_told_by_how_much_it_does():
             Hypothesis((2, *blank, 5), None, (blank,), 0, -1.0, -1.0, 0.0, None, None, broken=broken)
             for blank in blanks
         ]
-        return DecodeResult(tuple(found), StopReason.CONVERGED, 1, 10, "bscd|diversity:2,1", (), 0.0)
+        return DecodeResult(tuple(found), StopReason.CONVERGED, 1, 10, "bscd|diversity:2,1", (), 0.0, "none")
 
     batches = [[{"bscd": result((4, 4), (3, 4))}, {"bscd": result((4, 4), (4, 4), broken=("no repeated 1-gram",))}]]
     figures = report("blanks", questions, batches, captioning=False).figures["bscd"]
@@ -202,7 +202,7 @@ def test_the_figures_are_what_they_say():
 def test_words_are_right_at_their_own_place():
     def answered(*blank):
         words = (2, *blank, 5)
-        return DecodeResult((Hypothesis(words, None, (blank,), 0, 0, 0, 0, None, None),), "", 0, 0, "", (), seconds=1.0)
+        return DecodeResult((Hypothesis(words, None, (blank,), 0, 0, 0, 0, None, None),), "", 0, 0, "", (), 1.0, "none")
 
     (question,) = questions_of([[2, 3, 4, 5]], widths=(0, 3))
     for blank, right in (((3, 4), 1), ((4, 3), 0), ((3, 3), 0.5), ((3, 2, 4), 0.5), ((), 0)):
@@ -229,7 +229,7 @@ def test_search_errors_by_hand():
     def answered(joint, *, bound=None, proved=False):
         one = Hypothesis((2, 3, 5), None, ((3,),), 0.0, joint, 0.0, 0.0, None, None)
         found = () if joint is None else (replace(one, score=joint),)
-        return DecodeResult(found, "", 0, 40, "x", (), 1.0, proved, bound)
+        return DecodeResult(found, "", 0, 40, "x", (), 1.0, "none", proved, bound)
 
     questions = questions_of([[2, 3, 5]] * 3)
     exact = [answered(-4.0, bound=-4.0, proved=True), answered(-6.0, bound=-6.0), answered(-9.0, bound=-7.0)]
@@ -257,7 +257,7 @@ def test_scores_of_unknown_widths_are_compared_under_their_rule():
     results = compare(
         *MODELS, 0, questions[0].template, methods=["urnn-f", "bscd", "exact"], beam_size=1, objective=objective
     )
-    made = report("", questions, [[results]], captioning=False, objective=objective)
+    made = report("", questions, [[results]], captioning=False)
     for method, result in results.items():
         score = result.best.joint + 2.0 * len(result.best.tokens)
         assert made.figures[method]["score lost"].value == pytest.approx(results["exact"].best.score - score, abs=1e-3)
@@ -275,7 +275,7 @@ def test_a_whole_caption_is_right_if_it_is_any_of_the_images():
 
 
 def test_a_search_that_found_nothing_is_not_right():
-    nothing = DecodeResult((), StopReason.DEAD_END, 1, 7, "bscd|x", (), seconds=0.5)
+    nothing = DecodeResult((), StopReason.DEAD_END, 1, 7, "bscd|x", (), 0.5, "none")
     (question,) = questions_of([[2, 3]])
     made = report("", [question], [[{"bscd": nothing}]], captioning=False)
     figures = made.figures["bscd"]

@@ -21,7 +21,7 @@ def hypothesis(blanks, tokens, score=-3.0):
 
 
 def result(*hypotheses):
-    return DecodeResult(hypotheses, StopReason.DEAD_END, 1, 17, "", (), seconds=0.0123)
+    return DecodeResult(hypotheses, StopReason.DEAD_END, 1, 17, "", (), 0.0123, "none")
 
 
 def printed(*arguments, color_system=None, **options):

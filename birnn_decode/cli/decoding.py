@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -338,7 +339,9 @@ def _print_table(
 def _print_proof(terminal: Console, result: DecodeResult) -> None:
     if result.proved:
         said = "no other sentence has a higher score than those that it found"
-    elif not result.hypotheses:
+    elif result.stop == "dead_end":
+        said = "no sentence that satisfies all constraints is possible"
+    elif result.gap == math.inf:
         said = "nothing is proved"
     elif result.gap == 0:
         said = "the best sentence is proved"

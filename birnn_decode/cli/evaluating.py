@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from birnn_decode.evaluation import Question, Report
     from birnn_decode.evaluation.curves import Point
     from birnn_decode.models import BiRNN, Captioner
-    from birnn_decode.objective import Objective
     from birnn_decode.result import DecodeResult
 
 WHOLE = "whole"
@@ -248,7 +247,7 @@ def evaluate(
         if not questions and not interrupted:
             raise ValueError("no answer to any of the questions satisfies the constraints")
         if questions:
-            one, stopped = _report(kind, width, questions, batches, notes, objective)
+            one, stopped = _report(kind, width, questions, batches, notes)
             reports.append(one)
             interrupted = interrupted or stopped
             _print_report(reports[-1])
@@ -350,7 +349,6 @@ def _report(
     questions: Sequence[Question],
     batches: Sequence[Sequence[dict[str, DecodeResult]]],
     notes: list[str],
-    objective: Objective,
 ) -> tuple[Report, bool]:
     """The figures, and whether the user had enough before all of them were there."""
     from birnn_decode.evaluation import report
@@ -360,10 +358,10 @@ def _report(
     if not captioning:
         notes = [*notes, "BLEU, ROUGE-L, METEOR and CIDEr need birnn_decode[evaluation], which is not installed"]
     try:
-        return report(name, questions, batches, captioning=captioning, notes=notes, objective=objective), False
+        return report(name, questions, batches, captioning=captioning, notes=notes), False
     except KeyboardInterrupt:
         notes = [*notes, "interrupted: without BLEU, ROUGE-L, METEOR and CIDEr"]
-        return report(name, questions, batches, captioning=False, notes=notes, objective=objective), True
+        return report(name, questions, batches, captioning=False, notes=notes), True
 
 
 def _print_report(one: Report) -> None:

@@ -17,7 +17,6 @@ from birnn_decode.evaluation.blanks import Question
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
 from birnn_decode.evaluation.metrics import Metric, caption_metrics, mean_metric
 from birnn_decode.evaluation.search_errors import EXACT, proofs_told, search_errors
-from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis
 
 AGAINST_OTHERS = ("bscd", "birnn-bscd")  # the first that is there is compared with all others
@@ -71,11 +70,11 @@ def report(
     *,
     captioning: bool = True,
     notes: Sequence[str] = (),
-    objective: Objective = Objective(),
 ) -> Report:
     """Compare the answers with the captions.
 
-    A search that has found no sentence is not right, has none of the words, and no J.
+    A search that has found no sentence is not right, has none of the words, and no J. Where ``"exact"`` was asked, too,
+    the methods' search errors are told.
 
     Args:
         name: what was asked.
@@ -84,7 +83,6 @@ def report(
         captioning: whether to give the metrics of captioning papers as well (see `caption_metrics`), which takes some
             seconds, the extra ``evaluation``, and Java for all of them.
         notes: what is to be known besides.
-        objective: what was asked for; where ``"exact"`` was asked, too, the methods' search errors are told.
     """
     results = [result for batch in batches for result in batch]
     methods = list(results[0])
@@ -95,7 +93,7 @@ def report(
     }
     notes = list(notes)
     if EXACT in methods:
-        of_search = search_errors(questions, results, objective)
+        of_search = search_errors(results)
         for method in methods:
             metrics[method] += of_search[method]
         notes.append(proofs_told(results))

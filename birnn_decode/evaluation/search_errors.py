@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from birnn_decode.evaluation.blanks import Question
 from birnn_decode.evaluation.metrics import Metric, mean_metric
-from birnn_decode.objective import Objective, apply_length_rule
+from birnn_decode.objective import apply_length_rule
 from birnn_decode.result import DecodeResult
 
 EXACT = "exact"
@@ -17,32 +16,26 @@ ROUNDING = 1e-4  # relative: scores of one sentence that were computed in differ
 NAMES = ("search errors", "score lost", "below the bound")
 
 
-def search_errors(
-    questions: Sequence[Question], results: Sequence[Mapping[str, DecodeResult]], objective: Objective
-) -> dict[str, list[Metric]]:
-    """Each method's best sentence against the best of all.
+def search_errors(results: Sequence[Mapping[str, DecodeResult]]) -> dict[str, list[Metric]]:
+    """Each method's best sentence against the best of all, by the score that the exact search has ranked by.
 
     Args:
-        questions: blanks.
         results: for each question, method name to result, ``"exact"`` among them.
-        objective: what a finished sentence is worth.
 
     Returns:
         for each method three metrics: over the questions whose best sentence is proved, the share where the method's is
-        a worse one, and how much lower its score is; over all, how far its score is below the upper bound. The last two
-        leave out where there is no sentence.
+        a worse one, or breaks a constraint, and how much lower its score is; over all, how far its score is below the
+        upper bound. The last two leave out where there is no sentence that satisfies the constraints.
     """
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in results[0]}
-    for question, by_method in zip(questions, results, strict=True):
-        assert question.template is not None
-        rule = objective.length_rule("known" if question.template.width_known else "range")
+    for by_method in results:
         exact = by_method[EXACT]
         assert exact.upper_bound is not None
         for name, result in by_method.items():
             best = result.hypotheses[0] if result.hypotheses else None
             score = -math.inf
-            if best is not None and best.joint is not None:
-                score = apply_length_rule(best.joint, len(best.tokens), rule)
+            if best is not None and best.joint is not None and not best.broken:
+                score = apply_length_rule(best.joint + best.penalty, len(best.tokens), exact.length_rule)
             below = max(0.0, exact.upper_bound - score)
             if math.isfinite(below) and below <= ROUNDING * abs(score):
                 below = 0.0

@@ -64,7 +64,7 @@ FEWEST, SHARE = 4, 8  # so many leaves are expanded at a time, and one more for 
 NEAR = 0.2  # of the way from the highest bound down to the incumbent
 CHUNK, LEAVES = 32, 2**18  # leaves of its own that an expansion gets at a time, and that all of a side may get at first
 AT_A_TIME = 2**21  # scores looked through in one go
-AT_ONCE = 2**31  # bytes that the scores of all items that are searched at a time may come to
+AT_ONCE = 2**31  # bytes of scores and states that items may hold while they advance side by side
 
 
 @dataclass(eq=False)
@@ -73,13 +73,25 @@ class Budget:
 
     Attributes:
         rows: that an item may take, those included that were read before.
-        deadline: on the clock of `time.perf_counter`; None: none.
+        seconds: that the call may take; None: any number.
+        began: when the call began, on the clock of `time.perf_counter`.
+        begun: whether the search of any of the call's items has begun.
         interrupted: whether the user has had enough.
     """
 
     rows: int
-    deadline: float | None = None
+    seconds: float | None = None
+    began: float = 0.0
+    begun: bool = False
     interrupted: bool = False
+
+    @property
+    def late(self) -> bool:
+        """Whether the seconds are over."""
+        return self.seconds is not None and time.perf_counter() >= self.began + self.seconds
+
+    def __str__(self) -> str:
+        return f"rows:{self.rows}" + ("" if self.seconds is None else f"|seconds:{self.seconds:g}")
 
 
 @dataclass(eq=False)
@@ -595,7 +607,8 @@ def exact(
 ) -> list[Proof]:
     """Find the best sentences of each item and prove that they are.
 
-    The items advance side by side, so that what they ask of a model goes into one call.
+    The items advance side by side, so that what they ask of a model goes into one call; where they come to hold much,
+    one after the other.
 
     Args:
         problems: what is searched, after `bscd`.
@@ -613,7 +626,7 @@ def exact(
     waiting: list[list[Problem]] = [[] for _ in answers]
     proofs = [Proof([one for one in own if not one.broken], NEVER) for own in answers]
     for problem in problems:
-        if directions[0].lane(problem.template).end:  # else its only sentence is known
+        if directions[0].lane(problem.template).end or budget.interrupted:  # else its only sentence is known
             waiting[problem.item].append(problem)
             several[problem.item] += 1
             proof = proofs[problem.item]
@@ -622,29 +635,34 @@ def exact(
     for direction in counting:
         # By another width of the same item; and hooks are asked once more when sentences are ranked.
         direction.tree.asked_again = max(several, default=0) > 1 or bool(ranking.demands.hooks)
-    of_an_item = 8 * directions[0].tree.scorer.vocab_size * budget.rows
-    places = max(1, AT_ONCE // of_an_item)
-    queue, going = list(range(len(proofs))), list[int]()
+    memory = directions[0].tree.memory  # of both directions
+    room = AT_ONCE if memory.limit is None else min(AT_ONCE, memory.limit // 2)
+    going = moving = list(range(len(proofs)))
     try:
-        while (queue or going) and not budget.interrupted:
-            while queue and len(going) < places:
-                item = queue.pop(0)
-                proofs[item].searches = [_Search(problem, counting, ranking) for problem in waiting[item]]
-                going.append(item)
-            _look(proofs, going, directions, ranking, keep, budget)
+        if not budget.interrupted:
             for item in going:
+                proofs[item].searches = [_Search(problem, counting, ranking) for problem in waiting[item]]
+        while going and not budget.interrupted:
+            _look(proofs, moving, directions, ranking, keep, budget)
+            for item in moving:
                 if proofs[item].stop is not None:
                     proofs[item].searches = []
                     for direction in counting:
                         direction.tree.forget([item])
             going = [item for item in going if proofs[item].stop is None]
-            _read([proofs[item] for item in going], directions, counting, ranking, keep, budget)
+            # What an item has read goes when it has ended, so that one of those that hold much has to come to its end.
+            late = budget.late  # all of them are told so
+            moving = going if late or memory.used < room else going[:1]
+            if not late:
+                _read([proofs[item] for item in moving], directions, counting, ranking, keep, budget)
     except KeyboardInterrupt:
         budget.interrupted = True
     for proof, own in zip(proofs, answers, strict=True):
         proof.stop = proof.stop or StopReason.INTERRUPTED
         proof.searches = []
         if own and not proof.answers:  # they break a constraint, and nothing was found that does not
+            if proof.stop == StopReason.PROVED and ranking.demands.avoids(own[0].item):
+                continue  # the groups before have all there are
             proof.answers = own
             proof.stop = StopReason.DEAD_END if proof.stop == StopReason.PROVED else proof.stop
     return proofs
@@ -678,7 +696,7 @@ def _look(
         ranked = rank_finalists(pool, len(proofs), directions, ranking, keep, sweeps_follow=True)
         for item in found:
             proofs[item].answers = ranked[item]
-    late = budget.deadline is not None and time.perf_counter() >= budget.deadline
+    late = budget.late
     for item in going:
         proof = proofs[item]
         uppers = [

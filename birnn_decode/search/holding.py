@@ -284,8 +284,12 @@ class Demands:
         """The constraints that a sentence breaks, by name."""
         return tuple(str(one) for one in self._of(item) if not one.satisfied(words, template))
 
+    def avoids(self, item: int) -> Sequence[tuple[int, ...]]:
+        """The sentences that are not wanted again of an item."""
+        return self.avoided[item] if self.avoided else ()
+
     def _of(self, item: int) -> Sequence[Constraint]:
-        avoided = self.avoided[item] if self.avoided else ()
+        avoided = self.avoids(item)
         return [*self.constraints, Unlike(avoided)] if avoided else self.constraints
 
     def _of_several(self, item: int) -> list[Constraint]:

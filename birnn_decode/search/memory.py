@@ -12,11 +12,14 @@ class Memory:
 
     Args:
         limit: of what is held at a time; None: there is none.
+
+    Attributes:
+        used: what is held now.
     """
 
     def __init__(self, limit: int | None):
-        self._limit = limit
-        self._used = 0
+        self.limit = limit
+        self.used = 0
 
     def take(self, size: int) -> None:
         """So many bytes more are held.
@@ -24,10 +27,10 @@ class Memory:
         Raises:
             OverLimitError: they are too many.
         """
-        self._used += size
-        if self._limit is not None and self._used > self._limit:
+        self.used += size
+        if self.limit is not None and self.used > self.limit:
             raise OverLimitError
 
     def give_back(self, size: int) -> None:
         """So many bytes are held no more."""
-        self._used -= size
+        self.used -= size

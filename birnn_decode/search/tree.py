@@ -47,6 +47,7 @@ class PrefixTree:
 
     Attributes:
         roots: for each item the node that has read START alone.
+        memory: keeps account of what is kept.
         rows: for each item the rows pushed through the model: one token read by one hypothesis.
         sweeping: whether scores are kept; False after `end_sweeps`.
         items: column: whose prefix.
@@ -93,10 +94,10 @@ class PrefixTree:
         for column in ("terms", "log_probs", "_normalisers"):
             setattr(self, column, np.empty(64))
         self._branches = np.empty(64, dtype=bool)  # column: whether more than one token may follow
-        memory = memory or Memory(None)
+        self.memory = memory or Memory(None)
         # [rows, vocab] of the next token; log p is scores - normaliser
-        self._scores = _Blocks(memory, lambda scores: int(scores.nbytes))
-        self._states = _Blocks(memory, getattr(scorer, "state_bytes", lambda state: 0))  # after reading the node
+        self._scores = _Blocks(self.memory, lambda scores: int(scores.nbytes))
+        self._states = _Blocks(self.memory, getattr(scorer, "state_bytes", lambda state: 0))  # after reading the node
 
         every = np.arange(len(images))
         unread = self._new(every, every, -1, np.full(len(images), -1), 0.0, 0.0)
