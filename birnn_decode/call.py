@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from birnn_decode import backend
-from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, Words, clash
+from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, OfWords, Words, clash
 from birnn_decode.objective import Objective
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import as_scorer, eval_mode, never_of, room_of
@@ -25,7 +25,7 @@ from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.tree import PrefixTree
 from birnn_decode.spelling import spell
 from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
-from birnn_decode.tokenizers import as_vocabulary, no_words
+from birnn_decode.tokenizers import TokenizerVocabulary, as_vocabulary, no_words
 from birnn_decode.version import __version__
 
 Constraints: TypeAlias = "Sequence[Constraint | Hook]"
@@ -103,6 +103,10 @@ class Sampling:
             check_count(name, getattr(self, name), least)
         if self.scan not in SCANS:
             raise ValueError(f'scan={self.scan!r}: use "ordered" or "random"')
+
+    def share(self, number: int, groups: int) -> float:
+        """The rows that each group of an item may take."""
+        return math.inf if self.rows is None else max(self.rows[number] // groups, 1)
 
     def __str__(self) -> str:
         return f"gibbs|scan:{self.scan}|sweeps:{self.sweeps}|restart:{self.restart_after}|seed:{self.seed}"
@@ -226,22 +230,32 @@ class Call:
             strength=0.0 if self.diversity is None else self.diversity.strength,
         )
 
-    def _ids(self, constraint: Constraint, words: Words) -> frozenset[int]:
+    def _ids(self, constraint: OfWords, words: Words) -> frozenset[int]:
         """The ids of a constraint's words."""
-        ids = []
+        ids = set[int]()
         for word in words:
             if isinstance(word, str):
-                tokens = list(self._needed_vocabulary(f"the word {word!r} of a constraint").encode(word))
-                if len(tokens) != 1:
-                    raise ValueError(f"{constraint}: {word!r} is {len(tokens)} tokens, not one; give its tokens by ids")
-                word = tokens[0]
+                ids.update(self._tokens(constraint, word))
+                continue
             try:
-                token = operator.index(word)
+                ids.add(operator.index(word))
             except TypeError:
                 raise TypeError(f"{constraint}: {word!r} is no word; give an id, or a text") from None
+        for token in sorted(ids):
             check_against_vocabulary(Template((token,)), self.vocab_size, self.boundaries, self.never, str(constraint))
-            ids.append(token)
         return frozenset(ids)
+
+    def _tokens(self, constraint: OfWords, word: str) -> set[int]:
+        """The ids that a word of a constraint has where the constraint means it."""
+        vocabulary = self._needed_vocabulary(f"the word {word!r} of a constraint")
+        inside = first = list(vocabulary.encode(word))
+        if isinstance(vocabulary, TokenizerVocabulary):
+            inside = vocabulary.encode_pieces(["", f" {word.strip()} ", ""])[1]
+            first = vocabulary.encode_pieces([f"{word.strip()} ", ""])[0]
+        meant = inside if constraint.inside else first
+        if len(meant) != 1:
+            raise ValueError(f"{constraint}: {word!r} is {len(meant)} tokens, not one; give its tokens by ids")
+        return {*meant, *(first if constraint.first and len(first) == 1 else ())}
 
     def _possible(self, templates: Sequence[FixedTemplate], item: int) -> Sequence[FixedTemplate]:
         """The templates of an item that constraints leave, of which there must be one; see `Demands.possible`."""
@@ -472,7 +486,7 @@ class Call:
         rule = self.rules[item] if rule is None else rule
         settings = [
             *settings,
-            f"beams:{self.beam_size}",
+            f"beams:{self.beam_size * self.groups}",
             f"length:{rule if isinstance(rule, str) else format(rule, 'g')}",
         ]
         settings += self._demanded(item)

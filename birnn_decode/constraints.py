@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, ClassVar, TypeAlias
@@ -22,7 +22,11 @@ import numpy as np
 from birnn_decode.template import BLANK, FixedTemplate, Position
 
 Words: TypeAlias = "Collection[int | str]"
-"""Words by their ids or, where there is a vocabulary, as text: one token each."""
+"""Words by their ids or, where there is a vocabulary, as text: one token each.
+
+Where a tokenizer has other tokens at the beginning of a sentence than behind a space, text stands for those that it is
+within a sentence; at position 0 for those at the beginning; and where words are banned, for both.
+"""
 
 Hook: TypeAlias = Callable[[int, tuple[int, ...], np.ndarray], Any]
 """A score hook, ``(position, prefix, scores) -> scores``, called for each prefix that a blank position comes after.
@@ -91,7 +95,7 @@ class Constraint:
 
     joins: ClassVar[bool] = False
 
-    def resolved(self, ids: Callable[[Constraint, Words], frozenset[int]]) -> Constraint:
+    def resolved(self, ids: Callable[[OfWords, Words], frozenset[int]]) -> Constraint:
         """The same, its words read as ids."""
         return self
 
@@ -122,15 +126,33 @@ class Constraint:
 
 
 @dataclass(frozen=True)
-class _OfWords(Constraint):
+class OfWords(Constraint):
+    """A constraint that names words.
+
+    Attributes:
+        words: ids, or text.
+        ids: the words by their ids; none before it is resolved.
+    """
+
     words: Words
-    ids: frozenset[int] = field(default=frozenset(), init=False, repr=False)
+    ids: frozenset[int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.words, (str, bytes)) or not isinstance(self.words, Collection) or not self.words:
+        if isinstance(self.words, (str, bytes)) or not isinstance(self.words, Collection) or not len(self.words):
             raise TypeError(f"{type(self).__name__} of {self.words!r}: give a list of words or ids")
+        object.__setattr__(self, "ids", frozenset())
 
-    def resolved(self, ids: Callable[[Constraint, Words], frozenset[int]]) -> Constraint:
+    @property
+    def inside(self) -> bool:
+        """Whether words given as text stand for the tokens that they are within a sentence."""
+        return True
+
+    @property
+    def first(self) -> bool:
+        """Whether they stand for those that they are at its beginning, where a tokenizer has others for these."""
+        return False
+
+    def resolved(self, ids: Callable[[OfWords, Words], frozenset[int]]) -> Constraint:
         resolved = replace(self)
         object.__setattr__(resolved, "ids", ids(self, self.words))
         return resolved
@@ -140,12 +162,16 @@ class _OfWords(Constraint):
 
 
 @dataclass(frozen=True)
-class BanWords(_OfWords):
+class BanWords(OfWords):
     """Words that fill no blank. What the template says itself may be among them.
 
     Attributes:
         words: ids, or text.
     """
+
+    @property
+    def first(self) -> bool:
+        return True
 
     def narrowed(self, at: int, template: FixedTemplate, allowed: frozenset[int]) -> frozenset[int]:
         return _without(allowed, self.ids) if template.undecided(at) else allowed
@@ -155,13 +181,21 @@ class BanWords(_OfWords):
 
 
 @dataclass(frozen=True)
-class _AtPosition(_OfWords):
-    position: int = 0
+class _AtPosition(OfWords):
+    position: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not hasattr(self.position, "__index__"):
             raise TypeError(f"{type(self).__name__} at position {self.position!r}: it is a whole number, 0 the first")
+
+    @property
+    def inside(self) -> bool:
+        return self.position != 0
+
+    @property
+    def first(self) -> bool:
+        return self.position == 0
 
     def seen_from(self, reverse: bool) -> bool:
         return (self.position < 0) == reverse
@@ -203,7 +237,7 @@ class BanAt(_AtPosition):
 
 
 @dataclass(frozen=True)
-class MustAppear(_OfWords):
+class MustAppear(OfWords):
     """Words that must stand in the blanks, each at least once, in any order.
 
     A beam keeps places for prefixes with few and with many of them (dynamic beam allocation: Post and Vilar, Fast
@@ -214,6 +248,13 @@ class MustAppear(_OfWords):
     """
 
     joins: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, ids: frozenset[int]) -> MustAppear:
+        """These words, resolved."""
+        made = cls(tuple(sorted(ids)))
+        object.__setattr__(made, "ids", ids)
+        return made
 
     def missing(self, words: Sequence[int], template: FixedTemplate) -> frozenset[int]:
         """Those that no blank has yet."""
@@ -314,7 +355,8 @@ class Unlike(Constraint):
 
     def ruled_out(self, words: Sequence[int], at: int, template: FixedTemplate) -> Ruled:
         before, behind = tuple(words[:at]), tuple(words[at + 1 :])
-        return Ruled(frozenset(one[at] for one in self.sentences if one[:at] == before and one[at:][1:] == behind))
+        as_long = [one for one in self.sentences if len(one) == len(words)]
+        return Ruled(frozenset(one[at] for one in as_long if one[:at] == before and one[at + 1 :] == behind))
 
     def broken(self, words: Sequence[int], template: FixedTemplate) -> bool:
         return tuple(words) in self.sentences
@@ -374,6 +416,17 @@ def narrow(
     return FixedTemplate(tuple(positions), template.runs)
 
 
+def joining(constraints: Sequence[Constraint]) -> list[Constraint]:
+    """Those constraints that say something of several positions, and all words that must appear as one.
+
+    Apart, each would count all places that are left as its own.
+    """
+    joins = [one for one in constraints if one.joins]
+    must = frozenset[int]().union(*(one.ids for one in joins if isinstance(one, MustAppear)))
+    others = [one for one in joins if not isinstance(one, MustAppear)]
+    return [*([MustAppear.of(must)] if must else []), *others]
+
+
 def ruled_out(constraints: Sequence[Constraint], words: Sequence[int], at: int, template: FixedTemplate) -> Ruled:
     """What constraints together rule out at a position; see `Constraint.ruled_out`."""
     ruled = Ruled()
@@ -393,46 +446,53 @@ def possible(constraints: Sequence[Constraint], template: FixedTemplate, everyth
     narrowed = narrow(constraints, template, everything)
     if narrowed is None:
         return False
-    if not any(constraint.joins for constraint in constraints):
+    constraints = joining(constraints)
+    if not constraints:
         return True
     words = [position if isinstance(position, int) else UNDECIDED for position in narrowed.positions]
     if any(constraint.broken(words, narrowed) for constraint in constraints):
         return False
-    named = frozenset(words).union(*(constraint.ids for constraint in constraints if isinstance(constraint, _OfWords)))
+    named = frozenset(words).union(*(constraint.ids for constraint in constraints if isinstance(constraint, OfWords)))
     alike = _alike(narrowed, everything, named)
     blanks = [at for at, word in enumerate(words) if word == UNDECIDED]
-    steps = itertools.count()
 
-    def filled(place: int) -> bool:
-        if place == len(blanks) or next(steps) > LOOKED_AT:
-            return True
-        at = blanks[place]
+    def choices(at: int) -> Iterator[int]:
+        """The words that may stand at a position, as long as nothing changes before it."""
         ruled = ruled_out(constraints, words, at, narrowed)
         for tokens in alike[at]:
             # Of words that no constraint tells apart, one that the sentence has not is as good as any other.
             used = [token for token in dict.fromkeys(words) if token in tokens]
             unused = itertools.islice((token for token in tokens if token not in used), 1)
-            for token in (*used, *unused):
-                if token not in ruled:
-                    words[at] = token
-                    if filled(place + 1):
-                        return True
-        words[at] = UNDECIDED
-        return False
+            yield from (token for token in (*used, *unused) if token not in ruled)
 
-    return filled(0)
+    chosen: list[Iterator[int]] = []  # what is left to try at each blank position that has a word, and at the next
+    for _ in range(LOOKED_AT):
+        if len(chosen) == len(blanks):
+            return True
+        chosen.append(choices(blanks[len(chosen)]))
+        while chosen:
+            at = blanks[len(chosen) - 1]
+            words[at] = UNDECIDED
+            token = next(chosen[-1], None)
+            if token is not None:
+                words[at] = token
+                break
+            chosen.pop()
+        else:
+            return False
+    return True
 
 
 def clash(
     constraints: Sequence[Constraint], templates: Sequence[FixedTemplate], everything: frozenset[int]
 ) -> list[str]:
     """Constraints, by name, that no sentence can satisfy together, none of which could be left out."""
-    needed = list(constraints)
-    for one in constraints:
-        fewer = [other for other in needed if other is not one]
-        if not any(possible(fewer, template, everything) for template in templates):
+    needed = dict(enumerate(constraints))
+    for number in range(len(constraints)):
+        fewer = {other: one for other, one in needed.items() if other != number}
+        if not any(possible(list(fewer.values()), template, everything) for template in templates):
             needed = fewer
-    return [str(one) for one in needed]
+    return [str(one) for one in needed.values()]
 
 
 def _alike(

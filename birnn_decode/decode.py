@@ -227,7 +227,8 @@ def gibbs_decode(
         beam_size: chains side by side (for each width, where several are allowed), and hypotheses returned.
         sweeps: of each chain, at most; one draws as many words as there are blank positions.
         rows: an item's sampling ends with the sweep in which so many rows have gone through the models, those included
-            that score what was drawn; a sequence gives one number per item. None: no limit but ``sweeps``.
+            that score what was drawn; a sequence gives one number per item. With ``diversity`` each group has its share
+            of them. None: no limit but ``sweeps``.
         scan: ``"ordered"``: left to right and back by turns; ``"random"``: positions at random.
         restart_after: so many sweeps after its beginning a chain begins anew.
         seed: of everything that is drawn. What is drawn for an item does not depend on its batch.
@@ -288,7 +289,7 @@ def exact_decode(
         beam_size: B, sentences returned and proved; and of BSCD.
         max_rounds: of BSCD.
         max_rows: of an item, those of BSCD included: where so many have gone through the models, the search ends
-            without a proof.
+            without a proof. With ``diversity`` each group has its share of them.
         max_seconds: after so many from the beginning of the call, the search ends without a proof, but not before BSCD
             is over; None: no limit. What is found by then depends on the machine.
         objective: as for `bscd_decode`; what is proved is proved of the score.
@@ -318,7 +319,7 @@ def exact_decode(
         models, image, template, beam_size, objective, vocabulary, lengths, memory_limit, constraints, diversity
     )
     call.check_provable()
-    budget = Budget(max(max_rows // call.groups, 1), max_seconds, began)
+    budget = Budget(max_rows, max_seconds, began, call.groups)
     return call.answer(call.in_groups(lambda part: part.prove(max_rounds, budget)))
 
 
@@ -384,7 +385,7 @@ def compare(
     checked_prior = _checked_prior(prior, prior_weight, call)
     if "exact" in methods:
         call.check_provable()
-    budget = Budget(max(max_rows // call.groups, 1))
+    budget = Budget(max_rows, groups=call.groups)
     run: dict[str, Callable[[_PairCall], list[DecodeResult]]] = {
         "urnn-f": lambda part: part.search_one(FORWARD, "blank"),
         "urnn-b": lambda part: part.search_one(BACKWARD, "blank"),
@@ -396,7 +397,7 @@ def compare(
     }
     found = {name: call.in_groups(run[name]) for name in methods if name != "gibbs"}
     if "gibbs" in methods:
-        sampling = Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["bscd"]])
+        sampling = Sampling(rows=[result.rows_evaluated for result in found["bscd"]])
         found["gibbs"] = call.in_groups(lambda part: part.sample(sampling))
     return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
@@ -555,7 +556,7 @@ class _PairCall(Call):
             # An item that nothing could be written for has no chains, and no sweeps.
             possible = {problem.item for problem in problems}
             spent = [item not in possible for item in range(self.items)]
-            budgets = [math.inf if sampling.rows is None else sampling.rows[number] for number in self.numbers]
+            budgets = [sampling.share(number, self.groups) for number in self.numbers]
 
             def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
                 """Rank what was drawn among the best so far, and see who has rows left."""

@@ -189,7 +189,7 @@ def joint_compare(
     }
     found = {name: call.in_groups(run[name]) for name in methods if name in run}
     if "birnn-gibbs" in methods:
-        sampling = Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["birnn-bscd"]])
+        sampling = Sampling(rows=[result.rows_evaluated for result in found["birnn-bscd"]])
         found["birnn-gibbs"] = call.in_groups(lambda part: part.sample_jointly(sampling))
     return call.answer([{name: found[name][item] for name in methods} for item in range(call.items)])
 
@@ -393,7 +393,7 @@ class _JointCall(Call):
             seen: list[dict[tuple[FixedTemplate, tuple[int, ...]], JointFinalist]] = [{} for _ in range(self.items)]
             traces: list[list[Round]] = [[Round(self._rows(directions, item), 0)] for item in range(self.items)]
             spent = [False] * self.items
-            budgets = [math.inf if sampling.rows is None else sampling.rows[number] for number in self.numbers]
+            budgets = [sampling.share(number, self.groups) for number in self.numbers]
 
             def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
                 """Score what was drawn for the first time, and see who has rows left."""

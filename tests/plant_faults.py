@@ -329,7 +329,7 @@ FAULTS = {
     "sampling without a budget": [
         (
             DECODE,
-            'Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["bscd"]])',
+            'Sampling(rows=[result.rows_evaluated for result in found["bscd"]])',
             "Sampling()",
         )
     ],
@@ -564,7 +564,7 @@ FAULTS = {
     "joint: Gibbs without its budget": [
         (
             FRONT_JOINT,
-            'Sampling(rows=[max(result.rows_evaluated // call.groups, 1) for result in found["birnn-bscd"]])',
+            'Sampling(rows=[result.rows_evaluated for result in found["birnn-bscd"]])',
             "Sampling()",
         )
     ],

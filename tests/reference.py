@@ -63,6 +63,39 @@ class Answer:
     pool: set[Words]
 
 
+@dataclass(frozen=True)
+class Penalty:
+    """What prefixes pay besides their log-probabilities, in nats; it steers a search and is no part of its sums.
+
+    ``change(position, prefix)``: what a hook adds to the V scores behind a prefix, which counts ``share``-fold.
+    ``costs``: for each position what words cost there, whichever direction chooses them.
+    """
+
+    size: int
+    blanks: Collection[int]
+    change: Callable[[int, Words], Sequence[float]] | None = None
+    costs: Sequence[dict[int, float]] = ()
+    share: float = 1.0
+
+    def changes(self, prefix: Words, reverse: bool) -> float:
+        """What hooks have added to a prefix."""
+        total = 0.0
+        for place, word in enumerate(prefix):
+            position = self.size - 1 - place if reverse else place
+            if self.change is not None and position in self.blanks:
+                total += self.share * float(self.change(position, prefix[:place])[word])
+        return total
+
+    def cost(self, prefix: Words, reverse: bool) -> float:
+        """What the words of a prefix cost."""
+        total = 0.0
+        for place, word in enumerate(prefix):
+            position = self.size - 1 - place if reverse else place
+            if self.costs and position in self.blanks:
+                total += self.costs[position].get(word, 0.0)
+        return total
+
+
 # ---------------------------------------------------------------------------------------------- the objective
 
 
@@ -165,7 +198,12 @@ def positions_read(template: Template, blanks: Collection[int], reverse: bool) -
 
 
 def classical(
-    model: Model, template: Template, beam_size: int, reverse: bool, blanks: Collection[int] | None = None
+    model: Model,
+    template: Template,
+    beam_size: int,
+    reverse: bool,
+    blanks: Collection[int] | None = None,
+    penalty: Penalty | None = None,
 ) -> Frontiers | None:
     """Classical beam search of one direction over the template, by the model's own log-probability (nats).
 
@@ -181,12 +219,15 @@ def classical(
         for b, (prefix, total) in enumerate(frontiers[-1]):
             for v in sorted(template[position]):
                 new_total = total + float(model.log_probs(prefix)[v])
-                if new_total > NEG_INF:
-                    candidates.append((-new_total, b, v, prefix))
+                score = new_total
+                if penalty is not None and position in blanks:
+                    score += penalty.changes((*prefix, v), reverse) - penalty.cost((*prefix, v), reverse)
+                if score > NEG_INF:
+                    candidates.append((-score, b, v, ((*prefix, v), new_total)))
         if not candidates:
             return None
-        candidates.sort()
-        frontiers.append([((*prefix, v), -negative) for negative, _, v, prefix in candidates[:beam_size]])
+        candidates.sort(key=lambda candidate: candidate[:3])
+        frontiers.append([candidate[3] for candidate in candidates[:beam_size]])
     return frontiers
 
 
@@ -202,6 +243,7 @@ def sweep(
     opposite_weight: float,
     prior: Sequence[Sequence[float]] | None = None,
     prior_weight: float = 1.0,
+    penalty: Penalty | None = None,
 ) -> Frontiers | None:
     """One sweep of ``model`` with the beams of ``opposite`` held fixed (Eq. 3 of the paper, written naively).
 
@@ -234,6 +276,8 @@ def sweep(
                 opposite_weight,
                 None if prior is None or prior_weight == 0 else prior[position],
                 prior_weight,
+                penalty,
+                reverse,
             )
         else:
             (word,) = template[position]
@@ -258,6 +302,8 @@ def _blank_step(
     opposite_weight: float,
     prior_row: Sequence[float] | None,
     prior_weight: float,
+    penalty: Penalty | None,
+    reverse: bool,
 ) -> list[Beam]:
     """The beams after one blank: an explicit loop over every triple (b, v, b'), best b' kept for each (b, v).
 
@@ -275,6 +321,14 @@ def _blank_step(
                     triple_score += weight * new_total
                 if opposite_weight != 0:
                     triple_score += opposite_weight * (other_total + float(opposite.log_probs(other_prefix)[v]))
+                if penalty is not None:
+                    # What words cost is no matter of a direction: v pays once, those of the other side have paid.
+                    triple_score -= penalty.cost((*prefix, v), reverse)
+                    if weight != 0:
+                        triple_score += weight * penalty.changes((*prefix, v), reverse)
+                    if opposite_weight != 0:
+                        triple_score += opposite_weight * penalty.changes((*other_prefix, v), not reverse)
+                        triple_score -= penalty.cost(other_prefix, not reverse)
                 score = max(score, triple_score)
             if prior_row is not None:
                 if prior_row[v] == NEG_INF:
@@ -315,6 +369,7 @@ def splices(
     prior: Sequence[Sequence[float]] | None,
     prior_weight: float,
     first: int,
+    penalty: Penalty | None = None,
 ) -> set[Words]:
     """At each blank position the two best (b, v) with the b' that is best for v, as sentences.
 
@@ -330,10 +385,17 @@ def splices(
             for v in sorted(template[position]):
                 behind = []
                 for other, (suffix, other_total) in enumerate(frontiers[second][read[second]]):
-                    behind.append((-(other_total + float(models[second].log_probs(suffix)[v])), other, suffix))
+                    worth = other_total + float(models[second].log_probs(suffix)[v])
+                    if penalty is not None and weights[second]:
+                        worth += penalty.changes((*suffix, v), second == 1)
+                        worth -= penalty.cost(suffix, second == 1) / weights[second]
+                    behind.append((-worth, other, suffix))
                 lost, _, suffix = min(behind, key=lambda one: one[:2])
                 score = weights[second] * -lost if weights[second] else 0.0
                 score += weights[first] * (total + float(models[first].log_probs(prefix)[v])) if weights[first] else 0.0
+                if penalty is not None:
+                    score += weights[first] * penalty.changes((*prefix, v), first == 1) if weights[first] else 0.0
+                    score -= penalty.cost((*prefix, v), first == 1)
                 if prior is not None:
                     if prior[position][v] == NEG_INF:
                         continue
@@ -359,6 +421,7 @@ def bscd(
     prior_weight: float = 1.0,
     counted: Collection[int] | None = None,
     backward_first: bool = False,
+    penalty: Penalty | None = None,
 ) -> Answer:
     """Beam-Search Coordinate Descent (Algorithm 1 of the paper; Eq. 6 starts it, Eq. 3 is its sweep).
 
@@ -379,7 +442,7 @@ def bscd(
 
     current: list[Frontiers] = []
     for direction in (0, 1):
-        found = classical(models[direction], template, beam_size, direction == 1, blanks)
+        found = classical(models[direction], template, beam_size, direction == 1, blanks, penalty)
         if found is not None:
             current.append(found)
             pool.update(finished_sentences(template, found, direction == 1))
@@ -387,7 +450,8 @@ def bscd(
         return answer("dead_end", 0)
 
     if max_rounds:
-        pool.update(splices(models, template, blanks, current, weights, prior, prior_weight, int(backward_first)))
+        first = int(backward_first)
+        pool.update(splices(models, template, blanks, current, weights, prior, prior_weight, first, penalty))
     history = [snapshot(current)]
     for round_number in range(1, max_rounds + 1):
         for direction in (1, 0) if backward_first else (0, 1):
@@ -404,6 +468,7 @@ def bscd(
                 weights[other],
                 prior,
                 prior_weight,
+                penalty,
             )
             if swept is None:
                 return answer("dead_end", round_number)

@@ -53,9 +53,9 @@ def enumerate_best(conditionals, template, k, counted=None):
     return reference.top(((pseudo_log_likelihood(conditionals, words, counted), words) for words in every), k)
 
 
-def initial(model, template, beam_size, reverse, blanks):
+def initial(model, template, beam_size, reverse, blanks, penalty=None):
     """Beams (prefix, running score, context) of classical beam search; scores from the first blank on."""
-    frontiers = reference.classical(model, template, beam_size, reverse, blanks)
+    frontiers = reference.classical(model, template, beam_size, reverse, blanks, penalty)
     if frontiers is None:
         return None
     read = reference.positions_read(template, blanks, reverse)
@@ -64,7 +64,7 @@ def initial(model, template, beam_size, reverse, blanks):
     return [[(prefix, total - offset, None) for prefix, total in beams] for beams in frontiers]
 
 
-def sweep(conditionals, template, blanks, beam_size, reverse, opposite_frontiers):
+def sweep(conditionals, template, blanks, beam_size, reverse, opposite_frontiers, penalty=None):
     """One sweep; for every (b, v) the best b' is found by trying all."""
     frontiers = [[((), 0.0, None)]]
     for position in reference.positions_read(template, blanks, reverse):
@@ -81,9 +81,14 @@ def sweep(conditionals, template, blanks, beam_size, reverse, opposite_frontiers
                 for other, other_score, _ in others:
                     left, right = (other, prefix) if reverse else (prefix, other)
                     term = conditionals(left, right)[v]
-                    if best is None or term + other_score > best[0]:
-                        best = (term + other_score, term, other)
+                    worth = term + other_score
+                    if penalty is not None:
+                        worth += penalty.changes((*other, v), not reverse) - penalty.cost(other, not reverse)
+                    if best is None or worth > best[0]:
+                        best = (worth, term, other)
                 total = score + best[0]
+                if penalty is not None:
+                    total += penalty.changes((*prefix, v), reverse) - penalty.cost((*prefix, v), reverse)
                 if total > NEG_INF:
                     candidates.append((-total, b, v, ((*prefix, v), score + best[1], best[2])))
         if not candidates:
@@ -93,7 +98,7 @@ def sweep(conditionals, template, blanks, beam_size, reverse, opposite_frontiers
     return frontiers
 
 
-def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=None):
+def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=None, penalty=None):
     """``halves``: `reference.Model` of each half by itself, forward and backward."""
     pool = set()
     current = []
@@ -110,7 +115,7 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
         return [[[(prefix, context) for prefix, _, context in beams] for beams in both] for both in current]
 
     for direction in (0, 1):
-        found = initial(halves[direction], template, beam_size, direction == 1, blanks)
+        found = initial(halves[direction], template, beam_size, direction == 1, blanks, penalty)
         if found is not None:
             current.append(found)
             meet(found, direction == 1)
@@ -119,7 +124,7 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
     history = [snapshot()]
     for number in range(1, max_rounds + 1):
         for direction in (0, 1):
-            swept = sweep(conditionals, template, blanks, beam_size, direction == 1, current[1 - direction])
+            swept = sweep(conditionals, template, blanks, beam_size, direction == 1, current[1 - direction], penalty)
             if swept is None:
                 return answer("dead_end", number)
             current[direction] = swept

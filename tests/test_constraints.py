@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -34,7 +35,14 @@ from birnn_decode import (
     score_sentences,
 )
 from birnn_decode.constraints import Unlike
-from birnn_decode.search.holding import Demands
+from birnn_decode.search.bscd import bscd
+from birnn_decode.search.free import free_search
+from birnn_decode.search.gibbs import gibbs
+from birnn_decode.search.holding import Demands, Held
+from birnn_decode.search.joint import Coupling
+from birnn_decode.search.problem import Direction, Problem
+from birnn_decode.search.sweep import open_templates
+from birnn_decode.search.tree import PrefixTree
 from birnn_decode.template import FixedTemplate
 
 V = 6
@@ -468,6 +476,213 @@ def test_groups_avoid_what_those_before_have(seed):
                 )
 
 
+@st.composite
+def penalties(draw):
+    """A template, models to fill it with, and a hook or costs of words, or both."""
+    seed, template, table = draw(seeds), draw(templates(V)), draw(table_options)
+    rng = np.random.default_rng(seed)
+    allowed, blanks = reference_template(template, WORDS)
+    hook = draw(st.sampled_from([None, Lowers(seed), Lowers(seed, up=2.0)]))
+    costs = [dict(zip(WORDS, rng.exponential(1.0, len(WORDS)).tolist(), strict=True)) for _ in template]
+    costs = costs if hook is None or draw(st.booleans()) else []
+    penalty = reference.Penalty(len(template), blanks, hook and hook.change, costs)
+    return pair(seed, V, **table), Template.from_tokens(template), allowed, penalty, [] if hook is None else [hook]
+
+
+def searched(models, template, penalty, hooks, weights=(1.0, 1.0), share=1.0):
+    """Both directions, opened, and a problem that has to pay, for what is below the front door."""
+    (fixed,) = template.fixed()
+    costs = [cost if fixed.undecided(at) else {} for at, cost in enumerate(penalty.costs)]
+    problem = Problem(0, fixed, Held(fixed, (), hooks, costs, share))
+    directions = []
+    for model, reverse, weight in zip(models, (False, True), weights, strict=True):
+        tree = PrefixTree(model, model.encode([None]), [0], 1, [None], "backward" if reverse else "forward")
+        directions.append(Direction(tree, weight, reverse, (START, END)))
+        open_templates(directions[-1], [problem])
+    return directions, problem
+
+
+@settings(max_examples=150)
+@given(
+    problem=penalties(),
+    beam_size=st.integers(1, 4),
+    max_rounds=st.integers(0, 4),
+    weights=st.sampled_from([(1.0, 1.0), (0.3, 2.0), (0.0, 1.0), (1.0, 0.0)]),
+)
+def test_what_words_cost_steers_as_in_the_slow_reference(problem, beam_size, max_rounds, weights):
+    """Every sentence that small beams meet: prefixes pay once for their words, and the other side's are looked at."""
+    models, template, allowed, penalty, hooks = problem
+    expected = reference.bscd(
+        *(model.model() for model in models),
+        allowed,
+        penalty.blanks,
+        beam_size,
+        max_rounds,
+        weights,
+        penalty=penalty,
+    )
+    directions, asked = searched(models, template, penalty, hooks, weights)
+    (search,), _ = bscd(*directions, [asked], beam_size, max_rounds)
+    assert set(itertools.chain(*search.met)) == expected.pool
+    assert (search.stop, search.rounds) == (expected.stop, expected.rounds)
+
+
+@settings(max_examples=150)
+@given(problem=penalties(), beam_size=st.integers(1, 4), max_rounds=st.integers(0, 3))
+def test_and_a_search_with_one_softmax(problem, beam_size, max_rounds):
+    models, template, allowed, penalty, hooks = problem
+    penalty = replace(penalty, share=0.5)
+    halves = [model.model() for model in models]
+    conditionals = reference_joint.Conditionals(reference_joint.additive(*(half.log_probs for half in halves)))
+    expected = reference_joint.bscd(
+        halves, conditionals, allowed, penalty.blanks, beam_size, max_rounds, penalty=penalty
+    )
+    directions, asked = searched(models, template, penalty, hooks, share=0.5)
+    (search,), _ = bscd(*directions, [asked], beam_size, max_rounds, sweep=Coupling(*directions).sweep, splices=None)
+    assert set(itertools.chain(*search.met)) == expected.pool
+    assert (search.stop, search.rounds) == (expected.stop, expected.rounds)
+
+
+@settings(max_examples=60)
+@given(seed=seeds, beam_size=st.integers(1, 4), table=table_options)
+def test_and_a_caption_that_is_written_freely(seed, beam_size, table):
+    """Of either direction: word costs are those of positions from the beginning, which only the forward one knows."""
+    costs = [dict.fromkeys(WORDS, 0.0) | {WORDS[at % len(WORDS)]: 1.5} for at in range(4)]
+    model = TableScorer(seed, V, **table)
+    tree = PrefixTree(model, model.encode([None]), [0], 1, [None], "a")
+    held = Held(FixedTemplate.all_blank(4), costs=costs, may_end=lambda words: True)
+    (found,) = free_search(Direction(tree, 1.0, False, (START, END)), [0], beam_size, 0, 4, {0: held})
+
+    class Paying:
+        """The same model with what words cost taken off: nothing else is looked at when one side writes alone."""
+
+        def __call__(self, prefix):
+            row = np.array(model.model().log_probs(prefix), dtype=float)
+            for word, cost in costs[len(prefix)].items() if len(prefix) < 4 else ():
+                row[word] -= cost
+            return row
+
+    expected = reference.free_search(reference.Model(Paying(), END), WORDS, beam_size, 4)
+    assert {(one.words, one.finished) for one in found} == {(words, finished) for _, words, finished in expected}
+
+
+def test_sampling_pays_what_words_cost():
+    """A word that costs much is drawn from what is left of its probability."""
+    models, template = pair(5, V), Template.from_tokens([2, BLANK, 4])
+    costs = [{}, {3: 2.0, 5: 50.0}, {}]
+    penalty = reference.Penalty(3, {1}, None, costs)
+    directions, asked = searched(models, template, penalty, [])
+    drawn_words = []
+
+    def met(sentences):
+        drawn_words.extend(words[1] for _, words in sentences)
+        return [True]
+
+    gibbs(directions, [asked], 500, scan="ordered", sweeps=5, restart_after=20, seed=0, met=met)
+    both = sum(np.array(model.model().log_probs(words)) for model, words in zip(models, ((2,), (4,)), strict=True))
+    chances = np.exp([both[word] - costs[1].get(word, 0.0) for word in WORDS])
+    found = np.array([drawn_words[500:].count(word) for word in WORDS]) / 2000
+    assert found == pytest.approx(chances / chances.sum(), abs=0.04)
+
+
+@pytest.mark.parametrize("decode", [bscd_decode, rerank_decode, gibbs_decode, exact_decode])
+def test_groups_may_have_sentences_of_different_lengths(decode):
+    template = Template.blank([2], (0, 3), [])
+    for seed in range(6):
+        models = pair(seed, V, sharpness=0.3)
+        result = decode(*models, None, template, beam_size=6, diversity=Diversity(3, 0.5))
+        assert len(result.hypotheses) == len({one.tokens for one in result.hypotheses}) == 6
+        assert not any(one.broken for one in result.hypotheses)
+        assert [one.score for one in result.hypotheses] == sorted(
+            (one.score for one in result.hypotheses), reverse=True
+        )
+
+
+def test_groups_may_write_freely():
+    models = pair(3, V, sharpness=0.3)
+    result = bscd_decode(*models, None, max_length=5, beam_size=6, diversity=Diversity(3, 0.5))
+    assert len({one.tokens for one in result.hypotheses}) == 6
+    jointly = joint_decode(JointModel(*models), None, widths=range(4), beam_size=6, diversity=Diversity(3, 0.5))
+    assert len({one.tokens for one in jointly.hypotheses}) == 6
+
+
+def test_groups_that_are_left_nothing_add_nothing():
+    """Three sentences satisfy, and there are five groups: the proof is one, and nothing that breaks comes in front."""
+    models = pair(3, V)
+    template, options = Template.from_tokens([{2, 3, 4}]), {"beam_size": 5, "diversity": Diversity(5, 1.0)}
+    result = exact_decode(*models, None, template, **options)
+    assert (result.proved, result.stop, result.gap) == (True, "proved", 0.0)
+    assert {one.tokens for one in result.hypotheses} == {(2,), (3,), (4,)}
+    constraints = [MustAppear([3])]
+    for decode in (bscd_decode, exact_decode):
+        result = decode(*models, None, template, constraints=constraints, **options)
+        assert [(one.tokens, one.broken) for one in result.hypotheses] == [((3,), ())]
+    assert (result.proved, result.gap) == (True, 0.0)
+
+
+def test_groups_share_what_may_be_read():
+    models, template = pair(3, V), Template.from_tokens([2, *[BLANK] * 4])
+    options = {"beam_size": 4, "diversity": Diversity(4, 0.5)}
+    result = exact_decode(*models, None, template, max_rows=2, **options)
+    assert (result.proved, result.stop) == (False, "budget")
+    assert "|rows:2|" in result.signature
+    assert "|beams:4|" in result.signature
+    sampled = gibbs_decode(*models, None, template, rows=200, sweeps=10**6, **options)
+    alone = gibbs_decode(*models, None, template, rows=50, sweeps=10**6, beam_size=1)
+    assert sampled.rows_evaluated <= 4 * (alone.rows_evaluated + 20)
+    assert "|rows:200|" in sampled.signature
+
+
+def test_an_answer_that_breaks_a_constraint_proves_nothing():
+    """The beam has walked into a trap, and the proof ends too early to find what satisfies."""
+    models, constraints = pair(1, V, minus_inf=0.25), [NoRepeatedNgram(1), MustAppear([3])]
+    seen = set()
+    for seed in range(40):
+        models = pair(seed, V, minus_inf=0.25)
+        for rows in (1, 30, 10**9):
+            result = exact_decode(
+                *models,
+                None,
+                Template.from_tokens([BLANK] * 4),
+                beam_size=1,
+                max_rounds=0,
+                max_rows=rows,
+                constraints=constraints,
+            )
+            if result.hypotheses and result.best.broken:
+                assert (result.proved, result.gap) == (False, math.inf)
+                seen.add(str(result.stop))
+                if rows == 10**9:
+                    assert (result.stop, result.upper_bound) == ("dead_end", -math.inf)
+            elif result.hypotheses:
+                assert result.gap >= 0
+    assert seen == {"budget", "dead_end"}
+
+
+def test_words_that_must_appear_count_together():
+    """Each by itself would think that all places left are its own."""
+    for seed in range(20):
+        model = pair(seed, V)[0]
+        options = {"direction": "forward", "beam_size": 1}
+        template = Template.from_tokens([BLANK] * 2)
+        together = beam_decode(model, None, template, constraints=[MustAppear([3, 4])], **options)
+        apart = beam_decode(model, None, template, constraints=[MustAppear([3]), MustAppear([4])], **options)
+        assert told(apart) == told(together)
+        assert not apart.best.broken
+
+
+def test_constraints_that_leave_nothing_are_found_in_a_long_blank():
+    model = pair(0, V)[0]
+    constraints = [MustAppear([3]), NoRepeatedNgram(V)]
+    result = beam_decode(
+        model, None, Template.blank([], 1200), direction="forward", beam_size=1, constraints=constraints[:1]
+    )
+    assert not result.best.broken
+    same = NoRepeatedNgram(1)
+    with pytest.raises(ValueError, match=r"constraints on it: no repeated 1-gram$"):
+        bscd_decode(*pair(0, V), None, Template.from_tokens([2, 2, BLANK]), constraints=[same, same])
+
+
 def test_a_beam_that_cannot_satisfy_says_what_is_broken():
     """The only words that may follow the first choice repeat it: a beam of one walks into that, a larger does not."""
 
@@ -536,8 +751,15 @@ def test_unlike_rules_out_the_last_word_of_a_sentence():
         ([MustAppear([START])], r"must appear: 0"),
         ([BanWords(["word"])], r"the word 'word' of a constraint needs a vocabulary"),
         ([BanWords([None])], r"banned: None: None is no word; give an id, or a text"),
-        ([lambda position, prefix, scores: scores[:2]], r"score hook <lambda> returned an array of shape \(2,\) at"),
-        ([lambda position, prefix, scores: None], r"score hook <lambda> returned NoneType at position 0; expected"),
+        (
+            [lambda position, prefix, scores: scores[:2]],
+            r"hook <lambda> returned an array of shape \(2,\), float64, at",
+        ),
+        ([lambda position, prefix, scores: None], r"score hook <lambda> returned NoneType, at position 0; expected"),
+        (
+            [lambda position, prefix, scores: scores.astype(str)],
+            r"returned an array of shape \(6,\), <U32, at",
+        ),
         ([lambda position, prefix, scores: scores + math.inf], r"returned NaN or \+inf at position 0"),
     ],
 )
@@ -551,6 +773,8 @@ def test_what_is_no_constraint_is_named(constraints, message):
     [
         (lambda: BanWords("dog"), r"BanWords of 'dog': give a list of words or ids"),
         (lambda: MustAppear([]), r"MustAppear of \[\]: give a list"),
+        (lambda: BanWords(np.array([], dtype=int)), r"BanWords of array\(\[\], dtype=int64\): give a list"),
+        (lambda: AllowAt([3]), r"missing 1 required positional argument: 'position'"),
         (lambda: AllowAt([3], position="first"), r"AllowAt at position 'first': it is a whole number"),
         (lambda: NoRepeatedNgram(0), r"NoRepeatedNgram of 0 words: it is a whole number, 1 or larger"),
         (lambda: WordCount(3, 2), r"WordCount of 3 to 2 words: least is more than most"),

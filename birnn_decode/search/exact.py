@@ -75,6 +75,7 @@ class Budget:
         rows: that an item may take, those included that were read before.
         seconds: that the call may take; None: any number.
         began: when the call began, on the clock of `time.perf_counter`.
+        groups: among which the rows are divided.
         begun: whether the search of any of the call's items has begun.
         interrupted: whether the user has had enough.
     """
@@ -82,8 +83,14 @@ class Budget:
     rows: int
     seconds: float | None = None
     began: float = 0.0
+    groups: int = 1
     begun: bool = False
     interrupted: bool = False
+
+    @property
+    def share(self) -> int:
+        """The rows of each group."""
+        return max(self.rows // self.groups, 1)
 
     @property
     def late(self) -> bool:
@@ -706,7 +713,7 @@ def _look(
         proof.upper = max(uppers, default=NEVER)
         if proof.upper == NEVER:
             proof.stop = StopReason.PROVED
-        elif late or _rows(directions, item) >= budget.rows:
+        elif late or _rows(directions, item) >= budget.share:
             proof.stop = StopReason.BUDGET
 
 
@@ -727,7 +734,7 @@ def _read(
     for proof in proofs:
         searches = [search for search in proof.searches if search.upper > NEVER]
         rows = _rows(directions, searches[0].problem.item)
-        count = min(FEWEST + rows // SHARE, budget.rows - rows)
+        count = min(FEWEST + rows // SHARE, budget.share - rows)
         searches = searches[:count]
         count //= len(searches)
         asked += [(search, search.choose(count), _needed(proof, search.problem, ranking, keep)) for search in searches]

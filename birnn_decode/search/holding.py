@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from birnn_decode.constraints import UNDECIDED, Constraint, Hook, MustAppear, Ruled, Unlike, narrow, possible, ruled_out
+from birnn_decode.constraints import (
+    UNDECIDED,
+    Constraint,
+    Hook,
+    MustAppear,
+    Ruled,
+    Unlike,
+    joining,
+    narrow,
+    possible,
+    ruled_out,
+)
 from birnn_decode.template import FixedTemplate
 
 if TYPE_CHECKING:
@@ -22,6 +33,7 @@ if TYPE_CHECKING:
     from birnn_decode.search.tree import Nodes
 
 NEVER = float("-inf")
+ROUNDING = 1e-4  # nats by which a hook may raise a score that it computes in single precision
 
 
 class Sentence(Protocol):
@@ -53,7 +65,7 @@ class Held:
     Attributes:
         template: that they fill, narrowed by what constraints say of single positions; of a caption that is written
             freely, as many positions as it may have.
-        constraints: that concern several positions.
+        constraints: that concern several positions, at most one of them a `MustAppear`.
         hooks: that change scores.
         costs: for each position what words cost there, in nats.
         share: of what hooks change that counts.
@@ -78,13 +90,15 @@ class Held:
 
     def missing(self, words: Sequence[int]) -> frozenset[int]:
         """The words that must appear and do not yet."""
-        return frozenset[int]().union(
-            *(one.missing(words, self.template) for one in self.constraints if isinstance(one, MustAppear))
-        )
+        return frozenset() if self._must is None else self._must.missing(words, self.template)
 
     def required(self) -> int:
         """How many words must appear."""
-        return len(frozenset[int]().union(*(one.ids for one in self.constraints if isinstance(one, MustAppear))))
+        return 0 if self._must is None else len(self._must.ids)
+
+    @property
+    def _must(self) -> MustAppear | None:
+        return next((one for one in self.constraints if isinstance(one, MustAppear)), None)
 
     def cost(self, at: int) -> Mapping[int, float]:
         """What words cost at a position."""
@@ -272,7 +286,8 @@ class Demands:
             return None
         seen = [one for one in self.constraints if one.seen_from(reverse)]
         longest = FixedTemplate.all_blank(max_length)
-        template = narrow(seen, longest, self.everything) or longest
+        template = narrow(seen, longest, self.everything)
+        assert template is not None  # lengths that constraints leave no sentence of are not asked for
         costs = () if reverse else self._costs(item, template)
 
         def may_end(words: tuple[int, ...]) -> bool:
@@ -293,7 +308,7 @@ class Demands:
         return [*self.constraints, Unlike(avoided)] if avoided else self.constraints
 
     def _of_several(self, item: int) -> list[Constraint]:
-        return [one for one in self._of(item) if one.joins]
+        return joining(self._of(item))
 
     def _costs(self, item: int, template: FixedTemplate) -> Sequence[Mapping[int, float]]:
         if not self.strength or not self.avoided:
@@ -326,12 +341,13 @@ class _Lowering:
 
     def __call__(self, position: int, prefix: tuple[int, ...], scores: np.ndarray) -> np.ndarray:
         given = scores_by(self._hook, position, prefix, scores)
-        if (given > scores).any():
+        if (given > scores + ROUNDING).any():
             raise ValueError(
                 f"the score hook {self.__name__} raises scores, as at position {position}: an exact search needs hooks "
                 "that only lower them, since its proof rests on no word making a sentence better"
             )
-        return given
+        lowered: np.ndarray = np.minimum(given, scores)
+        return lowered
 
 
 def name_of(hook: Hook) -> str:
@@ -347,12 +363,12 @@ def scores_by(hook: Hook, position: int, prefix: tuple[int, ...], scores: np.nda
     """
     given = hook(position, prefix, scores.copy())
     if hasattr(given, "detach"):
-        given = given.detach().cpu().numpy()
+        given = given.detach().cpu().double().numpy()
     name = f"the score hook {name_of(hook)}"
-    if not isinstance(given, np.ndarray) or given.shape != scores.shape:
+    if not isinstance(given, np.ndarray) or given.shape != scores.shape or given.dtype.kind not in "fiu":
         shape = getattr(given, "shape", None)
-        what = type(given).__name__ if shape is None else f"an array of shape {tuple(shape)}"
-        raise TypeError(f"{name} returned {what} at position {position}; expected an array {scores.shape}")
+        what = type(given).__name__ if shape is None else f"an array of shape {tuple(shape)}, {given.dtype}"
+        raise TypeError(f"{name} returned {what}, at position {position}; expected numbers {scores.shape}")
     if not (given < np.inf).all():
         raise ValueError(f"{name} returned NaN or +inf at position {position}; scores are finite, or -inf")
     return given.astype(np.float64)

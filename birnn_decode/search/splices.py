@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from birnn_decode.search.holding import Restraint
+from birnn_decode.search.holding import Hold, Restraint
 from birnn_decode.search.problem import SOME, Direction, Problem
 from birnn_decode.search.sweep import (
     NEVER,
@@ -73,7 +73,8 @@ def splices(
         rows, ranks = np.nonzero(values > NEVER)
         which, tokens = np.divmod(flats[rows, ranks], first.tree.scorer.vocab_size)
         prefixes = first.tree.words(left[rows, which])
-        suffixes = second.tree.words(_best_behind(second, behind[rows], tokens))
+        chosen_for = [holds[row] for row in rows] if holds else []
+        suffixes = second.tree.words(_best_behind(second, behind[rows], tokens, chosen_for))
         for row, prefix, token, suffix in zip(rows.tolist(), prefixes, tokens.tolist(), suffixes, strict=True):
             problem = problems[numbers[row]]
             words = first.words_in_reading_order((*prefix, token, *suffix[::-1]))
@@ -82,10 +83,13 @@ def splices(
     return found
 
 
-def _best_behind(second: Direction, beams: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def _best_behind(second: Direction, beams: np.ndarray, tokens: np.ndarray, holds: Sequence[Hold | None]) -> np.ndarray:
     """Of the nodes [rows, beams] the one of each row that makes most of its token, [rows]."""
     nodes = np.where(beams >= 0, beams, beams[:, :1])
     picked = second.tree.pick(nodes.reshape(-1), np.repeat(tokens, nodes.shape[1]))
     sums = second.tree.offsets(nodes) + picked.reshape(nodes.shape)
+    if holds and second.weight:
+        paid = Restraint(second, [hold and hold.across() for hold in holds], nodes, second.weight)
+        sums += (paid.shift + paid.extra[np.arange(len(nodes)), :, tokens]) / second.weight
     best: np.ndarray = nodes[np.arange(len(nodes)), sums.argmax(axis=1)]
     return best

@@ -201,9 +201,9 @@ def best_of(
     banks = restraint.banks[:, :beams]
     parts = [best(np.where(banks == bank, extra, NEVER)) for bank in range(int(banks.max()) + 1)]
     values, flats, picked = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
-    share = beam_size // len(parts)
+    share = beam_size // (1 + banks.max(axis=(1, 2)))  # an item's, whatever else is in the batch
     ranks = np.concatenate([np.arange(part[0].shape[1]) for part in parts])
-    late = (ranks >= share) | (values == NEVER)
+    late = (ranks >= share[:, None]) | (values == NEVER)
     order = np.lexsort((flats, -values, late), axis=1)[:, :beam_size]
     values, flats, picked = (np.take_along_axis(column, order, 1) for column in (values, flats, picked))
     order = np.lexsort((flats, -values), axis=1)

@@ -41,7 +41,8 @@ def answers_table(
     table.add_column("sentence")
     there = [one for result in results.values() for one in result.hypotheses]
     numbers = {"J": "joint", "log P→": "log_prob_forward", "log P←": "log_prob_backward", "PLL": "pseudo_log_prob"}
-    if template is None or not template.width_known:  # else sentences are ranked by their sums as they are
+    penalised = any(one.penalty for one in there)
+    if template is None or not template.width_known or penalised:  # else sentences are ranked by their sums as they are
         numbers = {"score": "score", **numbers}
     numbers = {name: key for name, key in numbers.items() if any(getattr(one, key) is not None for one in there)}
     for name in (*numbers, *(["right"] if truth is not None else []), "rows"):
