@@ -24,7 +24,7 @@ from birnn_decode.search.memory import Memory, OverLimitError
 from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.tree import PrefixTree
 from birnn_decode.spelling import spell
-from birnn_decode.template import FixedTemplate, Template, Vocabulary, check_against_vocabulary
+from birnn_decode.template import MAX_WIDTH, FixedTemplate, Template, Vocabulary, check_against_vocabulary
 from birnn_decode.tokenizers import TokenizerVocabulary, as_vocabulary, no_words
 from birnn_decode.version import __version__
 
@@ -66,9 +66,10 @@ class Lengths:
         except TypeError:
             raise TypeError(f"widths={self.widths!r}: give a list of whole numbers") from None
         if not widths or widths[0] < self.min_length or widths[-1] > self.max_length:
+            named = "" if self.max_length == MAX_WIDTH else " (min_length, max_length)"
             raise ValueError(
-                f"widths={list(self.widths)}: give at least one length, between min_length={self.min_length} and "
-                f"max_length={self.max_length}"
+                f"widths={list(self.widths)}: give at least one length, all from {self.min_length} to "
+                f"{self.max_length} words{named}"
             )
         object.__setattr__(self, "widths", tuple(widths))
 
@@ -590,6 +591,13 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise TypeError(f"{name}={value!r}: it is a whole number, {least} or larger") from None
     if count < least:
         raise ValueError(f"{name}={value!r}: it is a whole number, {least} or larger")
+
+
+def check_methods(methods: Any, known: Sequence[str]) -> None:
+    """Check that some of the known methods are named, each once."""
+    named = isinstance(methods, Collection) and not isinstance(methods, str) and len(methods) > 0
+    if not named or len(set(methods)) < len(methods) or set(methods) - set(known):
+        raise ValueError(f"methods={methods!r}: give some of {', '.join(known)}, each once")
 
 
 def checked_rows(rows: Any, items: int) -> Sequence[int] | None:

@@ -335,8 +335,7 @@ class WordCount(Constraint):
         return False
 
     def fits(self, template: FixedTemplate) -> bool:
-        count = sum(map(template.undecided, range(len(template))))
-        return self.least <= count <= (math.inf if self.most is None else self.most)
+        return self.least <= template.blank_count <= (math.inf if self.most is None else self.most)
 
     def __str__(self) -> str:
         return f"{self.least} to {'any number of' if self.most is None else self.most} words in the blanks"

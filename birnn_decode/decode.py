@@ -24,6 +24,7 @@ from birnn_decode.call import (
     Sampling,
     Templates,
     check_count,
+    check_methods,
     checked_objective,
     checked_rows,
 )
@@ -375,7 +376,9 @@ def compare(
         are counted, too).
     """
     check_count("max_rounds", max_rounds, least=0)
-    _check_methods(methods)
+    check_methods(methods, METHODS)
+    if "gibbs" in methods and "bscd" not in methods:
+        raise ValueError('methods has "gibbs" without "bscd": sampling is given as many rows as BSCD takes')
     check_count("max_rows", max_rows, least=1)
     models = {FORWARD: model_f, BACKWARD: model_b}
     lengths = Lengths(widths, min_length, max_length)
@@ -742,13 +745,6 @@ def _check_seconds(seconds: Any) -> None:
         raise TypeError(f"max_seconds={seconds!r}: it is a number of seconds, or None for no limit")
     if not float(seconds) > 0:
         raise ValueError(f"max_seconds={seconds!r}: it is a number of seconds above 0, or None for no limit")
-
-
-def _check_methods(methods: Any) -> None:
-    if isinstance(methods, str) or not methods or len(set(methods)) < len(methods) or set(methods) - set(METHODS):
-        raise ValueError(f"methods={methods!r}: give some of {', '.join(METHODS)}, each once")
-    if "gibbs" in methods and "bscd" not in methods:
-        raise ValueError('methods has "gibbs" without "bscd": sampling is given as many rows as BSCD takes')
 
 
 def _checked_prior(prior: Any, weight: float, call: Call) -> Prior | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from birnn_decode.call import (
     Sampling,
     Templates,
     check_count,
+    check_methods,
     checked_rows,
 )
 from birnn_decode.constraints import Diversity
@@ -42,7 +42,7 @@ from birnn_decode.search.joint import (
 )
 from birnn_decode.search.problem import Problem
 from birnn_decode.search.sweep import open_templates, sweep
-from birnn_decode.template import FixedTemplate, Vocabulary
+from birnn_decode.template import MAX_WIDTH, FixedTemplate, Vocabulary
 
 JOINT_METHODS = ("birnn-f", "birnn-b", "birnn-rerank", "birnn-gibbs", "birnn-bscd")
 
@@ -77,7 +77,8 @@ def joint_decode(
         max_rounds: rounds of a left-to-right and a right-to-left sweep; 0 leaves it at the two beam searches.
         objective: its ``scope`` says whether the words of blank positions count or those of the whole sentence, its
             ``length`` how widths are compared; ``"auto"`` is ``"none"``, and ``"average"`` where the width is to be
-            found and the words of blanks alone count, of which the fewest would always win.
+            found and the words of blanks alone count, of which the fewest would always win (an empty blank wins all the
+            same, so that a rule must be given where a width of 0 is allowed).
             Its weights are those of two models' log-probabilities, which there are not: they stay 1.
         vocabulary: as for `bscd_decode`.
         constraints: as for `bscd_decode`. A score hook is given what each half says by itself, and half of what it
@@ -87,7 +88,9 @@ def joint_decode(
         memory_limit: as for `bscd_decode`.
 
     Returns:
-        as `bscd_decode`. A hypothesis has ``pseudo_log_prob`` and ``token_conditionals``, and no J.
+        as `bscd_decode`. A hypothesis has ``pseudo_log_prob`` and ``token_conditionals``, and no J. The search begins
+        with what each half makes of the template by itself: where one finds its known words impossible, ``stop`` is
+        ``"dead_end"``, whatever the two together would say.
 
     Raises:
         TypeError, ValueError: something given cannot be right; the message says what would be. Also ValueError where a
@@ -156,9 +159,9 @@ def joint_compare(
         image: as for `joint_decode`.
         template: as for `joint_decode`.
         methods: which, and in which order. ``"birnn-f"`` and ``"birnn-b"``: beam search with one half by itself, ranked
-            by its own log-probability when the blank is full; ``"birnn-rerank"``: both halves' beams, ranked by the
-            pseudo-log-likelihood; ``"birnn-bscd"``: `joint_decode`; ``"birnn-gibbs"``: `joint_gibbs_decode`, given as
-            many rows as ``"birnn-bscd"`` took, which must be among the methods.
+            by its own log-probability when the blank is full, as by `beam_decode`; ``"birnn-rerank"``: both halves'
+            beams, ranked by the objective; ``"birnn-bscd"``: `joint_decode`; ``"birnn-gibbs"``: `joint_gibbs_decode`,
+            given as many rows as ``"birnn-bscd"`` took, which must be among the methods.
         beam_size: as for `joint_decode`.
         max_rounds: of ``"birnn-bscd"``.
         objective: as for `joint_decode`.
@@ -172,8 +175,7 @@ def joint_compare(
         method name to `DecodeResult`, or a list of such dicts; each method searches anew.
     """
     check_count("max_rounds", max_rounds, least=0)
-    if isinstance(methods, str) or not methods or len(set(methods)) < len(methods) or set(methods) - set(JOINT_METHODS):
-        raise ValueError(f"methods={methods!r}: give some of {', '.join(JOINT_METHODS)}, each once")
+    check_methods(methods, JOINT_METHODS)
     if "birnn-gibbs" in methods and "birnn-bscd" not in methods:
         raise ValueError(
             'methods has "birnn-gibbs" without "birnn-bscd": sampling is given as many rows as birnn-bscd takes'
@@ -204,7 +206,8 @@ def joint_score_sentences(
 ) -> Any:
     """The pseudo-log-likelihood of sentences from anywhere, and its terms, every word told from all others.
 
-    Arguments and results are as `score_sentences`'s. For two models of a pair, give ``JointModel(model_f, model_b)``.
+    Arguments and results are as `score_sentences`'s, without gradients. For two models of a pair, give
+    ``JointModel(model_f, model_b)``.
     """
     call = _JointCall(model, image, None, 1, objective, vocabulary, None, None, given=True)
     return call.answer(call.score_jointly(list(sentences) if call.batch else [sentences]))
@@ -219,7 +222,9 @@ class Cycle:
         first: the words a and a' of position i; a is the sentence's own.
         second: the words b and b' of position j; b is the sentence's own.
         gap: nats by which the way round (a, b), (a', b), (a', b'), (a, b') and back is more probable than the same way
-            round backwards, each step a draw of one word given all others; 0 if the conditionals are compatible.
+            round backwards, each step a draw of one word given all others; 0 if the conditionals are compatible. Since
+            the words are drawn along the way, it is above 0 more often than below: average its size. It is infinite
+            where one way is impossible.
     """
 
     positions: tuple[int, int]
@@ -240,8 +245,8 @@ def joint_cycles(
     """How far a model's conditionals are from being those of any joint distribution.
 
     A model that gives p(w_t | all other words) for each t need not have a distribution over sentences that these are
-    conditionals of. If it has, then going round a cycle of sentences that differ in two words is as probable one way as
-    the other (Kolmogorov's criterion, for the chain that Gibbs sampling is)::
+    conditionals of. It has one, if no word is impossible, just where going round each cycle of sentences that differ in
+    two words is as probable one way as the other (Kolmogorov's criterion, for the chain that Gibbs sampling is)::
 
         log [ p(a' | b) p(b' | a') p(a | b') p(b | a) ]  −  log [ p(b' | a) p(a' | b') p(b | a') p(a | b) ]  =  0
 
@@ -252,7 +257,7 @@ def joint_cycles(
         model: a `JointScorer`.
         image: as for `bscd_decode`; a list is a batch.
         sentences: for one image a list of sentences, each a text or a sequence of ids; for a list of images a list of
-            such lists. Those of a single word have no cycle.
+            such lists. Those of a single word have no cycle, nor have those that are impossible themselves.
         cycles: tried for each sentence: the positions are drawn at random, a' from p(· | b) without a, and b' from
             p(· | a') without b, so that the words are such as a sampler comes by.
         seed: of what is drawn.
@@ -288,7 +293,7 @@ class _JointCall(Call):
         self.model = model
         if isinstance(objective, Objective) and (objective.weight_forward, objective.weight_backward) != (1, 1):
             raise ValueError(f"{objective}: one softmax over both sides has nothing to weigh; leave the weights at 1")
-        lengths = Lengths() if widths is None else Lengths(widths, max_length=sys.maxsize)
+        lengths = Lengths() if widths is None else Lengths(widths, max_length=MAX_WIDTH)
         halves = {FORWARD: forward, BACKWARD: backward}
         vocabulary = getattr(model, "vocabulary", None) if vocabulary is None else vocabulary
         checked = None if given else lengths
@@ -308,7 +313,16 @@ class _JointCall(Call):
     def _rules(self, weight: float | None = None) -> list[str | float]:
         if self.objective.length != "auto":
             return super()._rules()
-        return ["average" if self.objective.scope == "blank" and width != "known" else "none" for width in self.widths]
+        open_blanks = [self.objective.scope == "blank" and width != "known" for width in self.widths]
+        for item in np.flatnonzero(open_blanks).tolist():
+            fixed = self.fixed[item]
+            counts = self.lengths.widths if fixed is None else [one.blank_count for one in fixed]
+            if 0 in (counts or ()):
+                raise ValueError(
+                    f'scope="blank", and the blank of the {self._name_of(item)} may be empty, which would always win: '
+                    "use a reward per word, such as length=0.5"
+                )
+        return ["average" if blank else "none" for blank in open_blanks]
 
     def _coupling(self) -> Coupling:
         combine = getattr(self.model, "combine", None)
@@ -353,6 +367,7 @@ class _JointCall(Call):
         with self._inference():
             coupling = self._coupling()
             direction = coupling.forward if name == FORWARD else coupling.backward
+            rules = super()._rules(weight=1.0)  # it is ranked as one model by itself
             problems = self._problems([])
             open_templates(direction, problems)
             found: list[list[JointFinalist]] = [[] for _ in range(self.items)]
@@ -365,7 +380,7 @@ class _JointCall(Call):
                 self.demands.settle(finalists, {direction: 1.0})
                 for one, log_prob in zip(finalists, direction.tree.log_probs[nodes].tolist(), strict=True):
                     assert one.penalty is not None
-                    one.score = apply_length_rule(log_prob + one.penalty, len(one.words), self.rules[one.item])
+                    one.score = apply_length_rule(log_prob + one.penalty, len(one.words), rules[one.item])
                 found[problem.item] += finalists
             swept = direction.tree.rows.tolist()
             answers = [best_distinct(own, self.beam_size) for own in found]
@@ -376,7 +391,7 @@ class _JointCall(Call):
         for item, answer in enumerate(answers):
             stop = StopReason.SINGLE_SWEEP if answer else StopReason.DEAD_END
             trace = [Round(swept[item], len({one.words for one in found[item]}))]
-            results.append(self._joint_result(item, answer, coupling, stop, trace, [method], seconds))
+            results.append(self._joint_result(item, answer, coupling, stop, trace, [method], seconds, rules[item]))
         return results
 
     def sample_jointly(self, sampling: Sampling) -> list[DecodeResult]:
@@ -478,11 +493,12 @@ class _JointCall(Call):
         trace: Sequence[Round],
         settings: Sequence[str],
         seconds: float,
+        rule: str | float | None = None,
     ) -> DecodeResult:
         hypotheses = [self._joint_hypothesis(one) for one in answer]
         settings = [*settings, f"scope:{self.objective.scope}"]
         both = (coupling.forward, coupling.backward)
-        return self._made(item, hypotheses, both, stop, trace, settings, seconds)
+        return self._made(item, hypotheses, both, stop, trace, settings, seconds, rule)
 
     def _joint_hypothesis(self, one: JointFinalist) -> Hypothesis:
         assert one.terms is not None
@@ -511,7 +527,7 @@ def _cycles(
     random: np.random.Generator,
     never: Collection[int],
 ) -> list[Cycle]:
-    """Random cycles around one sentence; none where a position has no second word that is possible."""
+    """Random cycles around one sentence; none where a position has no second word, or neither way can be gone."""
     places = [tuple(sorted(random.choice(len(words), 2, replace=False).tolist())) for _ in range(cycles)]
     i, j = ([place[side] for place in places] for side in (0, 1))
     a, b = ([words[at] for at in positions] for positions in (i, j))
@@ -549,7 +565,7 @@ def _cycles(
             continue
         way = (at_i[cycle, first[1]], at_j_new[cycle, second[1]], at_i_new[cycle, first[0]], at_j[cycle, second[0]])
         back = (at_j[cycle, second[1]], at_i_new[cycle, first[1]], at_j_new[cycle, second[0]], at_i[cycle, first[0]])
-        # 0 where neither way can be gone.
-        gap = 0.0 if -math.inf in way and -math.inf in back else float(np.sum(way) - np.sum(back))
-        found.append(Cycle((i[cycle], j[cycle]), first, second, gap))
+        if -math.inf in way and -math.inf in back:
+            continue
+        found.append(Cycle((i[cycle], j[cycle]), first, second, float(np.sum(way) - np.sum(back))))
     return found

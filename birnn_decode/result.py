@@ -58,7 +58,8 @@ class Hypothesis:
             a vocabulary.
         blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
         score: what the hypothesis is ranked by: J after weights, scope, penalty and length rule; for `beam_decode` the
-            one model's own log-probability instead of J; for `joint_decode` the pseudo-log-likelihood.
+            one model's own log-probability instead of J; for `joint_decode` the part of the pseudo-log-likelihood that
+            the objective's scope counts.
         joint: J, the value of the objective before the length rule; None unless both models were given and the
             sentence is finished.
         log_prob_forward: log P of the whole sentence, END included, under the forward model; None where that model

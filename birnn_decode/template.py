@@ -106,6 +106,11 @@ class FixedTemplate:
         """Whether the word at ``position`` is for the search to choose."""
         return not isinstance(self.positions[position], int)
 
+    @property
+    def blank_count(self) -> int:
+        """How many words are for the search to choose."""
+        return sum(map(self.undecided, range(len(self))))
+
     def blanks(self, words: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """What ``words``, a sentence of this length, put into each blank."""
         return tuple(tuple(words[begin:end]) for begin, end in self.runs)

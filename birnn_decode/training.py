@@ -246,7 +246,7 @@ class _Fitting:
             for batch in _batches(torch.randperm(len(self._training), generator=self._order), recipe.batch_size):
                 own, counted = self._losses(batch)
                 self._optimizer.zero_grad()
-                (sum(own[1:], start=own[0]) / counted).backward()  # type: ignore[no-untyped-call]
+                (sum(own[1:], start=own[0]) / max(counted, 1)).backward()  # type: ignore[no-untyped-call]
                 if recipe.clip_norm is not None:
                     nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
                 if recipe.clip_value is not None:
@@ -263,7 +263,7 @@ class _Fitting:
                 words += counted
                 self.steps_done += 1
                 if on_step is not None:
-                    on_step(of_batch.mean().item() / counted)
+                    on_step(of_batch.mean().item() / max(counted, 1))
             trained, validated = (losses / words).tolist(), self._validate()
             seconds = time.perf_counter() - began
             self.history.append(self.epoch(len(self.history) + 1, *trained, *validated, seconds=seconds))
@@ -390,6 +390,9 @@ class BiRNNTraining(_Fitting):
         recipe: how.
         seed: as for `Training`.
 
+    Raises:
+        TypeError: the model is no `BiRNN`.
+
     Attributes:
         history: the epochs that are done, each a `BiRNNEpoch`.
         steps: of all epochs together.
@@ -406,6 +409,8 @@ class BiRNNTraining(_Fitting):
         recipe: Recipe,
         seed: int = 0,
     ):
+        if not isinstance(model, BiRNN):
+            raise TypeError(f"BiRNNTraining fits a BiRNN, not a {type(model).__name__}; Training fits a pair")
         self._model = model
         halves = (model.forward_half, model.backward_half)
         super().__init__((model,), halves, training, validation, recipe, seed)

@@ -128,6 +128,43 @@ def test_an_encoder_is_trained_along():
     assert not any(torch.equal(one, two) for one, two in zip(before[:1], encoder.parameters(), strict=False))
 
 
+def test_captions_without_words_have_nothing_to_be_told():
+    data = counting_data()
+    some = CaptionedImages(data.images, [[[], *data.captions[0]], *([[]] for _ in data.captions[1:])])
+    model = BiRNN(*new_pair())
+    (epoch,) = BiRNNTraining(model, some, some, Recipe(1, 1)).run()
+    only = CaptionedImages(data.images[:1], data.captions[:1])
+    assert epoch.validation == pytest.approx(evaluate_birnn(model, only), abs=1e-6)
+
+
+def test_what_is_no_birnn(tmp_path):
+    forward, backward = pair(GRUCaptioner)
+    with pytest.raises(
+        TypeError, match=r"a half of a BiRNN is a captioner, such as an LSTMCaptioner; this is NoneType"
+    ):
+        BiRNN(forward, None)
+    with pytest.raises(TypeError, match=r"save_birnn keeps a BiRNN, not a list; save_pair keeps two captioners"):
+        save_birnn([forward, backward], tmp_path / "x")
+    data = counting_data()
+    with pytest.raises(TypeError, match=r"BiRNNTraining fits a BiRNN, not a GRUCaptioner; Training fits a pair"):
+        BiRNNTraining(forward, data, data, Recipe(1, 1))
+
+
+def test_features_are_brought_to_one_scale_for_both_halves():
+    model = BiRNN(*pair(LSTMCaptioner))
+    features = 3.0 * torch.randn(50, FEATURES, generator=torch.Generator().manual_seed(0)) + 7.0
+    model.standardise(features)
+    one, other = (captioner(LSTMCaptioner, way) for way in ("forward", "backward"))
+    for half, alone in ((model.forward_half, one), (model.backward_half, other)):
+        alone.standardise(features)
+        for name, value in alone.named_buffers():
+            assert torch.equal(dict(half.named_buffers())[name], value)
+        assert any(
+            not torch.equal(value, dict(captioner(LSTMCaptioner, half.direction).named_buffers())[name])
+            for name, value in half.named_buffers()
+        )
+
+
 def test_halves_that_do_not_fit():
     forward, backward = pair(GRUCaptioner)
     with pytest.raises(ValueError, match="read forward and backward; these read backward and forward"):
@@ -377,7 +414,8 @@ def test_comparing_a_pair_and_a_birnn(of_words):
     assert printed.split("\n")[0].split() == ["method", "sentence", "J", "log", "P→", "log", "P←", "PLL", "rows", "ms"]
     assert "exact: no other sentence" in printed
     printed = output_of("compare", "-", "a {1-2} wind", *models, runner=run_here)
-    assert "ranked by, J and half a nat per word; of a Bi-RNN, PLL\n" in printed
+    told = " ".join(printed.split())
+    assert "ranked by, J and half a nat per word; of a Bi-RNN, PLL, of a half by itself its log P and a quarter" in told
     printed = output_of("compare", "-", BLANKED, *models[2:], runner=run_here)
     assert [line.split()[0] for line in printed.splitlines()[1:6]] == list(JOINT_METHODS)
 
@@ -394,6 +432,7 @@ def test_comparing_a_pair_and_a_birnn(of_words):
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "other"], "has other words than --model"),
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "seeing"], "sees other images than --model"),
         (["fill", "x.png", BLANKED, "--birnn", "birnn"], "the model was trained without images: write - in place"),
+        (["fill", "x.png", BLANKED, "--birnn", "seeing"], "seeing has no image encoder and cannot see pictures"),
     ],
 )
 def test_refusals_where_sentences_are_filled(arguments, message, of_words):

@@ -280,7 +280,11 @@ class Text:
             ValueError,
             "min_length=5 is more than max_length=4",
         ),
-        (lambda f, b: bscd_decode(f, b, 0, widths=[40]), ValueError, "widths=[40]: give at least one length, between"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, widths=[40]),
+            ValueError,
+            "widths=[40]: give at least one length, all from 0 to 30 words (min_length, max_length)",
+        ),
         (lambda f, b: bscd_decode(f, b, 0, widths=[]), ValueError, "widths=[]"),
         (
             lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros(5)),

@@ -17,16 +17,19 @@ from test_backend import LIBRARIES, make
 from test_bscd import assert_same, hypotheses
 
 from birnn_decode import (
+    Diversity,
     JointModel,
     Objective,
     PrefixScorer,
     Template,
     beam_decode,
+    bscd_decode,
     joint_compare,
     joint_cycles,
     joint_decode,
     joint_gibbs_decode,
     joint_score_sentences,
+    rerank_decode,
 )
 from birnn_decode.joint import JOINT_METHODS
 from birnn_decode.search import gibbs as gibbs_module
@@ -220,6 +223,10 @@ def test_torch_equals_numpy(seed, batch, beam_size, table, joined):
 def test_how_widths_are_compared(seed, beam_size, widths, scope):
     """By the sum; where blanks alone count, and their width is open, it is shared out over the words."""
     model = JointModel(*pair(seed, V))
+    if scope == "blank" and len(widths) > 1 and 0 in widths:
+        with pytest.raises(ValueError, match=r"may be empty, which would always win: use a reward per word"):
+            joint_decode(model, None, widths=widths, beam_size=4**3, objective=Objective(scope=scope))
+        return
     conditionals = added(model.forward_half, model.backward_half)
     rule = "average" if scope == "blank" and len(widths) > 1 else "none"
     every = [
@@ -275,6 +282,33 @@ def test_a_half_alone_is_beam_search(seed, template, beam_size, table):
         assert [one.pseudo_log_prob for one in found[name].hypotheses] == pytest.approx(
             [one.pseudo_log_prob for one in scored], abs=1e-9
         )
+
+
+@settings(max_examples=40)
+@given(seed=seeds, beam_size=beam_sizes, low=st.integers(0, 2), rule=st.sampled_from(["auto", "average", 1.5]))
+def test_a_half_alone_ranks_widths_as_beam_search_does(seed, beam_size, low, rule):
+    model = JointModel(*pair(seed, V))
+    template, objective = Template((Gap(low, 3), 2, Gap(1, 2))), Objective(length=rule)
+    options = {"beam_size": beam_size, "objective": objective}
+    found = joint_compare(model, None, template, methods=["birnn-f", "birnn-b"], **options)
+    for name, half, direction in (
+        ("birnn-f", model.forward_half, "forward"),
+        ("birnn-b", model.backward_half, "backward"),
+    ):
+        expected = beam_decode(half, None, template, direction=direction, **options)
+        assert [one.tokens for one in found[name].hypotheses] == [one.tokens for one in expected.hypotheses]
+        assert found[name].length_rule == expected.length_rule
+        assert f"|length:{expected.length_rule}" in found[name].signature
+        assert found[name].trace == expected.trace
+
+
+def test_groups_share_the_rows_of_sampling():
+    model, template = JointModel(*pair(3, V)), Template.from_tokens([2, BLANK, BLANK, BLANK, 3])
+    found = joint_compare(model, None, template, beam_size=4, diversity=Diversity(4, 0.5))
+    bscd, gibbs = found["birnn-bscd"], found["birnn-gibbs"]
+    assert f"|rows:{bscd.rows_evaluated}|" in gibbs.signature
+    assert "|beams:4|" in gibbs.signature
+    assert gibbs.rows_evaluated - 4 * gibbs.trace[-1].rows < 2 * bscd.rows_evaluated
 
 
 def test_gibbs_is_given_the_rows_of_bscd():
@@ -434,6 +468,21 @@ def test_words_that_cannot_be_exchanged_have_no_cycle():
     assert joint_cycles(JointModel(*halves), None, [[3, 3]]) == [[]]
 
 
+def test_sentences_that_are_impossible_have_no_cycle():
+    """Neither way around begins, nor comes back: that says nothing of whether the model is compatible."""
+    row = np.array([-np.inf, -np.inf, 0.0, -1.0, -0.5, -np.inf])
+    halves = [
+        PrefixScorer(
+            lambda context, prefixes: np.tile(row, (len(prefixes), 1)), vocab_size=V, start_token=start, end_token=end
+        )
+        for start, end in ((START, END), (END, START))
+    ]
+    assert joint_cycles(JointModel(*halves), None, [[5, 5, 5]]) == [[]]
+    ((cycles,),) = joint_cycles(JointModel(*halves), [None], [[[2, 3, 4]]])
+    assert cycles
+    assert [one.gap for one in cycles] == pytest.approx([0.0] * len(cycles), abs=1e-9)
+
+
 # ------------------------------------------------------------------------------------------- what a backend computes
 
 entries = st.one_of(st.floats(-3, 3), st.just(-math.inf), st.sampled_from([-1e4, 1e4, -700.0, 700.0]))
@@ -465,6 +514,20 @@ def test_normalisers_of_all_pairs(library, dtype, data):
         assert log_probs[finite] == pytest.approx(expected[finite], abs=tolerance, rel=1e-5)
     assert np.array_equal(np.asarray(given_left), left)
     assert np.array_equal(np.asarray(given_right), right)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(("dtype", "depths"), [("float64", (-700.0, -745.0)), ("float32", (-85.0, -103.0))])
+def test_products_that_lose_digits_are_taken_again(library, dtype, depths):
+    """Between the least normal number and nothing at all a product is above 0 and wrong."""
+    for depth in np.linspace(*depths, 24):
+        left = np.array([[0.0, depth, depth + 1.0]], dtype)
+        right = np.array([[depth, 0.0, 1.0]], dtype)
+        (given_left, backend), (given_right, _) = make(library, left), make(library, right)
+        (found,) = (np.asarray(one, dtype=float) for one in backend.pair_log_probs(given_left, given_right, 1))
+        sums = left.astype(float) + right.astype(float)
+        expected = sums - logsumexp(sums, axis=1, keepdims=True)
+        assert found == pytest.approx(expected, abs={"float64": 1e-12, "float32": 3e-5}[dtype])
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -503,6 +566,15 @@ def test_memory_is_that_of_the_beams():
     assert peak < 8 * array.nbytes < array.nbytes * beams / 2
 
 
+@pytest.mark.parametrize("block", [1, 3 * V, 7 * V])
+def test_sentences_are_scored_in_blocks(block, monkeypatch):
+    model = JointModel(*pair(1, V))
+    asked = [[[2, 3, 4], [2, 4], [], [5]], [[3, 3, 3, 2]]]
+    expected = joint_score_sentences(model, [0, 1], asked)
+    monkeypatch.setattr(joint_search, "LARGEST_BLOCK", block)
+    assert joint_score_sentences(model, [0, 1], asked) == expected
+
+
 def test_what_was_read_for_an_item_goes_when_it_is_scored(monkeypatch):
     """Of many finished sentences few are held at a time."""
     held = []
@@ -527,6 +599,13 @@ def test_what_is_no_joint_model():
     for model in (forward, None, JointModel(forward, 3)):
         with pytest.raises(TypeError, match=r"without forward_half and backward_half|is not a Scorer"):
             joint_decode(model, None, template)
+    for decode in (bscd_decode, rerank_decode):
+        with pytest.raises(TypeError, match=r"whose halves have one softmax: decode with joint_decode"):
+            decode(JointModel(forward, backward), JointModel(forward, backward), None, template)
+    with pytest.raises(
+        TypeError, match=r"the model's combine is 3; it is a function \(left, right\) -> scores, or None"
+    ):
+        joint_decode(JointModel(forward, backward, 3), None, template)
     without_join = TableScorer(1, V, join=False)
     with pytest.raises(TypeError, match=r"has a combine, and its forward half no join\(states\) -> state"):
         joint_decode(JointModel(without_join, backward, lambda left, right: None), None, template)
@@ -539,7 +618,9 @@ def test_what_is_no_joint_model():
         joint_decode(model, None, template, widths=[2])
     with pytest.raises(TypeError, match="give a list of whole numbers"):
         joint_decode(model, None, widths=3)
-    for methods in ("birnn-f", [], ["bscd"], ["birnn-f", "birnn-f"]):
+    with pytest.raises(ValueError, match=r"widths=\[\]: give at least one length, all from 0 to 10000 words$"):
+        joint_decode(model, None, widths=[])
+    for methods in ("birnn-f", 3, [], ["bscd"], ["birnn-f", "birnn-f"]):
         with pytest.raises(ValueError, match="give some of birnn-f, birnn-b"):
             joint_compare(model, None, template, methods=methods)
     with pytest.raises(ValueError, match='"birnn-gibbs" without "birnn-bscd"'):
@@ -563,12 +644,57 @@ def test_scores_that_are_none(wrong):
 
     with pytest.raises(ValueError, match=r"combine returned NaN or \+inf for item 0, between \(2,\) and \(3,\)"):
         joint_decode(JointModel(forward, backward, combine), None, Template.from_tokens([2, BLANK, 3]))
-    with pytest.raises(ValueError, match=r"joint scorer returned scores of shape \(1, 2\); expected \(1, 6\)"):
+    with pytest.raises(ValueError, match=r"combine returned scores of shape \(1, 2\); expected \(1, 6\)"):
         joint_decode(
             JointModel(forward, backward, lambda left, right: np.zeros((len(left), 2))),
             None,
             Template.from_tokens([2, BLANK, 3]),
         )
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2000])
+def test_the_item_of_a_fault_is_named_in_parts_of_a_batch_too(limit):
+    forward, backward = pair(1, V)
+
+    def combine(left, right):
+        wrong = [image == 3 for image, _ in left]
+        return np.where(np.array(wrong)[:, None], np.nan, np.zeros((len(left), V)))
+
+    with pytest.raises(ValueError, match=r"combine returned NaN or \+inf for item 3, between"):
+        joint_decode(
+            JointModel(forward, backward, combine),
+            [0, 1, 2, 3],
+            Template.from_tokens([2, BLANK, BLANK]),
+            memory_limit=limit,
+        )
+
+
+def test_scores_that_are_no_array():
+    forward, backward = pair(1, V)
+    with pytest.raises(TypeError, match=r"combine returned scores of type builtins.NoneType; they must be"):
+        joint_decode(JointModel(forward, backward, lambda left, right: None), None, Template.from_tokens([2, BLANK]))
+
+
+def test_modules_of_combine_are_in_eval_mode():
+    torch = pytest.importorskip("torch")
+
+    class Combine(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dropout = torch.nn.Dropout(0.5)
+
+        def forward(self, left, right):
+            return self.dropout(torch.ones(len(left), V))
+
+        def other(self, left, right):
+            return self(left, right)
+
+    combine = Combine()
+    for function in (combine, combine.other):
+        models = [JointModel(*pair(1, V, library="torch"), function) for _ in range(2)]
+        one, two = (joint_score_sentences(model, None, [[2, 3, 4]])[0].pseudo_log_prob for model in models)
+        assert one == two == pytest.approx(-3 * math.log(V))
+        assert combine.dropout.training
 
 
 def test_no_items():

@@ -141,8 +141,12 @@ def same(sets: Sequence[frozenset[int] | None]) -> dict[frozenset[int] | None, l
     return places
 
 
-def backend_for(scores: Array) -> Backend:
+def backend_for(scores: Array, source: str = "step") -> Backend:
     """The backend of a scorer's scores, by their type; imports no library that is not imported already.
+
+    Args:
+        scores: an array of either library.
+        source: what returned them, for the message.
 
     Raises:
         TypeError: they are neither a NumPy array nor a PyTorch tensor of floating-point numbers.
@@ -159,8 +163,8 @@ def backend_for(scores: Array) -> Backend:
     kind = f"{type(scores).__module__}.{type(scores).__qualname__}"
     dtype = getattr(scores, "dtype", None)
     raise TypeError(
-        f"step returned scores of type {kind}{'' if dtype is None else f' ({dtype})'}; they must be a NumPy array or "
-        "a PyTorch tensor of floating-point numbers"
+        f"{source} returned scores of type {kind}{'' if dtype is None else f' ({dtype})'}; they must be a NumPy array "
+        "or a PyTorch tensor of floating-point numbers"
     )
 
 

@@ -86,8 +86,12 @@ class Decoding:
             return None
         if given == Path("-"):
             raise click.UsageError("- is for models that were trained without images; this one needs a picture")
-        if model.encoder is None:
-            raise click.UsageError("the model has no image encoder and cannot see pictures: see `train --encoder`")
+        pair, joint = self.models
+        asked = {"model" if self.model is None else f"--model {self.model}": pair and pair[0]}
+        asked |= {f"--birnn {self.birnn}": joint and joint.forward_half}
+        for name, one in asked.items():
+            if one is not None and one.encoder is None:
+                raise click.UsageError(f"{name} has no image encoder and cannot see pictures: see `train --encoder`")
         return given
 
     def template(self, text: str) -> Template:
@@ -327,6 +331,8 @@ def _print_table(
         rule = "J per word" if template is None else "J and half a nat per word"
         if joint is not None:
             rule = "PLL" if pair is None else f"{rule}; of a Bi-RNN, PLL"
+            if "birnn-f" in results:
+                rule += ", of a half by itself its log P and a quarter of a nat per word"
         terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
     if "exact" in results:
         _print_proof(terminal, results["exact"])

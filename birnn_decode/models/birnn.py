@@ -28,11 +28,18 @@ class BiRNN(nn.Module):
         backward_half: one that reads backward; g are its logits.
 
     Raises:
+        TypeError: a half is no captioner.
         ValueError: the two have different words, image encoders or sizes of features, or other directions.
     """
 
     def __init__(self, forward_half: Captioner, backward_half: Captioner):
         super().__init__()
+        for half in (forward_half, backward_half):
+            if not isinstance(half, Captioner):
+                raise TypeError(
+                    f"a half of a BiRNN is a captioner, such as an LSTMCaptioner; this is {type(half).__name__}. "
+                    "Halves of other kinds go into a birnn_decode.JointModel"
+                )
         directions = (forward_half.direction, backward_half.direction)
         if directions != ("forward", "backward"):
             raise ValueError(f"the halves of a BiRNN read forward and backward; these read {' and '.join(directions)}")
@@ -67,6 +74,7 @@ class BiRNN(nn.Module):
             [words, vocab_size]: of the first caption's words, of the second's, ….
         """
         lengths = [len(words) for words in captions]
+        longest = max(lengths, default=0)
         hidden = []
         for half in (self.forward_half, self.backward_half):
             backward = half is self.backward_half
@@ -74,8 +82,9 @@ class BiRNN(nn.Module):
             rows = []
             for words in captions:
                 read_words = list(reversed(words)) if backward else list(words)
-                rows.append([half.start_token, *read_words] + [half.end_token] * (max(lengths) - len(words)))
-            states, _ = half.read(half.tokens(rows)[:, :-1], half.start(features))  # [captions, longest, hidden_size]
+                rows.append([half.start_token, *read_words] + [half.end_token] * (longest - len(words)))
+            read = half.tokens(rows)[:, : max(longest, 1)]
+            states, _ = half.read(read, half.start(features))  # [captions, longest, hidden_size]
             owner = half.tokens([row for row, length in enumerate(lengths) for _ in range(length)])
             places = [length - 1 - at if backward else at for length in lengths for at in range(length)]
             hidden.append(half.project(states[owner, half.tokens(places)]))

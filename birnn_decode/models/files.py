@@ -46,8 +46,11 @@ def save_birnn(model: BiRNN, path: str | os.PathLike[str]) -> None:
     """Write a Bi-RNN to a file that `load_birnn` reads: all of it or nothing.
 
     Raises:
+        TypeError: it is none.
         OSError: it cannot be written there.
     """
+    if not isinstance(model, BiRNN):
+        raise TypeError(f"save_birnn keeps a BiRNN, not a {type(model).__name__}; save_pair keeps two captioners")
     _save(BIRNN, model.forward_half, model.backward_half, path)
 
 

@@ -34,18 +34,16 @@ def checked_pair(returned: Any, name: str) -> tuple[Array, Any]:
     return returned
 
 
-def backend_of(scores: Array, expected: tuple[int, ...], names: str, name: str) -> Backend:
-    """The backend of scores that are what they should be.
+def backend_of(scores: Array, expected: tuple[int, ...], names: str, source: str) -> Backend:
+    """The backend of scores that are what they should be; ``names`` are those of the axes, ``source`` returned them.
 
     Raises:
         TypeError: they are no array that there is a backend for.
         ValueError: they have another shape.
     """
-    backend = backend_for(scores)
+    backend = backend_for(scores, source)
     if tuple(scores.shape) != expected:
-        raise ValueError(
-            f"the {name} scorer returned scores of shape {tuple(scores.shape)}; expected {expected}, [{names}]"
-        )
+        raise ValueError(f"{source} returned scores of shape {tuple(scores.shape)}; expected {expected}, [{names}]")
     return backend
 
 

@@ -307,7 +307,7 @@ class AdjustedScorer(Combined):
         hooked = self.hook(prefixes.copy() if _library(prefixes) is np else prefixes.clone(), scores)
         if not isinstance(hooked, type(scores)):
             raise TypeError(f"the hook returned a {type(hooked).__name__}; it must return scores, [rows, vocab_size]")
-        backend_of(hooked, tuple(scores.shape), "rows, vocab_size", "hooked")
+        backend_of(hooked, tuple(scores.shape), "rows, vocab_size", "the hooked scorer")
         return hooked
 
 
@@ -378,7 +378,9 @@ class MappedScorer(Combined):
 
     def _mapped(self, returned: Any, call: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
         scores, state = checked_pair(returned, f"inner scorer's {call}")
-        backend_of(scores, shape, "…, vocab_size", "inner")  # more columns than there are ids would go unnoticed
+        backend_of(
+            scores, shape, "…, vocab_size", "the inner scorer"
+        )  # more columns than there are ids would go unnoticed
         return scores[..., self._index_like(scores)], state
 
     def _index_like(self, array: Array) -> Array:
@@ -499,7 +501,7 @@ def _log_probs(scores: Array, normalized: bool, shape: tuple[int, ...], name: st
     A row that is all -inf stays so. What the search would refuse in a scorer is refused here: behind a mixture or a
     second normalisation it would not show.
     """
-    backend = backend_of(scores, shape, "…, vocab_size" if len(shape) > 1 else "words + 1", name)
+    backend = backend_of(scores, shape, "…, vocab_size" if len(shape) > 1 else "words + 1", f"the {name} scorer")
     log_probs, faulty = backend.log_probs(scores.reshape(-1, shape[-1]), normalized)
     for row in faulty:
         what = "NaN, +inf or a log-probability above 0" if normalized else "NaN or +inf"

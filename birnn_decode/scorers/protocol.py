@@ -132,6 +132,11 @@ def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
         _check_options(model, options, OPTIONS | {"normalized"})
         return PrefixScorer(model, **options)
     missing = [name for name in REQUIRED if not hasattr(model, name)]
+    if hasattr(model, "forward_half") and hasattr(model, "backward_half"):
+        raise TypeError(
+            f"the {direction} model is {_kind(model)}, whose halves have one softmax: decode with "
+            "joint_decode(model, image, template), or joint_compare for all methods"
+        )
     raise TypeError(
         f"the {direction} model is {_kind(model)}, which is not a Scorer: it lacks {', '.join(missing)}. "
         "Wrap a decoder of recurrent layers with birnn_decode.scorers.recurrent.RecurrentScorer, a step function "

@@ -117,15 +117,15 @@ class Coupling:
                 scores = self.combine(tree.states(left), self.backward.tree.states(right))
             except (IndexError, RuntimeError) as error:
                 explain(error, 1 + int(tree.depths[left].max(initial=0)), "joint")
-            backend_of(scores, (len(left), tree.scorer.vocab_size), "rows, vocab_size", "joint")
+            backend_of(scores, (len(left), tree.scorer.vocab_size), "rows, vocab_size", "combine")
             scores = tree.backend.array(scores)
         log_probs, faulty = tree.backend.log_probs(scores, normalized=False)
         for row in faulty:
-            item = tree.items[left[row]]
+            what = "the halves' scores add up to" if self.combine is None else "combine returned"
             raise ValueError(
-                f"combine returned NaN or +inf for item {item}, between {tree.words(left[row : row + 1])[0]} and "
-                f"{self.backward.tree.words(right[row : row + 1])[0][::-1]}: scores must be finite, or -inf for the "
-                "impossible"
+                f"{what} NaN or +inf for item {tree.number_of(left[row])}, between "
+                f"{tree.words(left[row : row + 1])[0]} and {self.backward.tree.words(right[row : row + 1])[0][::-1]}: "
+                "scores must be finite, or -inf for the impossible"
             )
         return log_probs
 

@@ -95,7 +95,7 @@ def _step_by_step(
         except (IndexError, RuntimeError) as error:
             explain(error, 1 + len(terms[reading[0]]), name)
         scores, state = checked_pair(returned, f"{name} scorer's step")
-        backend = backend_of(scores, (len(reading), scorer.vocab_size), "rows, vocab_size", name)
+        backend = backend_of(scores, (len(reading), scorer.vocab_size), "rows, vocab_size", f"the {name} scorer")
         indices = backend.indices
         log_probs, faulty = backend.log_probs(scores, normalized)
         for row in faulty:

@@ -131,6 +131,10 @@ class PrefixTree:
         keys: list[int] = (nodes * self.scorer.vocab_size + tokens).tolist()
         return keys
 
+    def number_of(self, node: int) -> int:
+        """What the item of a node is called in error messages."""
+        return int(self._numbers[self.items[node]])
+
     def find(self, item: int, words: Iterable[int]) -> int:
         """The node of words that `open` or a sweep has read."""
         node = int(self.roots[item])
@@ -398,7 +402,7 @@ class PrefixTree:
         kind = (type(scores), getattr(scores, "dtype", None), tuple(getattr(scores, "shape", ())))
         if kind == (*self._kind, expected):
             return
-        backend = backend_of(scores, expected, names, self.name)
+        backend = backend_of(scores, expected, names, f"the {self.name} scorer")
         if self._backend is None:
             self._backend, self._kind = backend, kind[:2]
 
@@ -409,8 +413,7 @@ class PrefixTree:
         normalised = self.backend.normalise(scores, self.normalized)
         for row in normalised.faulty:
             (words,) = self.words(nodes[row : row + 1])
-            item = self._numbers[self.items[nodes[row]]]
-            raise faulty_scores(item, words, self.normalized, self.name)
+            raise faulty_scores(self.number_of(nodes[row]), words, self.normalized, self.name)
         self._keep_scores(nodes, normalised.scores)
         self._normalisers[nodes] = 0.0 if normalised.normaliser is None else normalised.normaliser
 
