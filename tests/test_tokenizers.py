@@ -12,7 +12,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from birnn_decode import StepScorer, Template, bscd_decode, compare, gibbs_decode, score_sentences
+from birnn_decode import (
+    AllowAt,
+    BanWords,
+    MustAppear,
+    StepScorer,
+    Template,
+    bscd_decode,
+    compare,
+    gibbs_decode,
+    score_sentences,
+)
 from birnn_decode.captions import WordVocabulary
 from birnn_decode.spelling import spell
 from birnn_decode.template import BLANK, Gap
@@ -557,3 +567,35 @@ def test_two_blanks_with_nothing_between_them_are_one():
         assert before.count("girl") <= 1
         assert after.count("girl") <= 2
         assert shown.count("girl") == len(fixed) - len(a) - len(dog)
+
+
+@every
+def test_words_of_constraints_are_those_within_a_sentence(name):
+    """As in a template: behind a space; at position 0 those of the beginning; and where words are banned, both."""
+    tokenizer = MADE[name]
+    vocabulary = TokenizerVocabulary(tokenizer)
+
+    def readings(word):
+        return vocabulary.encode_pieces(["", f" {word} ", ""])[1], vocabulary.encode_pieces([f"{word} ", ""])[0]
+
+    words = [vocabulary.decode_behind([token]).strip() for token in range(len(vocabulary))]
+    single = [one for one in words if one.isascii() and one.isalpha() and [*map(len, readings(one))] == [1, 1]]
+
+    def found(template, *constraints):
+        models = bigram_pair(tokenizer)
+        return bscd_decode(
+            *models, None, template, vocabulary=tokenizer, beam_size=20, constraints=constraints
+        ).hypotheses
+
+    with pytest.raises(ValueError, match=r"'zzqqj' is \d+ tokens, not one; give|no token for 'zzqqj'"):
+        found("a {3} dog", MustAppear(["zzqqj"]))
+    if name == "byt5":  # white space is a token there, and no word is a single one
+        assert not single
+        return
+    word = single[0]
+    (inside,), (first,) = readings(word)
+    assert all(inside in one.blanks[0] for one in found("a {3} dog", MustAppear([word])))
+    for template in ("a {2} dog", "{2} dog"):
+        assert not any({inside, first} & set(one.blanks[0]) for one in found(template, BanWords([f" {word}"])))
+    assert {one.tokens[0] for one in found("{2} dog", AllowAt([word], 0))} == {first}
+    assert {one.tokens[1] for one in found("{2} dog", AllowAt([word], 1))} == {inside}

@@ -55,11 +55,10 @@ from birnn_decode.constraints import UNDECIDED
 from birnn_decode.objective import apply_length_rule, value_needed
 from birnn_decode.result import StopReason
 from birnn_decode.search.finalists import ROUNDING, Finalist, Ranking, rank_finalists
-from birnn_decode.search.holding import Held, weighed
+from birnn_decode.search.holding import NEVER, Held, weighed
 from birnn_decode.search.problem import Direction, Problem
 from birnn_decode.search.tree import NONE, Nodes
 
-NEVER = float("-inf")
 FEWEST, SHARE = 4, 8  # so many leaves are expanded at a time, and one more for every so many rows of the item
 NEAR = 0.2  # of the way from the highest bound down to the incumbent
 CHUNK, LEAVES = 32, 2**18  # leaves of its own that an expansion gets at a time, and that all of a side may get at first

@@ -38,9 +38,9 @@ from birnn_decode.backend import Array, Backend
 from birnn_decode.objective import apply_length_rule, total
 from birnn_decode.scorers.answers import backend_of, explain
 from birnn_decode.search.gibbs import Chain, product, read_up_to
-from birnn_decode.search.holding import Demands, Hold, Restraint
+from birnn_decode.search.holding import NEVER, Demands, Hold, Restraint
 from birnn_decode.search.problem import SOME, Direction, Problem
-from birnn_decode.search.sweep import NEVER, best_of, holds_of, lockstep, stacked, steering, sweep
+from birnn_decode.search.sweep import best_of, holds_of, lockstep, stacked, steering, sweep
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 

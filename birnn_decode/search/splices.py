@@ -16,10 +16,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from birnn_decode.search.holding import Hold, Restraint
+from birnn_decode.search.holding import NEVER, Hold, Restraint
 from birnn_decode.search.problem import SOME, Direction, Problem
 from birnn_decode.search.sweep import (
-    NEVER,
     Frontier,
     Prior,
     beam_scores,

@@ -23,11 +23,9 @@ from typing import TypeAlias
 import numpy as np
 
 from birnn_decode.backend import Array, Backend
-from birnn_decode.search.holding import Hold, Restraint
+from birnn_decode.search.holding import NEVER, Hold, Restraint
 from birnn_decode.search.problem import SOME, Direction, Lane, Problem
 from birnn_decode.search.tree import Nodes
-
-NEVER = float("-inf")
 
 Frontier: TypeAlias = np.ndarray
 """The beams of a finished sweep, nodes [1 + places, beams]: those before the first blank position, and those after each
