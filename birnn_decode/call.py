@@ -9,7 +9,7 @@ import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from birnn_decode import backend
 from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, OfWords, Words, clash
@@ -18,7 +18,7 @@ from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import as_scorer, eval_mode, never_of, room_of
 from birnn_decode.search.bscd import Search
 from birnn_decode.search.finalists import Finalist
-from birnn_decode.search.gibbs import SCANS
+from birnn_decode.search.gibbs import SCANS, Conditional, gibbs
 from birnn_decode.search.holding import Demands, name_of
 from birnn_decode.search.memory import Memory, OverLimitError
 from birnn_decode.search.problem import Direction, Problem, branching_depths
@@ -30,6 +30,7 @@ from birnn_decode.version import __version__
 
 Constraints: TypeAlias = "Sequence[Constraint | Hook]"
 Templates: TypeAlias = "Template | str | Sequence[Template | str | None] | None"
+Sampled = TypeVar("Sampled")
 
 FORWARD, BACKWARD = "forward", "backward"
 DEFAULT_MAX_LENGTH = 30
@@ -108,6 +109,10 @@ class Sampling:
     def share(self, number: int, groups: int) -> float:
         """The rows that each group of an item may take."""
         return math.inf if self.rows is None else max(self.rows[number] // groups, 1)
+
+    def told(self, number: int) -> list[str]:
+        """The rows that an item may take, for its signature."""
+        return [] if self.rows is None else [f"rows:{self.rows[number]}"]
 
     def __str__(self) -> str:
         return f"gibbs|scan:{self.scan}|sweeps:{self.sweeps}|restart:{self.restart_after}|seed:{self.seed}"
@@ -343,6 +348,66 @@ class Call:
                 stop = StopReason.SINGLE_SWEEP
             ends.append((stop, _trace(own, [by_item[item] for by_item in rows])))
         return ends
+
+    def sampled(
+        self,
+        directions: Sequence[Direction],
+        problems: Sequence[Problem],
+        sampling: Sampling,
+        new: Callable[[int, FixedTemplate, tuple[int, ...]], Sampled],
+        take: Callable[[list[Sampled], Sequence[bool]], None],
+        conditional: Conditional | None = None,
+    ) -> tuple[list[dict[tuple[FixedTemplate, tuple[int, ...]], Sampled]], list[list[Round]]]:
+        """Run Gibbs sampling, and keep its books.
+
+        Args:
+            directions: both, opened.
+            problems: whose blanks are drawn.
+            sampling: how, and for how long.
+            new: a sentence that was drawn: of its item, its template and its words.
+            take: called after each sweep with the sentences that were drawn for the first time, and with whether each
+                item's rows are used up.
+            conditional: see `birnn_decode.search.gibbs.gibbs`.
+
+        Returns:
+            for each item all sentences that were drawn, and its rounds.
+        """
+        seen: list[dict[tuple[FixedTemplate, tuple[int, ...]], Sampled]] = [{} for _ in range(self.items)]
+        traces = [[Round(self._rows(directions, item), 0)] for item in range(self.items)]
+        # An item that nothing could be written for has no chains, and no sweeps.
+        possible = {problem.item for problem in problems}
+        spent = [item not in possible for item in range(self.items)]
+        budgets = [sampling.share(number, self.groups) for number in self.numbers]
+
+        def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
+            fresh = []
+            counts = [0] * self.items
+            for problem, words in sentences:
+                key = (problem.template, words)
+                if key not in seen[problem.item]:
+                    fresh.append(new(problem.item, problem.template, words))
+                    seen[problem.item][key] = fresh[-1]
+                    counts[problem.item] += 1
+            take(fresh, spent)
+            for item, trace in enumerate(traces):
+                if not spent[item]:
+                    rows = self._rows(directions, item)
+                    trace.append(Round(rows - sum(one.rows for one in trace), counts[item]))
+                    spent[item] = rows >= budgets[item]
+            return [not one for one in spent]
+
+        gibbs(
+            directions,
+            problems,
+            self.beam_size,
+            scan=sampling.scan,
+            sweeps=sampling.sweeps,
+            restart_after=sampling.restart_after,
+            seed=sampling.seed,
+            met=met,
+            conditional=conditional,
+        )
+        return seen, traces
 
     def words_of_items(self, sentences: Sequence[Any]) -> list[list[tuple[int, ...]]]:
         """The words of given sentences, one list of sentences per item."""

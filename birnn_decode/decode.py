@@ -35,7 +35,6 @@ from birnn_decode.search.bscd import Search, bscd
 from birnn_decode.search.exact import Budget, exact
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
 from birnn_decode.search.free import free_search
-from birnn_decode.search.gibbs import gibbs
 from birnn_decode.search.problem import Direction, Problem
 from birnn_decode.search.scoring import score_given
 from birnn_decode.search.sweep import Prior, open_templates, sweep
@@ -553,47 +552,21 @@ class _PairCall(Call):
             for direction in directions:
                 open_templates(direction, problems)
             ranking = self._joint(directions)
-            seen: list[set[tuple[FixedTemplate, tuple[int, ...]]]] = [set() for _ in range(self.items)]
             answers: list[list[Finalist]] = [[] for _ in range(self.items)]
-            traces: list[list[Round]] = [[Round(self._rows(directions, item), 0)] for item in range(self.items)]
-            # An item that nothing could be written for has no chains, and no sweeps.
-            possible = {problem.item for problem in problems}
-            spent = [item not in possible for item in range(self.items)]
-            budgets = [sampling.share(number, self.groups) for number in self.numbers]
 
-            def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
-                """Rank what was drawn among the best so far, and see who has rows left."""
-                new = [0] * self.items
-                pool = [one for item, answer in enumerate(answers) if not spent[item] for one in answer]
-                for problem, words in sentences:
-                    if (problem.template, words) not in seen[problem.item]:
-                        seen[problem.item].add((problem.template, words))
-                        new[problem.item] += 1
-                        pool.append(Finalist(problem.item, problem.template, words))
+            def take(fresh: list[Finalist], spent: Sequence[bool]) -> None:
+                """Rank what was drawn among the best so far."""
+                pool = [one for item, answer in enumerate(answers) if not spent[item] for one in answer] + fresh
                 ranked = rank_finalists(pool, self.items, directions, ranking, self.beam_size, sweeps_follow=True)
-                for item, trace in enumerate(traces):
-                    if not spent[item]:
-                        answers[item] = ranked[item]
-                        trace.append(Round(self._rows(directions, item) - sum(one.rows for one in trace), new[item]))
-                        spent[item] = self._rows(directions, item) >= budgets[item]
-                return [not one for one in spent]
+                answers[:] = [old if spent[item] else ranked[item] for item, old in enumerate(answers)]
 
-            gibbs(
-                directions,
-                problems,
-                self.beam_size,
-                scan=sampling.scan,
-                sweeps=sampling.sweeps,
-                restart_after=sampling.restart_after,
-                seed=sampling.seed,
-                met=met,
-            )
+            seen, traces = self.sampled(directions, problems, sampling, Finalist, take)
         seconds = time.perf_counter() - began
         settings = [str(sampling), *self._objective_settings()]
         results = []
         for item, (answer, trace) in enumerate(zip(answers, traces, strict=True)):
             stop = StopReason.BUDGET if seen[item] else StopReason.DEAD_END
-            budget = [] if sampling.rows is None else [f"rows:{sampling.rows[self.numbers[item]]}"]
+            budget = sampling.told(self.numbers[item])
             results.append(self._result(item, answer, directions, ranking, stop, trace, settings + budget, seconds))
         return results
 

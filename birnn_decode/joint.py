@@ -29,7 +29,6 @@ from birnn_decode.objective import Objective, apply_length_rule, total
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers.joint import halves_of
 from birnn_decode.search.bscd import bscd
-from birnn_decode.search.gibbs import gibbs
 from birnn_decode.search.joint import (
     Coupling,
     JointFinalist,
@@ -40,7 +39,6 @@ from birnn_decode.search.joint import (
     score_and_forget,
     score_finalists,
 )
-from birnn_decode.search.problem import Problem
 from birnn_decode.search.sweep import open_templates, sweep
 from birnn_decode.template import MAX_WIDTH, FixedTemplate, Vocabulary
 
@@ -405,39 +403,12 @@ class _JointCall(Call):
             problems = self._problems([])
             for direction in directions:
                 open_templates(direction, problems)
-            seen: list[dict[tuple[FixedTemplate, tuple[int, ...]], JointFinalist]] = [{} for _ in range(self.items)]
-            traces: list[list[Round]] = [[Round(self._rows(directions, item), 0)] for item in range(self.items)]
-            spent = [False] * self.items
-            budgets = [sampling.share(number, self.groups) for number in self.numbers]
 
-            def met(sentences: Sequence[tuple[Problem, tuple[int, ...]]]) -> list[bool]:
-                """Score what was drawn for the first time, and see who has rows left."""
-                fresh = []
-                for problem, words in sentences:
-                    key = (problem.template, words)
-                    if key not in seen[problem.item]:
-                        fresh.append(JointFinalist(problem.item, problem.template, words))
-                        seen[problem.item][key] = fresh[-1]
+            def take(fresh: list[JointFinalist], spent: Sequence[bool]) -> None:
                 score_finalists(coupling, fresh)
-                new = [0] * self.items
-                for one in fresh:
-                    new[one.item] += 1
-                for item, trace in enumerate(traces):
-                    if not spent[item]:
-                        trace.append(Round(self._rows(directions, item) - sum(one.rows for one in trace), new[item]))
-                        spent[item] = self._rows(directions, item) >= budgets[item]
-                return [not one for one in spent]
 
-            gibbs(
-                directions,
-                problems,
-                self.beam_size,
-                scan=sampling.scan,
-                sweeps=sampling.sweeps,
-                restart_after=sampling.restart_after,
-                seed=sampling.seed,
-                met=met,
-                conditional=coupling.conditional,
+            seen, traces = self.sampled(
+                directions, problems, sampling, JointFinalist, take, conditional=coupling.conditional
             )
             finalists = [one for own in seen for one in own.values()]
             answers = rank_joint(finalists, self.items, coupling, self._ranking(), self.beam_size)
@@ -446,7 +417,7 @@ class _JointCall(Call):
         results = []
         for item, answer in enumerate(answers):
             stop = StopReason.BUDGET if seen[item] else StopReason.DEAD_END
-            budget = [] if sampling.rows is None else [f"rows:{sampling.rows[self.numbers[item]]}"]
+            budget = sampling.told(self.numbers[item])
             results.append(self._joint_result(item, answer, coupling, stop, traces[item], settings + budget, seconds))
         return results
 

@@ -479,7 +479,7 @@ FAULTS = {
     "banned ids proved": [(EXACT, "self._allowed[:, list(direction.banned)] = False", "pass")],
     "the incumbent of another length": [("objective.py", "return score - float(rule) * words", "return score")],
     "an interruption comes too late": [(EXACT, "    except KeyboardInterrupt:\n", "    except ZeroDivisionError:\n")],
-    "rows without end": [(EXACT, "elif late or _rows(directions, item) >= budget.rows:", "elif late:")],
+    "rows without end": [(EXACT, "elif late or _rows(directions, item) >= budget.share:", "elif late:")],
     "seconds without end": [(EXACT, "elif late or _rows", "elif _rows")],
     "a bound below what is left": [
         (EXACT, "proof.upper = max(uppers, default=NEVER)", "proof.upper = min(uppers, default=NEVER)")
@@ -571,9 +571,7 @@ FAULTS = {
     "joint: widths compared by the rule of a pair": [
         (FRONT_JOINT, 'if self.objective.length != "auto":', "if True:"),
     ],
-    "joint: the fewest words always win": [
-        (FRONT_JOINT, '"average" if self.objective.scope == "blank" and width != "known" else "none"', '"none"')
-    ],
+    "joint: the fewest words always win": [(FRONT_JOINT, '"average" if blank else "none"', '"none"')],
     "joint: weights let pass": [
         (FRONT_JOINT, "(objective.weight_forward, objective.weight_backward) != (1, 1)", "False")
     ],
@@ -634,15 +632,106 @@ FAULTS = {
         (CONSTRAINTS, "at == self.position or at == len(template) + self.position", "at == self.position")
     ],
     "constraints: a word count of the whole sentence": [
-        (CONSTRAINTS, "count = sum(map(template.undecided, range(len(template))))", "count = len(template)")
+        (CONSTRAINTS, "self.least <= template.blank_count <=", "self.least <= len(template) <=")
     ],
     "constraints: a clash names all": [(CONSTRAINTS, "            needed = fewer\n", "            pass\n")],
-    "constraints: what is impossible is not noticed": [(CONSTRAINTS, "    return filled(0)\n", "    return True\n")],
+    "constraints: what is impossible is not noticed": [
+        (CONSTRAINTS, "            return False\n    return True\n", "            return True\n    return True\n")
+    ],
     "constraints: not held in the sweeps": [
         (SWEEP, "        None if problem.held is None else Hold(", "        None and Hold(")
     ],
     "constraints: banks left out": [(SWEEP, "if restraint.banks is None:", "if True:")],
-    "constraints: banks have the whole beam": [(SWEEP, "share = beam_size // len(parts)", "share = beam_size")],
+    "constraints: banks have the whole beam": [
+        (SWEEP, "share = beam_size // (1 + banks.max(axis=(1, 2)))", "share = np.full(len(banks), beam_size)")
+    ],
+    "constraints: banks shared out over a batch": [
+        (SWEEP, "banks.max(axis=(1, 2))", "np.full(len(banks), banks.max())")
+    ],
+    "constraints: what the other side has paid is not looked at": [
+        (SWEEP, "offsets = offsets + restraint.shift[:, :width] / weight", "pass")
+    ],
+    "constraints: what words cost is looked at twice": [(HOLDING, "fast=False, costs=False)", "fast=False)")],
+    "constraints: sampling pays nothing": [(GIBBS, "log_probs[word] -= cost", "pass")],
+    "constraints: free writing pays nothing": [
+        (HOLDING, "costs = () if reverse else self._costs(item, template)", "costs = ()")
+    ],
+    "constraints: splices of what has not paid": [(SPLICES, "if holds and second.weight:", "if False:")],
+    "constraints: sentences of other lengths are over again": [
+        (CONSTRAINTS, "if len(one) == len(words)]", "if len(one) > at]")
+    ],
+    "constraints: words that must appear one by one": [
+        (
+            CONSTRAINTS,
+            "[MustAppear.of(must)] if must else []",
+            "one for one in joins if isinstance(one, MustAppear)",
+        )
+    ],
+    "constraints: words of the beginning within a sentence": [
+        (CALL, "meant = inside if constraint.inside else first", "meant = first")
+    ],
+    "constraints: words that begin a sentence are not banned": [
+        (CALL, "first if constraint.first and len(first) == 1 else ()", "()")
+    ],
+    "constraints: groups that break them come in front": [
+        (CALL, "if not all(one.broken for one in hypotheses.values()):", "if False:")
+    ],
+    "constraints: a group that is left nothing disproves": [(EXACT, "ranking.demands.avoids(own[0].item)", "False")],
+    "constraints: the joint look-ahead pays nothing": [
+        (JOINT, "fixed_scores = fixed_scores + theirs.shift", "pass"),
+    ],
+    "constraints: what a joint pair pays is kept in its score": [
+        (JOINT, "terms -= theirs.extra[rows, other, tokens]", "pass"),
+    ],
+    "a broken answer bounds what satisfies": [
+        (DECODE, "for one in result.hypotheses if not one.broken)", "for one in result.hypotheses)")
+    ],
+    "a broken answer taken for the best": [
+        ("result.py", "if not self.hypotheses or self.best.broken:", "if not self.hypotheses:")
+    ],
+    "a bound without the length rule": [
+        (
+            EXACT,
+            "apply_length_rule(search.upper, len(search.problem.template), ranking.rules[item])",
+            "search.upper",
+        )
+    ],
+    "a bound of 0 before the first look": [
+        (EXACT, "highest = apply_length_rule(0.0, len(problem.template), ranking.rules[problem.item])", "highest = 0.0")
+    ],
+    "an interruption that the next part does not see": [
+        (
+            EXACT,
+            "    except KeyboardInterrupt:\n        budget.interrupted = True\n",
+            "    except KeyboardInterrupt:\n        pass\n",
+        )
+    ],
+    "an interruption that takes what is done": [(DECODE, "if not budget.begun:", "if True:")],
+    "search errors: broken sentences let pass": [(SEARCH_ERRORS, " and not best.broken:", ":")],
+    "search errors: widths compared by J": [(SEARCH_ERRORS, "exact.length_rule)", '"none")')],
+    "joint: a half alone ranks widths as both do": [
+        (FRONT_JOINT, "rules = super()._rules(weight=1.0)", "rules = self.rules")
+    ],
+    "joint: combine left in training mode": [
+        ("scorers/joint.py", 'owner.modules() if hasattr(owner, "modules") else iter(())', "iter(())")
+    ],
+    "joint: products that lose digits": [
+        ("backend/numpy.py", "totals < left.shape[-1] * info.tiny / info.eps", "totals == 0")
+    ],
+    "joint: sentences of the wrong block": [
+        (JOINT, "own, at = owner[rows], place[rows]", "own, at = owner[rows], place[: len(owner[rows])]")
+    ],
+    "cycles: those that cannot be gone count": [
+        (FRONT_JOINT, "if -math.inf in way and -math.inf in back:", "if False:")
+    ],
+    "birnn: features of one half brought to scale": [
+        (
+            BIRNN,
+            "for half in (self.forward_half, self.backward_half):\n            half.standardise",
+            "for half in (self.forward_half,):\n            half.standardise",
+        )
+    ],
+    "the item of a part named in an error": [(TREE, "int(self._numbers[self.items[node]])", "int(self.items[node])")],
     "constraints: not loosened in a dead end": [
         (HOLDING, "if hold and hold.fast and chosen[row, 0] < 0}", "if False}")
     ],
@@ -663,7 +752,9 @@ FAULTS = {
     "constraints: not held in a proof": [(EXACT, "if self._held is not None:", "if False:")],
     "constraints: costs on both sides of a proof": [(EXACT, "ranking, number == 0)", "ranking, True)")],
     "constraints: broken answers are incumbents": [(EXACT, "[one for one in own if not one.broken]", "list(own)")],
-    "constraints: hooks that raise scores in a proof": [(HOLDING, "if (given > scores).any():", "if False:")],
+    "constraints: hooks that raise scores in a proof": [
+        (HOLDING, "if (given > scores + ROUNDING).any():", "if False:")
+    ],
     "constraints: not held by sampling": [(GIBBS, "held.ruled_out(others, at).flags(len(log_probs))", "False")],
     "constraints: a free caption may end at any time": [
         (HOLDING, "ends if held.may_end(direction.words_in_reading_order(read)) else NEVER", "ends")

@@ -367,6 +367,22 @@ def test_an_item_is_searched_as_if_it_were_alone(diversity):
     assert list(map(told, split)) == list(map(told, together))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_what_must_appear_in_other_items_changes_nothing(seed):
+    """Blanks that begin at different places, and a beam that is shared out among one to four banks."""
+    models = pair(seed, V, sharpness=0.3)
+    asked = [Template.from_tokens(one) for one in ([2, *[BLANK] * 3], [BLANK] * 4, [BLANK, 4, BLANK, BLANK])]
+    for words in ([3, 4], [2, 3, 5]):
+        options = {"constraints": [MustAppear(words)], "beam_size": 4}
+        for decode in (bscd_decode, rerank_decode):
+            together = decode(*models, [0, 1, 2], asked, **options)
+            alone = [decode(*models, image, template, **options) for image, template in enumerate(asked)]
+            assert list(map(told, together)) == list(map(told, alone))
+        joined = joint_decode(JointModel(*models), [0, 1, 2], asked, **options)
+        alone = [joint_decode(JointModel(*models), image, one, **options) for image, one in enumerate(asked)]
+        assert list(map(told, joined)) == list(map(told, alone))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_whole_captions(seed):
     """Of given lengths: all that satisfy. Written freely: nothing that does not."""
@@ -564,6 +580,34 @@ def test_and_a_caption_that_is_written_freely(seed, beam_size, table):
 
     expected = reference.free_search(reference.Model(Paying(), END), WORDS, beam_size, 4)
     assert {(one.words, one.finished) for one in found} == {(words, finished) for _, words, finished in expected}
+
+
+@settings(max_examples=40)
+@given(seed=seeds, beam_size=st.integers(1, 3), strength=st.sampled_from([0.0, 0.5, 3.0]))
+def test_a_group_that_writes_freely_pays_for_the_words_of_those_before(seed, beam_size, strength):
+    model = TableScorer(seed, V, sharpness=0.3)
+    options = {"direction": "forward", "max_length": 4, "objective": Objective(length="none")}
+    alone = beam_decode(model, None, beam_size=beam_size, **options)
+    assume(alone.best.finished)
+    first = [one.tokens for one in alone.hypotheses]
+
+    def log_probs(prefix):
+        row = np.array(model.model().log_probs(prefix), dtype=float)
+        for other in first:
+            if len(other) > len(prefix):
+                row[other[len(prefix)]] -= strength
+        if prefix in first:
+            row[END] = -math.inf
+        if len(prefix) == 3:  # the longest sentences can be told before their last word
+            row[[other[3] for other in first if len(other) == 4 and other[:3] == prefix]] = -math.inf
+        return row
+
+    expected = [
+        words for _, words, done in reference.free_search(reference.Model(log_probs, END), WORDS, beam_size, 4) if done
+    ]
+    groups = beam_decode(model, None, beam_size=2 * beam_size, diversity=Diversity(2, strength), **options)
+    assume(all(one.finished for one in groups.hypotheses))
+    assert {one.tokens for one in groups.hypotheses} == {*first, *expected}
 
 
 def test_sampling_pays_what_words_cost():

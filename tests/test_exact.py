@@ -232,6 +232,8 @@ def test_an_interruption_gives_the_best_so_far(limit):
                 assert limit
                 assert (result.gap, result.stop) == (math.inf, "interrupted")
             seen.add(str(result.stop))
+        if limit and results[0].stop == "interrupted":
+            assert results[1].stop == "interrupted", "it went on"
         if {str(result.stop) for result in results} == {"proved"}:
             break
     else:

@@ -474,7 +474,7 @@ def drawn_sentences(monkeypatch):
 
         return original(*given, met=recording_met, **options)
 
-    monkeypatch.setattr("birnn_decode.decode.gibbs", recording)
+    monkeypatch.setattr("birnn_decode.call.gibbs", recording)
     return sweeps
 
 

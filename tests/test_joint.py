@@ -406,7 +406,7 @@ def test_gibbs_comes_to_the_distribution_that_the_conditionals_are_of():
         original(*args, met=met_and_counted, **options)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("birnn_decode.joint.gibbs", counting)
+        monkeypatch.setattr("birnn_decode.call.gibbs", counting)
         joint_gibbs_decode(model, None, template, beam_size=400, sweeps=11, restart_after=20, seed=1)
     assert sum(counts.values()) == 400
     expected = [400 * math.exp(log_prob - log_total) for log_prob in every.values()]
