@@ -20,7 +20,7 @@ STATE, CACHES, HUGGING_FACE = "scorers/state.py", "scorers/caches.py", "scorers/
 READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/combined.py"
 JOINT, FRONT_JOINT, BIRNN = "search/joint.py", "joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
-EXACT, SEARCH_ERRORS = "search/exact.py", "evaluation/search_errors.py"
+EXACT, LEAVES, SEARCH_ERRORS = "search/exact.py", "search/leaves.py", "evaluation/search_errors.py"
 CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
 BLANKS = "evaluation/blanks.py"
 
@@ -448,10 +448,10 @@ FAULTS = {
         (TEMPLATE, "TOKENS_PER_WORD - 1 if classes.go_on else 0, classes.go_on)", "TOKENS_PER_WORD - 1, classes.begin)")
     ],
     "known text decoded": [(SPELLING, "        self.text += piece\n", "        self.text += self._decoded(width)\n")],
-    "a bound too tight": [(EXACT, "keys = self.leaves.key[self.open]", "keys = self.leaves.key[self.open] - 0.5")],
-    "words not read yet bound nothing": [(EXACT, "best[:] = keys[~there].max(initial=NEVER)", "pass")],
+    "a bound too tight": [(LEAVES, "keys = self.leaves.key[self.open]", "keys = self.leaves.key[self.open] - 0.5")],
+    "words not read yet bound nothing": [(LEAVES, "best[:] = keys[~there].max(initial=NEVER)", "pass")],
     "blanks without a word bound everything": [
-        (EXACT, "words], top[0].max()).min(axis=1)", "words], NEVER).min(axis=1)")
+        (LEAVES, "words], top[0].max()).min(axis=1)", "words], NEVER).min(axis=1)")
     ],
     "proved when the best cannot be bettered": [
         (
@@ -460,23 +460,23 @@ FAULTS = {
             "score = proof.answers[0].score if proof.answers else NEVER",
         )
     ],
-    "the rest forgotten": [(EXACT, "more = left.any(axis=1)", "more = np.zeros(len(many), dtype=bool)")],
+    "the rest forgotten": [(LEAVES, "more = left.any(axis=1)", "more = np.zeros(len(many), dtype=bool)")],
     "the rest taken for complete": [
-        (EXACT, "(self.places(leaves) >= self.last) & ~self.is_rest(leaves)", "self.places(leaves) >= self.last")
+        (LEAVES, "(self.places(leaves) >= self.last) & ~self.is_rest(leaves)", "self.places(leaves) >= self.last")
     ],
     "ended with one side's full leaves": [
         (EXACT, "max(of_open, *(float(side.full_bounds.max(initial=NEVER)) for side in self.sides))", "of_open")
     ],
     "what a full leaf waits for is dropped": [
-        (EXACT, "        keep[wanted[0][mine] - new[0], wanted[1][mine]] = True\n", "")
+        (LEAVES, "        keep[wanted[0][mine] - new[0], wanted[1][mine]] = True\n", "")
     ],
     "weights left out of keys": [
-        (EXACT, "self._weights[places, None] * (scores", "(self._weights[places, None] > 0) * (scores")
+        (LEAVES, "self._weights[places, None] * (scores", "(self._weights[places, None] > 0) * (scores")
     ],
     "terms that do not count": [
-        (EXACT, "self._weights[counted] = ranking.weights[direction]", "self._weights[:] = ranking.weights[direction]")
+        (LEAVES, "self._weights[counted] = ranking.weights[direction]", "self._weights[:] = ranking.weights[direction]")
     ],
-    "banned ids proved": [(EXACT, "self._allowed[:, list(direction.banned)] = False", "pass")],
+    "banned ids proved": [(LEAVES, "self._allowed[:, list(direction.banned)] = False", "pass")],
     "the incumbent of another length": [("objective.py", "return score - float(rule) * words", "return score")],
     "an interruption comes too late": [(EXACT, "    except KeyboardInterrupt:\n", "    except ZeroDivisionError:\n")],
     "rows without end": [(EXACT, "elif late or _rows(directions, item) >= budget.share:", "elif late:")],
@@ -749,7 +749,7 @@ FAULTS = {
     "constraints: penalty left out of the score": [
         (FINALISTS, "self.value(one) + (one.penalty or 0.0)", "self.value(one)")
     ],
-    "constraints: not held in a proof": [(EXACT, "if self._held is not None:", "if False:")],
+    "constraints: not held in a proof": [(LEAVES, "if self._held is not None:", "if False:")],
     "constraints: costs on both sides of a proof": [(EXACT, "ranking, number == 0)", "ranking, True)")],
     "constraints: broken answers are incumbents": [(EXACT, "[one for one in own if not one.broken]", "list(own)")],
     "constraints: hooks that raise scores in a proof": [

@@ -13,6 +13,7 @@ from tables import FIRST_WORD, TableScorer, members, pair, reference_template, s
 
 from birnn_decode import Objective, Template, bscd_decode, compare, exact_decode
 from birnn_decode.search import exact
+from birnn_decode.search import leaves as leaves_module
 from birnn_decode.template import Gap
 
 V = 6
@@ -85,8 +86,8 @@ def drawn(seed):
 def test_equals_full_enumeration(begin, leaves, monkeypatch):
     """Two thousand problems; in half of them every leaf that is not the best of its expansion waits in the rest."""
     if leaves == "one":
-        monkeypatch.setattr(exact, "CHUNK", 1)
-        monkeypatch.setattr(exact, "LEAVES", 1)
+        monkeypatch.setattr(leaves_module, "CHUNK", 1)
+        monkeypatch.setattr(leaves_module, "LEAVES", 1)
     for seed in range(begin, begin + 250):
         models, template, options = drawn(seed + 1000 * (leaves == "one"))
         result = exact_decode(*models, None, template, **options, max_rows=10**9)
