@@ -26,9 +26,9 @@ BLANKS = "evaluation/blanks.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
-    "look-ahead reversed": [(SWEEP, "ends[numbers] - 1 - places]", "places - begins[numbers]]")],
+    "look-ahead reversed": [(SWEEP, "self._ends[numbers] - 1 - places", "places - self._begins[numbers]")],
     "look-ahead zero": [(SWEEP, "if opposite is not None and opposite.weight:", "if False:")],
-    "look-ahead of the place before": [(SWEEP, "ends[numbers] - 1 - places]", "ends[numbers] - 2 - places]")],
+    "look-ahead of the place before": [(SWEEP, "self._ends[numbers] - 1 - places", "self._ends[numbers] - 2 - places")],
     "g added into s": [
         (SWEEP, "picked[rows, ranks])", "values[rows, ranks] - weight * tree.offsets(beams[rows, which]))")
     ],
@@ -52,7 +52,7 @@ FAULTS = {
         ("search/problem.py", "- 1 - place if self.reverse else place", "- 1 - place if not self.reverse else place")
     ],
     "beams not put in order at known words": [
-        (SWEEP, "_in_order(passed, tree.log_probs) if weight else passed", "passed")
+        (SWEEP, "_in_order(passed, tree.log_probs) if by_sum else passed", "passed")
     ],
     "sets of allowed ids ignored": [(SWEEP, "    if masked:", "    if False:")],
     "aligned scorers not kept in step": [
@@ -179,7 +179,7 @@ FAULTS = {
             'sums.shape[1] - 1 - np.argsort(-sums[:, ::-1], axis=1, kind="stable")',
         )
     ],
-    "look-ahead of another problem": [(SWEEP, "held_fixed[numbers, ends", "held_fixed[numbers[::-1], ends")],
+    "look-ahead of another problem": [(SWEEP, "held_fixed[turn.numbers, ", "held_fixed[turn.numbers[::-1], ")],
     "only the best sentence of a sweep met": [(BSCD, "frontier[-1][frontier[-1] >= 0]", "frontier[-1][:1]")],
     "bounds that are no bounds by rounding": [(FINALISTS, "+ ROUNDING", "- ROUNDING")],
     "the worse of two choices of widths counts": [
@@ -505,13 +505,17 @@ FAULTS = {
         (JOINT, "picked[rows, ranks] - fixed_scores[rows, other]", "picked[rows, ranks]")
     ],
     "joint: look-ahead of the place before": [
-        (JOINT, "behind = ends[numbers] - 1 - places", "behind = np.maximum(ends[numbers] - 2 - places, 0)")
+        (
+            JOINT,
+            "(held_fixed[numbers, turn.behind], fixed_scores[numbers, turn.behind])",
+            "tuple(one[numbers, np.maximum(turn.behind - 1, 0)] for one in (held_fixed, fixed_scores))",
+        )
     ],
     "joint: running scores lost at known words": [
         (
             JOINT,
-            "nodes[known, to], scores[known, to] = passed, scores[known, to - 1]",
-            "nodes[known, to], scores[known, to] = passed, np.where(passed >= 0, 0.0, NEVER)",
+            "np.where(passed, scores[:, place - 1], scores[:, place])",
+            "np.where(passed, 0.0, scores[:, place])",
         )
     ],
     "joint: contexts no part of what tells beams apart": [
@@ -774,7 +778,9 @@ FAULTS = {
     "command line: a proof asked of a Bi-RNN": [
         ("cli/common.py", "birnn is not None and model is None:\n        raise", "False:\n        raise")
     ],
-    "constraints: joint sweeps do not hold them": [(JOINT, "holds = holds_of(", "holds = [] and holds_of(")],
+    "constraints: joint sweeps do not hold them": [
+        (JOINT, "                turn.holds,\n            )\n", "                [],\n            )\n")
+    ],
 }
 
 

@@ -367,16 +367,16 @@ def test_an_item_is_searched_as_if_it_were_alone(diversity):
     assert list(map(told, split)) == list(map(told, together))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_what_must_appear_in_other_items_changes_nothing(seed):
-    """Blanks that begin at different places, and a beam that is shared out among one to four banks."""
-    models = pair(seed, V, sharpness=0.3)
-    asked = [Template.from_tokens(one) for one in ([2, *[BLANK] * 3], [BLANK] * 4, [BLANK, 4, BLANK, BLANK])]
-    for words in ([3, 4], [2, 3, 5]):
+    """Blanks that begin at different places, and a beam that is shared out among one to three banks."""
+    models = pair(seed, 7, sharpness=3.0)
+    asked = [Template.from_tokens(one) for one in ([2, *[BLANK] * 3], [BLANK] * 3, [BLANK, 4, BLANK, BLANK])]
+    for words in ([5, 6], [2, 3, 5]):
         options = {"constraints": [MustAppear(words)], "beam_size": 4}
-        for decode in (bscd_decode, rerank_decode):
-            together = decode(*models, [0, 1, 2], asked, **options)
-            alone = [decode(*models, image, template, **options) for image, template in enumerate(asked)]
+        for direction, model in zip(("forward", "backward"), models, strict=True):
+            together = beam_decode(model, [0, 1, 2], asked, direction=direction, **options)
+            alone = [beam_decode(model, at, one, direction=direction, **options) for at, one in enumerate(asked)]
             assert list(map(told, together)) == list(map(told, alone))
         joined = joint_decode(JointModel(*models), [0, 1, 2], asked, **options)
         alone = [joint_decode(JointModel(*models), image, one, **options) for image, one in enumerate(asked)]
@@ -713,6 +713,17 @@ def test_words_that_must_appear_count_together():
         apart = beam_decode(model, None, template, constraints=[MustAppear([3]), MustAppear([4])], **options)
         assert told(apart) == told(together)
         assert not apart.best.broken
+
+
+def test_a_clash_that_only_a_sentence_shows():
+    """Each leaves something at every position by itself."""
+    models = pair(0, V)
+    for template, constraints in (
+        ([3, BLANK], [AllowAt([3], 1), NoRepeatedNgram(1)]),
+        ([BLANK, BLANK], [AllowAt([3, 4], 0), AllowAt([3], 1), BanAt([4], 0), NoRepeatedNgram(1)]),
+    ):
+        with pytest.raises(ValueError, match=r"only at position .*; no repeated 1-gram"):
+            bscd_decode(*models, None, Template.from_tokens(template), constraints=constraints)
 
 
 def test_constraints_that_leave_nothing_are_found_in_a_long_blank():

@@ -242,6 +242,14 @@ def test_how_widths_are_compared(seed, beam_size, widths, scope):
         assert one.score == pytest.approx(one.pseudo_log_prob + 1.5 * len(one.tokens))
 
 
+def test_blanks_of_several_lengths_are_compared_by_their_mean():
+    model = JointModel(*pair(0, V))
+    found = joint_decode(model, None, widths=[1, 3], beam_size=40, objective=Objective(scope="blank"))
+    for one in found.hypotheses:
+        assert one.score == pytest.approx(one.pseudo_log_prob / (len(one.tokens) + 1))
+    assert {len(one.tokens) for one in found.hypotheses} == {1, 3}
+
+
 @given(seed=seeds)
 def test_a_sentence_that_several_widths_give_counts_as_the_best_of_them(seed):
     """Which of its words fill blanks differs."""

@@ -53,7 +53,7 @@ def test_what_is_kept_stays_below_the_limit(monkeypatch):
     class Watched(Memory):
         def take(self, size):
             super().take(size)
-            kept.append((self._limit, self._used))
+            kept.append((self.limit, self.used))
 
     monkeypatch.setattr("birnn_decode.call.Memory", Watched)
     models = pair(0, 50)

@@ -39,8 +39,8 @@ from birnn_decode.objective import apply_length_rule, total
 from birnn_decode.scorers.answers import backend_of, explain
 from birnn_decode.search.gibbs import Chain, product, read_up_to
 from birnn_decode.search.holding import NEVER, Demands, Hold, Restraint
-from birnn_decode.search.problem import SOME, Direction, Problem
-from birnn_decode.search.sweep import best_of, holds_of, lockstep, stacked, steering, sweep
+from birnn_decode.search.problem import Direction, Problem
+from birnn_decode.search.sweep import Course, best_of, stacked, steering, sweep
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 
@@ -160,54 +160,31 @@ class Coupling:
                 None if nodes is None else _of_half_alone(direction, nodes)
                 for nodes in sweep(direction, problems, beam_size)
             ]
-        tree = direction.tree
-        lanes = [direction.lane(problem.template) for problem in problems]
-        begins, ends = (np.array([getattr(lane, name) for lane in lanes], dtype=np.int64) for name in ("begin", "end"))
-        codes = stacked([lane.codes for lane in lanes])  # [problems, places]
+        course = Course(direction, problems, beam_size)
         held_fixed = stacked([one.nodes for one in ahead])  # [problems, 1 + places, others]
         fixed_scores = stacked([one.scores for one in ahead], NEVER)
-        shape = (len(lanes), 1 + max((ends - begins).max(initial=0), 0), beam_size)
-        nodes, scores, contexts = np.full(shape, -1), np.full(shape, NEVER), np.full(shape, -1)
-        for row, problem, lane in zip(nodes, problems, lanes, strict=True):
-            row[0, 0] = tree.find(problem.item, lane.beginning)
+        scores, contexts = np.full(course.beams.shape, NEVER), np.full_like(course.beams, -1)
         scores[:, 0, 0] = 0
-
-        for numbers, places in lockstep(begins, ends, tree.aligned):
-            done = places - begins[numbers]
-            alive = nodes[numbers, done, 0] >= 0
-            numbers, places, done = numbers[alive], places[alive], done[alive]
-            code = codes[numbers, places]  # [moving]
-            blank = code < 0
-            known, to = numbers[~blank], done[~blank] + 1
-            reads = nodes[numbers[blank], done[blank]]
-            follows = nodes[known, to - 1]
-            there = follows >= 0
-            passed = np.full_like(follows, -1)
-            passed[there] = tree.read(reads[reads >= 0], follows[there], np.repeat(code[~blank], there.sum(axis=1)))
-            nodes[known, to], scores[known, to] = passed, scores[known, to - 1]
-            numbers, places, done, code = numbers[blank], places[blank], done[blank], code[blank]
-            if len(numbers):
-                behind = ends[numbers] - 1 - places
-                asked = [
-                    (lanes[number], place) for number, place in zip(numbers.tolist(), places.tolist(), strict=True)
-                ]
-                holds = holds_of([problems[number] for number in numbers], places)
-                masks, banned = steering(direction, None, asked, None, holds, SOME in code, None)
-                nodes[numbers, done + 1], scores[numbers, done + 1], contexts[numbers, done + 1] = self._choose(
-                    direction,
-                    (nodes[numbers, done], scores[numbers, done]),
-                    (held_fixed[numbers, behind], fixed_scores[numbers, behind]),
-                    masks,
-                    banned,
-                    beam_size,
-                    holds,
-                )
-        frontiers = []
-        for lane, row in zip(lanes, range(len(lanes)), strict=True):
-            kept = slice(0, 1 + lane.end - lane.begin)
-            one = JointFrontier(nodes[row, kept], scores[row, kept], contexts[row, kept])
-            frontiers.append(one if one[-1][0] >= 0 else None)
-        return frontiers
+        running = scores[:, 0].copy()  # those of the beams as they are now
+        for turn in course.turns(by_sum=False):
+            numbers, to = turn.numbers, turn.done + 1
+            masks, banned = steering(direction, None, turn.asked, None, turn.holds, turn.masked, None)
+            course.beams[numbers, to], running[numbers], contexts[numbers, to] = self._choose(
+                direction,
+                (turn.beams, running[numbers]),
+                (held_fixed[numbers, turn.behind], fixed_scores[numbers, turn.behind]),
+                masks,
+                banned,
+                beam_size,
+                turn.holds,
+            )
+            scores[numbers, to] = running[numbers]
+        for place in range(1, scores.shape[1]):
+            passed = (course.beams[:, place] >= 0) & (scores[:, place] == NEVER)  # a known word, which costs nothing
+            scores[:, place] = np.where(passed, scores[:, place - 1], scores[:, place])
+        columns = [course.of_each(values) for values in (course.beams, scores, contexts)]
+        frontiers = [JointFrontier(nodes, own, behind) for nodes, own, behind in zip(*columns, strict=True)]
+        return [frontier if frontier[-1][0] >= 0 else None for frontier in frontiers]
 
     def _choose(
         self,

@@ -59,6 +59,99 @@ def open_templates(direction: Direction, problems: Sequence[Problem]) -> None:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """Blank positions at which problems are to choose at the same time.
+
+    Attributes:
+        numbers: of the problems, [turns].
+        done: how many places of their spans they have behind them, [turns].
+        behind: how many the opposite direction has, where it has read everything behind the position, [turns].
+        beams: the prefixes that are continued, nodes with scores [turns, beams], -1 where there is none.
+        reads: all of these in a row.
+        asked: for each problem its lane and the place.
+        holds: what its constraints are asked there; empty: no problem has any.
+        masked: whether a set of words is allowed at any of the places.
+    """
+
+    numbers: np.ndarray
+    done: np.ndarray
+    behind: np.ndarray
+    beams: Nodes
+    reads: Nodes
+    asked: Sequence[tuple[Lane, int]]
+    holds: Sequence[Hold | None]
+    masked: bool
+
+
+class Course:
+    """The way of one direction over the blanks of problems, all of them side by side.
+
+    Args:
+        direction: the one that moves.
+        problems: what is searched, after `open_templates`.
+        beam_size: B.
+
+    Attributes:
+        beams: nodes [problems, 1 + places, B] as in a `Frontier`, -1 where nothing has been chosen.
+    """
+
+    def __init__(self, direction: Direction, problems: Sequence[Problem], beam_size: int):
+        self._tree = direction.tree
+        self._problems = problems
+        self._lanes = [direction.lane(problem.template) for problem in problems]
+        self._begins, self._ends = (
+            np.array([getattr(lane, name) for lane in self._lanes], dtype=np.int64) for name in ("begin", "end")
+        )
+        self._codes = stacked([lane.codes for lane in self._lanes])  # [problems, places]
+        places = max((self._ends - self._begins).max(initial=0), 0)
+        self.beams = np.full((len(problems), 1 + places, beam_size), -1)
+        for own, problem, lane in zip(self.beams, problems, self._lanes, strict=True):
+            own[0, 0] = self._tree.find(problem.item, lane.beginning)
+
+    def turns(self, by_sum: bool) -> Iterator[Turn]:
+        """Read on, and stop wherever somebody has to choose: what is chosen is to be put into ``beams``.
+
+        Args:
+            by_sum: whether beams are in the order of their log-probabilities behind known words, without those that
+                these make impossible; else they stay as they are.
+        """
+        beams, tree = self.beams, self._tree
+        for numbers, places in lockstep(self._begins, self._ends, tree.aligned):
+            done = places - self._begins[numbers]
+            held = beams[numbers, done]  # [moving, beams]
+            alive = held[:, 0] >= 0
+            if not alive.all():
+                numbers, places, done, held = numbers[alive], places[alive], done[alive], held[alive]
+            code = self._codes[numbers, places]  # [moving]
+            known = code >= 0
+            if known.any():
+                follows, to = held[known], (numbers[known], done[known] + 1)
+                there = follows >= 0
+                blank = ~known
+                numbers, places, done, held = numbers[blank], places[blank], done[blank], held[blank]
+                reads = held[held >= 0]
+                children = tree.read(reads, follows[there], np.repeat(code[known], there.sum(axis=1)))
+                code = code[blank]
+                # The look-ahead is the same for all beams here, so every beam that is not impossible passes.
+                passed = np.full_like(follows, -1)
+                passed[there] = children
+                beams[to] = _in_order(passed, tree.log_probs) if by_sum else passed
+            else:
+                reads = held[held >= 0]
+                tree.read(reads)
+            if len(reads):
+                behind = self._ends[numbers] - 1 - places
+                lanes = [self._lanes[number] for number in numbers.tolist()]
+                asked = list(zip(lanes, places.tolist(), strict=True))
+                holds = holds_of([self._problems[number] for number in numbers], places)
+                yield Turn(numbers, done, behind, held, reads, asked, holds, SOME in code)
+
+    def of_each(self, values: np.ndarray) -> list[np.ndarray]:
+        """What [problems, 1 + places, B] hold for each problem, as far as its span goes."""
+        return [own[: 1 + lane.end - lane.begin] for own, lane in zip(values, self._lanes, strict=True)]
+
+
 def sweep(
     direction: Direction,
     problems: Sequence[Problem],
@@ -81,48 +174,16 @@ def sweep(
     Returns:
         one frontier per problem; None where no prefix was left whose sum is above -inf (a dead end).
     """
-    tree = direction.tree
     weight = 1.0 if opposite is None else direction.weight
-    lanes = [direction.lane(problem.template) for problem in problems]
-    begins, ends = (np.array([getattr(lane, name) for lane in lanes], dtype=np.int64) for name in ("begin", "end"))
-    codes = stacked([lane.codes for lane in lanes])  # [problems, places]
+    course = Course(direction, problems, beam_size)
     held_fixed = stacked(ahead)  # [problems, 1 + places, beams]
-    beams = np.full((len(lanes), 1 + max((ends - begins).max(initial=0), 0), beam_size), -1)
-    for own, problem, lane in zip(beams, problems, lanes, strict=True):
-        own[0, 0] = tree.find(problem.item, lane.beginning)
-
-    for numbers, places in lockstep(begins, ends, tree.aligned):
-        done = places - begins[numbers]
-        held = beams[numbers, done]  # [moving, beams]
-        alive = held[:, 0] >= 0
-        if not alive.all():
-            numbers, places, done, held = numbers[alive], places[alive], done[alive], held[alive]
-        code = codes[numbers, places]  # [moving]
-        known = code >= 0
-        if known.any():
-            follows, to = held[known], (numbers[known], done[known] + 1)
-            there = follows >= 0
-            blank = ~known
-            numbers, places, done, held = numbers[blank], places[blank], done[blank], held[blank]
-            reads = held[held >= 0]
-            children = tree.read(reads, follows[there], np.repeat(code[known], there.sum(axis=1)))
-            code = code[blank]
-            # The look-ahead is the same for all beams here, so every beam that is not impossible passes.
-            passed = np.full_like(follows, -1)
-            passed[there] = children
-            beams[to] = _in_order(passed, tree.log_probs) if weight else passed
-        else:
-            reads = held[held >= 0]
-            tree.read(reads)
-        if len(reads):
-            behind = held_fixed[numbers, ends[numbers] - 1 - places] if opposite else None
-            asked = [(lanes[number], place) for number, place in zip(numbers.tolist(), places.tolist(), strict=True)]
-            holds = holds_of([problems[number] for number in numbers], places)
-            steer, banned = steering(direction, opposite, asked, behind, holds, SOME in code, prior)
-            beams[numbers, done + 1] = choose(direction, held, weight, steer, banned, beam_size, holds)
-            tree.done(reads)
-    frontiers = [own[: 1 + lane.end - lane.begin] for own, lane in zip(beams, lanes, strict=True)]
-    return [frontier if frontier[-1, 0] >= 0 else None for frontier in frontiers]
+    for turn in course.turns(by_sum=weight > 0):
+        behind = held_fixed[turn.numbers, turn.behind] if opposite else None
+        steer, banned = steering(direction, opposite, turn.asked, behind, turn.holds, turn.masked, prior)
+        chosen = choose(direction, turn.beams, weight, steer, banned, beam_size, turn.holds)
+        course.beams[turn.numbers, turn.done + 1] = chosen
+        direction.tree.done(turn.reads)
+    return [frontier if frontier[-1, 0] >= 0 else None for frontier in course.of_each(course.beams)]
 
 
 def choose(
