@@ -179,7 +179,7 @@ class Coupling:
                 turn.holds,
             )
             scores[numbers, to] = running[numbers]
-        for place in range(1, scores.shape[1]):
+        for place in range(1, course.beams.shape[1]):
             passed = (course.beams[:, place] >= 0) & (scores[:, place] == NEVER)  # a known word, which costs nothing
             scores[:, place] = np.where(passed, scores[:, place - 1], scores[:, place])
         columns = [course.of_each(values) for values in (course.beams, scores, contexts)]
