@@ -66,7 +66,7 @@ from birnn_decode.search.problem import Direction, Problem
 
 FEWEST, SHARE = 4, 8  # so many leaves are expanded at a time, and one more for every so many rows of the item
 NEAR = 0.2  # of the way from the highest bound down to the incumbent
-AT_ONCE = 2**31  # bytes of scores and states that items may hold while they advance side by side
+AT_ONCE = 2**30  # bytes of scores and states that items may hold while they advance side by side
 
 
 @dataclass(eq=False)
