@@ -338,6 +338,8 @@ class WordCount(Constraint):
         return self.least <= template.blank_count <= (math.inf if self.most is None else self.most)
 
     def __str__(self) -> str:
+        if self.least == self.most:
+            return f"{self.least} words in the blanks"
         return f"{self.least} to {'any number of' if self.most is None else self.most} words in the blanks"
 
 

@@ -661,9 +661,7 @@ FAULTS = {
         (HOLDING, "costs = () if reverse else self._costs(item, template)", "costs = ()")
     ],
     "constraints: splices of what has not paid": [(SPLICES, "if holds and second.weight:", "if False:")],
-    "constraints: sentences of other lengths are over again": [
-        (CONSTRAINTS, "if len(one) == len(words)]", "if len(one) > at]")
-    ],
+    "constraints: sentences of other lengths are over again": [(CONSTRAINTS, "if len(one) == len(words)]", "]")],
     "constraints: words that must appear one by one": [
         (
             CONSTRAINTS,

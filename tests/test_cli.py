@@ -153,6 +153,10 @@ def test_constraints_and_diversity(picture):
         assert 5 <= len(words) <= 12
         assert not one["broken"]
     assert "a red" in output_of("fill", picture, "a _ star is over a _", "--must", "red")
+    printed = output_of("fill", picture, "a small {1-4}", "--diversity", "5:1", "--top", "5", runner=run_here)
+    assert "score: less what words cost that a sentence of a group before has\n" in printed
+    printed = output_of("fill", picture, "a small _ _", "--diversity", "5:1", "--top", "5", runner=run_here)
+    assert printed.split()[:3] == ["method", "sentence", "score"]
 
 
 @pytest.mark.parametrize(

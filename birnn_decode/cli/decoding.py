@@ -334,6 +334,8 @@ def _print_table(
             if "birnn-f" in results:
                 rule += ", of a half by itself its log P and a quarter of a nat per word"
         terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
+    if any(one.penalty for result in results.values() for one in result.hypotheses):
+        terminal.print("score: less what words cost that a sentence of a group before has", highlight=False)
     if "exact" in results:
         _print_proof(terminal, results["exact"])
     for method, result in results.items():

@@ -265,7 +265,8 @@ def exact(
     waiting: list[list[Problem]] = [[] for _ in answers]
     proofs = [Proof([one for one in own if not one.broken], NEVER) for own in answers]
     for problem in problems:
-        if directions[0].lane(problem.template).end or budget.interrupted:  # else its only sentence is known
+        nobody_looked = budget.interrupted and not answers[problem.item]
+        if directions[0].lane(problem.template).end or nobody_looked:  # else its only sentence is known
             waiting[problem.item].append(problem)
             several[problem.item] += 1
             proof = proofs[problem.item]
