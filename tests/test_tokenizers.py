@@ -595,7 +595,9 @@ def test_words_of_constraints_are_those_within_a_sentence(name):
     word = single[0]
     (inside,), (first,) = readings(word)
     assert all(inside in one.blanks[0] for one in found("a {3} dog", MustAppear([word])))
-    for template in ("a {2} dog", "{2} dog"):
-        assert not any({inside, first} & set(one.blanks[0]) for one in found(template, BanWords([f" {word}"])))
+    other = next(iter(vocabulary.word_classes().open - {inside, first}))
+    for ban in (BanWords([f" {word}"]), BanWords([word])):
+        assert not any({inside, first} & set(one.blanks[0]) for one in found("a {2} dog", ban))
+        assert {one.tokens[0] for one in found("{2} dog", ban, AllowAt([inside, first, other], 0))} == {other}
     assert {one.tokens[0] for one in found("{2} dog", AllowAt([word], 0))} == {first}
     assert {one.tokens[1] for one in found("{2} dog", AllowAt([word], 1))} == {inside}

@@ -187,7 +187,7 @@ class _Search:
         side.leaves.live[dropped] = False
         side.open, side.bounds = side.open[alive], bounds[alive]
         over = dropped[side.is_rest(dropped)]
-        if other is not None:
+        if other is not None and len(over):
             over = np.setdiff1d(over, other.leaves.cursor[other.full])
         side.tree.done(side.expansions.node[side.leaves.parent[over]])
 
@@ -211,7 +211,7 @@ class _Search:
             bounds.append(self.sides[number].bounds)
             sides.append(np.full(len(self.sides[number].open), number))
             leaves.append(self.sides[number].open)
-        order = np.argsort(-np.concatenate(bounds), kind="stable")[:count]
+        order = _highest(np.concatenate(bounds), count)
         side_of, chosen = np.concatenate(sides)[order], np.concatenate(leaves)[order]
         return [np.unique(chosen[side_of == number]) for number in range(len(self.sides))]
 
@@ -234,6 +234,18 @@ class _Search:
         highest = side.bounds.max()
         lowest = self._needed if self._needed > NEVER else side.bounds.min()
         return int((side.bounds >= highest - NEAR * (highest - lowest)).sum())
+
+
+def _highest(values: np.ndarray, count: int) -> np.ndarray:
+    """The places of the highest values, these in order; of equals the first."""
+    if count < len(values):
+        least = -np.partition(-values, count - 1)[count - 1]
+        above_it, equal = np.flatnonzero(values > least), np.flatnonzero(values == least)
+        some = np.sort(np.concatenate([above_it, equal[: count - len(above_it)]]))
+    else:
+        some = np.arange(len(values))
+    order: np.ndarray = some[np.argsort(-values[some], kind="stable")]
+    return order
 
 
 def exact(

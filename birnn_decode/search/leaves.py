@@ -21,13 +21,22 @@ AT_A_TIME = 2**21  # scores looked through in one go
 
 
 class _Columns:
-    """Columns that grow together."""
+    """Columns that grow together, each at the beginning of an array with room for more."""
+
+    def __post_init__(self) -> None:
+        self._rooms: dict[str, np.ndarray] = {}
 
     def add(self, **columns: np.ndarray) -> np.ndarray:
         """Put values below each column; returns the numbers of the new rows."""
         before = len(self)
         for name, values in columns.items():
-            setattr(self, name, np.concatenate([getattr(self, name), values]))
+            column, after = getattr(self, name), before + len(values)
+            room = self._rooms.get(name, column)
+            if after > len(room):
+                room = self._rooms[name] = np.empty((2 * after, *column.shape[1:]), dtype=column.dtype)
+                room[:before] = column
+            room[before:after] = values
+            setattr(self, name, room[:after])
         return np.arange(before, len(self))
 
     def __len__(self) -> int:
@@ -62,6 +71,7 @@ class Leaves(_Columns):
         token: that word; the vocabulary's size for the rest.
         code: both as one number, ascending.
         key: the weighted sum of its terms that count; for the rest the highest.
+        words: those at the blanks, in sentence order, -1 where there is none yet, [leaves, blanks].
         cap: what its bound was at first.
         score: what the scorer gave the word.
         node: the prefix in the tree; -1: not there yet.
@@ -74,6 +84,7 @@ class Leaves(_Columns):
     token: np.ndarray
     code: np.ndarray
     key: np.ndarray
+    words: np.ndarray
     cap: np.ndarray
     score: np.ndarray
     node: Nodes
@@ -122,10 +133,10 @@ class Side:
             key += self._weighted(np.array([place]), self.tree.terms[[node]])[0]
             node = int(self.tree.parents[node])
         one = np.zeros(1, dtype=np.int64)
-        nothing = np.full((1, len(blanks)), -1)
+        nothing = np.full((1, len(blanks)), -1, dtype=np.int32)
         self.expansions = Expansions(one - 1, np.array([key]), one + lane.begin - 1, nothing, one)
         self.leaves = Leaves(
-            one, one, one, np.array([key]), np.zeros(1), np.zeros(1), one + root, one - 1, one - 1, one == 0
+            one, one, one, np.array([key]), nothing, np.zeros(1), np.zeros(1), one + root, one - 1, one - 1, one == 0
         )
         self.open, self.bounds = one, np.array([key])
         self.full, self.full_bounds = NONE, np.zeros(0)
@@ -161,11 +172,7 @@ class Side:
 
     def words(self, leaves: np.ndarray) -> np.ndarray:
         """Their words at the blanks, -1 where they have none, [leaves, blanks]."""
-        parents = self.leaves.parent[leaves]
-        words: np.ndarray = self.expansions.words[parents]
-        blanks = np.where((parents == 0) | self.is_rest(leaves), -1, self._blank[self.expansions.place[parents]])
-        own = np.flatnonzero(blanks >= 0)
-        words[own, blanks[own]] = self.leaves.token[leaves[own]]
+        words: np.ndarray = self.leaves.words[leaves]
         return words
 
     def table(self) -> np.ndarray:
@@ -263,11 +270,16 @@ class Side:
         parent, token, key, cap, score = (np.concatenate(column) for column in zip(*columns, strict=True))
         order = np.argsort(self._codes(parent, token), kind="stable")
         parent, token, key, cap, score = (column[order] for column in (parent, token, key, cap, score))
+        words = self.expansions.words[parent]
+        blanks = np.where(token == self._rest, -1, self._blank[self.expansions.place[parent]])
+        own = np.flatnonzero(blanks >= 0)
+        words[own, blanks[own]] = token[own]
         born = self.leaves.add(
             parent=parent,
             token=token,
             code=self._codes(parent, token),
             key=key,
+            words=words,
             cap=cap,
             score=score,
             node=np.array([nodes.get(one, -1) for one in parent.tolist()], dtype=np.int64),
