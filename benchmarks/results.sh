@@ -49,6 +49,9 @@ compare() {
   [ "$name" != ucm ] || limit=1000
   once "$name-birnn" evaluate "${asked[@]}" "${model[@]}" "${birnn[@]}" --limit "$limit" --blank 0.01,0.25,0.5,0.75 \
     --out "$out/$name-birnn"
+  # By itself, since differences are those to the pair's BSCD where there is a pair.
+  once "$name-birnn-alone" evaluate "${asked[@]}" "${birnn[@]}" --limit "$limit" --blank 0.01,0.25,0.5,0.75 \
+    --methods birnn-rerank,birnn-gibbs,birnn-bscd --out "$out/$name-birnn-alone"
   if [ "$name" = ucm ]; then
     once "$name-karpathy-train" train "$@" --preset karpathy --out "$out/$name-karpathy.safetensors"
     # Without images all whole captions would be one.
@@ -65,7 +68,7 @@ compare() {
   once "$name-rerank-20" evaluate "${asked[@]}" "${model[@]}" --limit 1000 --blank 0.25 --methods rerank --beam-size 20 \
     --out "$out/$name-rerank-20"
   # How often the best sentence is missed. Flickr8k's take up to ten seconds each.
-  local beams=(5) blanks=(0.25) questions=40
+  local beams=(5 1) blanks=(0.25) questions=100
   if [ "$name" = ucm ]; then
     beams=(5 1 2 3) blanks=(0.25 0.5) questions=300
   fi
@@ -129,5 +132,5 @@ if [ "$only" != ucm ]; then
     --list "test=$data/flickr8k/Flickr_8k.testImages.txt"
   compatibility flickr "$data/flickr8k"
   measure flickr-splices splices.py "Flickr8k text" 0.5 200
-  measure flickr-undecided undecided.py "Flickr8k text" 0.25 40 20000
+  measure flickr-undecided undecided.py "Flickr8k text" 0.25 100 20000
 fi

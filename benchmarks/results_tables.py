@@ -13,7 +13,7 @@ LENGTH_RULES = ("none", "average", "0.5", "1", "2", "3")
 
 
 def main(folder):
-    for name in ("ucm", "ucm-birnn", "ucm-whole", "flickr", "flickr-birnn"):
+    for name in ("ucm", "ucm-birnn", "ucm-birnn-alone", "ucm-whole", "flickr", "flickr-birnn", "flickr-birnn-alone"):
         if (folder / name / "figures.json").exists():
             for one in json.loads((folder / name / "figures.json").read_text())["reports"]:
                 print_report(name, one)

@@ -24,7 +24,7 @@ ROUNDING = 1e-3  # nats
 
 
 @torch.no_grad()
-def main(data=FLICKR, blank="0.25", limit="40", rows="20000"):
+def main(data=FLICKR, blank="0.25", limit="100", rows="20000"):
     pair, asked = questions(data, float(blank), int(limit))
     proved = within_reach = 0
     for question in asked:
