@@ -245,6 +245,10 @@ def test_search_errors_by_hand():
         "exact: the best sentence is proved of 66.7% of the questions, all that it returned of 33.3%; median of its "
         "rows 40"
     ]
+    better = answered(-3.0)
+    results[0]["bscd"] = replace(better, hypotheses=(replace(better.best, broken=("no repeated 1-gram",)),))
+    made = report("", questions, [results], captioning=False)
+    assert made.figures["bscd"]["search errors"].value == 1, "what breaks a constraint is not as good as the best"
     results[0]["bscd"] = answered(None)
     made = report("", questions, [results], captioning=False)
     assert made.figures["bscd"]["search errors"].value == 1
