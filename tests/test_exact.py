@@ -174,6 +174,20 @@ def test_a_budget_leaves_a_bound(seed, template, rows, objective, table):
         assert result.best.score == pytest.approx(expected[0][0], abs=1e-9)
 
 
+@pytest.mark.parametrize("rule", ["average", 2.0, -3.0])
+def test_a_bound_is_one_of_scores(rule):
+    """Where the beam has missed the best sentence, and other lengths have other scores for the same J."""
+    template, objective = Template((2, Gap(1, 3), 3)), Objective(length=rule)
+    missed = 0
+    for seed in range(30):
+        models = pair(seed, V, sharpness=3.0)
+        result = exact_decode(*models, None, template, beam_size=1, max_rounds=0, max_rows=1, objective=objective)
+        ((score, _),) = enumerated(models, template, 1, objective)
+        assert result.upper_bound >= score - 1e-9
+        missed += result.best.score < score - 1e-6
+    assert missed > 3
+
+
 def test_bounds_fall_with_rows():
     template = Template.from_tokens([2, *[BLANK] * 6, 3])
     models = pair(5, V, sharpness=0.3)
@@ -204,8 +218,9 @@ class Impatient(TableScorer):
         return super().step(tokens, state)
 
 
-@pytest.mark.parametrize("limit", [None, 1])
-def test_an_interruption_gives_the_best_so_far(limit):
+@pytest.mark.parametrize(("limit", "reward"), [(None, 0.0), (1, 0.0), (1, 20.0)])
+def test_an_interruption_gives_the_best_so_far(limit, reward):
+    options = {"max_rounds": 1, "objective": Objective(length=reward)}
     asked = [Template.from_tokens([2, *[BLANK] * 4, 3]), Template.from_tokens([BLANK] * 4)]
 
     def models(calls):
@@ -213,12 +228,12 @@ def test_an_interruption_gives_the_best_so_far(limit):
         backward.calls_left = calls
         return forward, backward
 
-    best = [enumerated(models(math.inf), one, 1, Objective())[0][0] for one in asked]
-    start = bscd_decode(*models(math.inf), [0, 0], asked, max_rounds=1)
+    best = [enumerated(models(math.inf), one, 1, options["objective"])[0][0] for one in asked]
+    start = bscd_decode(*models(math.inf), [0, 0], asked, **options)
     seen = set()
     for calls in range(200):
         try:
-            results = exact_decode(*models(calls), [0, 0], asked, max_rounds=1, max_rows=10**6, memory_limit=limit)
+            results = exact_decode(*models(calls), [0, 0], asked, max_rows=10**6, memory_limit=limit, **options)
         except KeyboardInterrupt:
             assert calls < 40, "BSCD was over"
             assert not seen, "there was something to return"
