@@ -25,7 +25,7 @@ Words: TypeAlias = "Collection[int | str]"
 """Words by their ids or, where there is a vocabulary, as text: one token each.
 
 Where a tokenizer has other tokens at the beginning of a sentence than behind a space, text stands for those that it is
-within a sentence; at position 0 for those at the beginning; and where words are banned, for both.
+within a sentence; at position 0 for those at the beginning; and where `BanWords` bans them everywhere, for both.
 """
 
 Hook: TypeAlias = Callable[[int, tuple[int, ...], np.ndarray], Any]

@@ -87,9 +87,10 @@ class Decoding:
         if given == Path("-"):
             raise click.UsageError("- is for models that were trained without images; this one needs a picture")
         pair, joint = self.models
-        asked = {"model" if self.model is None else f"--model {self.model}": pair and pair[0]}
-        asked |= {f"--birnn {self.birnn}": joint and joint.forward_half}
-        for name, one in asked.items():
+        for name, one in (
+            (f"--model {self.model}", pair and pair[0]),
+            (f"--birnn {self.birnn}", joint and joint.forward_half),
+        ):
             if one is not None and one.encoder is None:
                 raise click.UsageError(f"{name} has no image encoder and cannot see pictures: see `train --encoder`")
         return given

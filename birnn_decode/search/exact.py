@@ -239,7 +239,7 @@ class _Search:
 def _highest(values: np.ndarray, count: int) -> np.ndarray:
     """The places of the highest values, these in order; of equals the first."""
     if count < len(values):
-        least = -np.partition(-values, count - 1)[count - 1]
+        least = np.partition(values, -count)[-count]
         above_it, equal = np.flatnonzero(values > least), np.flatnonzero(values == least)
         some = np.sort(np.concatenate([above_it, equal[: count - len(above_it)]]))
     else:

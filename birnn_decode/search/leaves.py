@@ -268,8 +268,9 @@ class Side:
             some = slice(begin, min(begin + at_a_time, choosing))
             columns += self._choices(new[some], live[some], wanted, needed)
         parent, token, key, cap, score = (np.concatenate(column) for column in zip(*columns, strict=True))
-        order = np.argsort(self._codes(parent, token), kind="stable")
-        parent, token, key, cap, score = (column[order] for column in (parent, token, key, cap, score))
+        code = self._codes(parent, token)
+        order = np.argsort(code, kind="stable")
+        parent, token, code, key, cap, score = (column[order] for column in (parent, token, code, key, cap, score))
         words = self.expansions.words[parent]
         blanks = np.where(token == self._rest, -1, self._blank[self.expansions.place[parent]])
         own = np.flatnonzero(blanks >= 0)
@@ -277,7 +278,7 @@ class Side:
         born = self.leaves.add(
             parent=parent,
             token=token,
-            code=self._codes(parent, token),
+            code=code,
             key=key,
             words=words,
             cap=cap,
