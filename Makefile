@@ -8,7 +8,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-numpy lint types evaluate results bench bench-smoke format faults check clean
+.PHONY: demo test test-numpy lint types docs dist evaluate results results-page bench bench-smoke format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -20,12 +20,28 @@ test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment withou
 	$(NUMPY_VENV)/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed here'"
 	$(IN_PARALLEL) $(NUMPY_VENV)/bin/python -m pytest $(WORKERS)
 
-lint: $(VENV)/.installed          ## style
+lint: $(VENV)/.installed          ## style, docstrings included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/plant_faults.py --check
 
 types: $(VENV)/.installed         ## static types
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed          ## the documentation site, in build/docs; a warning is an error
+	rm -rf build/docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -n -q docs build/docs
+
+dist: $(VENV)/.installed          ## wheel and source archive in dist, checked and tried in an environment of their own
+	rm -rf dist build/dist build/lib
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/pip install --quiet -c constraints.txt dist/*.whl
+	cd build/dist && bin/python -c "import birnn_decode as b; assert b.__file__.startswith('$(CURDIR)/build/dist/'), b.__file__"
+	cd build/dist && bin/python $(CURDIR)/examples/toy_scorers.py
+	build/dist/bin/pip install --quiet -c constraints.txt "$$(echo dist/*.whl)[cli]"
+	cd build/dist && bin/birnn-decode --version && bin/birnn-decode demo
 
 faults: $(VENV)/.installed        ## plant faults in a copy of the library and see the tests catch each of them
 	$(BIN)/python tests/plant_faults.py
@@ -38,8 +54,11 @@ build/held-out: | $(VENV)/.installed
 	$(BIN)/birnn-decode scenes $@.unfinished --count 1000 --seed 2 --sentences 1
 	mv $@.unfinished $@
 
-results: $(VENV)/.installed       ## all of docs/results.md: make results DATA=folder OUT=folder; hours
+results: $(VENV)/.installed       ## measure everything in docs/results.md: make results DATA=folder OUT=folder; hours
 	BIRNN_DECODE=$(BIN)/birnn-decode BIRNN_DECODE_PYTHON=$(BIN)/python benchmarks/results.sh $(DATA) $(OUT)
+
+results-page: $(VENV)/.installed  ## the tables and figures of docs/results.md, from the CSV files beside it
+	$(BIN)/python benchmarks/results_page.py
 
 bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of each figure: in build/benchmarks; twenty minutes
 	mkdir -p build/benchmarks
@@ -50,7 +69,7 @@ bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of ea
 bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
-check: test lint types test-numpy bench-smoke ## everything that a commit must pass
+check: test lint types docs test-numpy bench-smoke ## everything that a commit must pass
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
@@ -61,7 +80,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,test,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,test,docs,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -1,12 +1,12 @@
-"""What a model with one softmax over both sides is like, on captions: compatibility.py MODEL CAPTIONS [FEATURES].
+"""Measure how compatible the conditionals of a joint model are: compatibility.py MODEL CAPTIONS [FEATURES].
 
-MODEL is a Bi-RNN's file, or a pair's, whose scores are then added. CAPTIONS is Karpathy's split JSON, or a folder with
-Flickr8k's token file and lists. Printed are, over captions of the split val,
+MODEL is the file of a Bi-RNN, or of a pair, whose scores are then added. CAPTIONS is Karpathy's split JSON, or a folder
+with Flickr8k's token file and lists. For captions of the split val, the program prints
 
-- how far the conditionals are from being those of one distribution (`birnn_decode.joint_cycles`): the gap of random
-  cycles through sentences that differ in two words, for neighbouring words and for others;
-- the blanks filled exactly right where the words of the blank count, and where those of the whole sentence do; and of
-  the others the share that the model itself prefers to the caption, which no search can help.
+- how far the conditionals are from those of one distribution (``birnn_decode.evaluation.joint_cycles``): the gap of
+  random cycles through sentences that differ in two words, for neighbouring words and for others;
+- the share of the blanks that are filled exactly right if only the words of the blank count, and if all words count;
+  and for the other blanks, how often the model itself prefers its answer to the caption, which no search can change.
 """
 
 import sys
@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from birnn_decode import Objective, joint_cycles, joint_decode, joint_score_sentences
+from birnn_decode import Objective, decode, score_sentences
 from birnn_decode.captions import read_captions, read_features
 from birnn_decode.captions.vocabulary import UNK
-from birnn_decode.cli.common import joint_of
-from birnn_decode.evaluation import blank_questions
+from birnn_decode.cli.common import Models
+from birnn_decode.evaluation import blank_questions, joint_cycles
 
 SENTENCES, CYCLES = 200, 20
 QUESTIONS = 300
 
 
 def main(model, captions, features=None):
-    model = joint_of(Path(model))
+    model = Models.load(None, Path(model), "cpu").birnn
     vocabulary = model.forward_half.vocabulary
     images, inputs = read(captions, features)
     random = np.random.default_rng(0)
@@ -36,12 +36,12 @@ def main(model, captions, features=None):
         given = [one.image for one in questions], [one.template for one in questions]
         words = sum(one.blank.stop - one.blank.start for one in questions) / len(questions)
         for scope in ("sentence", "blank"):
-            found = joint_decode(model, *given, objective=Objective(scope=scope))
+            found = decode(model, *given, objective=Objective(scope=scope))
             right = [one.best.tokens in question.truths for one, question in zip(found, questions, strict=True)]
             stops = [str(one.stop) for one in found]
             counts = ", ".join(f"{stop} {stops.count(stop)}" for stop in dict.fromkeys(stops))
             rounds = np.mean([one.rounds for one in found])
-            scored = joint_score_sentences(model, given[0], [list(one.truths) for one in questions])
+            scored = score_sentences(model, given[0], [list(one.truths) for one in questions])
             truths = [one.pseudo_log_prob for (one,) in scored]
             below = [
                 truth < one.best.pseudo_log_prob

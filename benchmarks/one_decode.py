@@ -16,10 +16,11 @@ from typing import Any
 
 import models
 
-from birnn_decode import DecodeResult, Template, beam_decode, bscd_decode
+from birnn_decode import BSCD, BeamSearch, DecodeResult, Pair, Template, decode
 from birnn_decode.template import Gap
 
-ROUNDS = 2  # fewer than the pair would need, so that their number does not vary with the size
+# Fewer rounds than the pair would need, so that their number does not vary with the size.
+METHODS = {"bscd": BSCD(max_rounds=2), "beam": BeamSearch("forward")}
 ONE_NUMBER = 4  # bytes of a float32
 MIB = 2**20
 PROCESS = Path("/proc/self")
@@ -45,17 +46,18 @@ class Point:
     widths: int = 0
     hidden: int = 128
 
-    def pair(self) -> list[Any]:
-        return [_model(direction, self.hidden, self.vocabulary) for direction in ("forward", "backward")]
+    def pair(self) -> Pair:
+        return Pair(*(_model(direction, self.hidden, self.vocabulary) for direction in ("forward", "backward")))
 
     def decode(self, method: str = "bscd") -> list[DecodeResult]:
         gap = Gap(1, self.widths) if self.widths else Gap(self.words, self.words)
         # No two items with the same words around the blank.
         templates = [Template((10 + item, 11, gap, 12, 13 + item)) for item in range(self.items)]
         images = [None] * self.items
-        if method == "bscd":
-            return bscd_decode(*self.pair(), images, templates, beam_size=self.beams, max_rounds=ROUNDS)
-        return beam_decode(self.pair()[0], images, templates, direction="forward", beam_size=self.beams)
+        models, how = self.pair(), METHODS[method]
+        if method == "beam":
+            models = Pair(models.forward)
+        return decode(models, images, templates, how, beam_size=self.beams)
 
     def bound(self, rows: int) -> float:
         """In MiB: what the rows keep, and half of it again; three arrays over the blank positions; the LSTM's states.

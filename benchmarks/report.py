@@ -1,8 +1,8 @@
-"""The tables and the pictures of docs/performance.md: report.py OUT_FOLDER BENCHMARK_JSON….
+"""Write the tables and pictures for docs/performance.md: report.py OUT_FOLDER BENCHMARK_JSON….
 
-BENCHMARK_JSON is what ``pytest benchmarks --benchmark-json=…`` writes, with the rows that `benchmarks/measuring.py` has
-recorded. Each figure becomes a table, on stdout and in OUT_FOLDER/performance_tables.md, and, where `PICTURES` has one,
-a picture in OUT_FOLDER.
+``pytest benchmarks --benchmark-json=…`` writes BENCHMARK_JSON, with the rows that ``benchmarks/measuring.py`` recorded.
+Each figure becomes a table, which is printed and written to OUT_FOLDER/performance_tables.md. If ``PICTURES`` has an
+entry for the figure, a picture is drawn in OUT_FOLDER too.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-COLOURS = {**curves.COLOURS, "beam": "tab:blue", "birnn_decode": "tab:red", "bound": "tab:gray"}
-OTHER_COLOURS = ("tab:orange", "tab:green", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
+COLOURS = {**curves.COLOURS, "beam": "#0072B2", "birnn_decode": "#000000", "bound": "0.6"}
+OTHER_COLOURS = ("#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
 SLOPE = {"color": "0.5", "lw": 0.9, "ls": ":", "zorder": 1}
 AXES = {
     "items": "items in the batch",
@@ -43,19 +43,19 @@ AXES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """How the rows of a figure are drawn: as lines over a logarithmic axis, or, without `x`, as horizontal bars.
+    """How to draw the rows of a figure: as lines over a logarithmic axis, or as horizontal bars if ``x`` is empty.
 
-    Bars of ratios have a line at 1, those of a column `ratio` its `low` and `high` as whiskers.
+    Bars of ratios get a line at 1. Bars of the column "ratio" get whiskers from the columns "low" and "high".
 
     Attributes:
-        label: of the axis of the values.
-        split: columns whose values tell the groups of bars, or the panels, apart.
-        values: the column that is drawn; with several, each is a series, called what it maps to.
-        series: the column whose values tell series apart, where there is one.
-        x: columns of the horizontal axes; several are panels side by side.
+        label: label of the axis of the values.
+        split: columns by which rows are divided into groups of bars, or into panels.
+        values: column that is drawn; if there are several, each is a series with the name that it maps to.
+        series: column with the names of series; "" if there is none.
+        x: columns of the horizontal axes; several columns make panels side by side.
         log: whether the axis of the values is logarithmic; bars of ratios then begin at 1.
-        mark: a column whose values stand at the points of lines.
-        slope: whether each line has a thin one of slope 1 beside it.
+        mark: column whose values are written at the points of lines.
+        slope: whether each line has a thin line of slope 1 beside it.
     """
 
     label: str
@@ -79,14 +79,14 @@ class Picture:
         found = [axes.get_legend_handles_labels() for axes in figure.axes]
         handles = {label: one for several, labels in found for one, label in zip(several, labels, strict=True) if label}
         if handles:
-            fitting = int(12 * figure.get_figwidth() / max(map(len, handles)))  # the longest names in a line
+            fitting = int(12 * figure.get_figwidth() / max(map(len, handles)))  # columns of the longest name
             legend = {"loc": "outside upper center", "ncols": max(1, min(4, fitting)), "fontsize": 8}
             title = f"numbers: {self.mark} size" if self.mark else None
             figure.legend(handles.values(), handles, title=title, title_fontsize=8, **legend)
         return figure
 
     def numbers(self, rows: Sequence[Row]) -> list[tuple[str, Row, str]]:
-        """Series, row and column of each number that there is to draw."""
+        """Series, row and column of each finite number."""
         return [
             (str(row.get(self.series, "")) if self.series else name, row, column)
             for row in rows
@@ -100,7 +100,7 @@ class Picture:
         bars = {key: self.numbers(own) for key, own in groups.items()}
         figure = new_figure(8, 1.2 + sum(max(0.24 * len(own) + 0.16, 0.36) for own in bars.values()))
         axes = figure.add_subplot()
-        axes.margins(x=0.12)  # room for the numbers
+        axes.margins(x=0.12)  # space for the numbers
         if self.log:
             log_axis(axes.xaxis)
         y, centres = 0.0, []
@@ -110,11 +110,11 @@ class Picture:
                 value, low, high = row[column], number(row, "low"), number(row, "high")
                 axes.barh(y, value - base, 0.86, base, color=colours[name], label=name)
                 end = max(value, base)
-                if column == "ratio" and low <= high:  # not from the bar's end, which may lie outside of them
+                if column == "ratio" and low <= high:  # the end of the bar may lie outside of the interval
                     axes.errorbar((low + high) / 2, y, xerr=(high - low) / 2, color="black", capsize=2.5, lw=1)
                     end = max(end, high)
                 beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
-                box = {"fc": "white", "ec": "none", "pad": 0.6}  # the line at 1 may be behind it
+                box = {"fc": "white", "ec": "none", "pad": 0.6}  # covers the line at 1
                 axes.annotate(cell(column, value), (end, y), bbox=box, **beside)
                 y += 1
             y += 0.7
@@ -145,14 +145,14 @@ class Picture:
                 points = sorted((row[x], row[column], row.get(self.mark)) for who, row, column in drawn if who == name)
                 if points:
                     self.draw_line(axes, points, name, colour)
-            along = self.split == ("along",)  # what is along the axis is the panel's name
+            along = self.split == ("along",)  # the panel's name is the name of the axis
             axes.set_xlabel(AXES.get(key, key) if along else AXES.get(x, x))
             axes.set_title("" if along else key, fontsize=9)
             axes.grid(alpha=0.3)
         for axes in grid[:, 0]:
             axes.set_ylabel(self.label)
         if self.slope:
-            grid[0, 0].plot([], [], label="slope 1", **SLOPE)  # behind the lines in the legend
+            grid[0, 0].plot([], [], label="slope 1", **SLOPE)  # last in the legend
         return figure
 
     def draw_line(self, axes: Axes, points: Sequence[tuple[float, float, Any]], name: str, colour: str) -> None:
@@ -160,7 +160,7 @@ class Picture:
         axes.plot(xs, ys, color=colour, marker=curves.MARKERS.get(name, "o"), markersize=4, label=name)
         if self.slope:
             axes.plot([xs[0], xs[-1]], [ys[0], ys[0] * xs[-1] / xs[0]], **SLOPE)
-        above = name == "bscd"  # the other line is below it
+        above = name == "bscd"  # the other line lies below
         sides = {"ha": "right", "va": "bottom"} if above else {"ha": "left", "va": "top"}
         offset = {"xytext": (-2, 4) if above else (3, -4), "textcoords": "offset points", "fontsize": 7}
         for x, y, mark in zip(xs, ys, marks, strict=True) if self.mark else ():
@@ -169,7 +169,7 @@ class Picture:
 
 FLOOR = "time over that of the model's own calls (whiskers: quartiles)"
 BACKENDS = {"numpy_ms": "NumPy", "torch_ms": "PyTorch"}
-# In the order of their sections; None is a table only.
+# In the order of the sections. None: a table without a picture.
 PICTURES: dict[str, Picture | None] = {
     "model floor": Picture(FLOOR, ("model", "items"), {"ratio": ""}, "method", log=False),
     "generate": Picture("time [ms]", ("items",), {"ms": ""}, "method"),
@@ -189,11 +189,11 @@ PICTURES: dict[str, Picture | None] = {
 
 
 def read_figures(paths: Sequence[Path]) -> dict[str, list[Row]]:
-    """The rows of each figure over all benchmarks; of one that is in several files, those of the last.
+    """Read the rows of each figure. If a benchmark is in several files, the last file counts.
 
     Raises:
-        OSError: there is no such file.
-        LookupError: it has no figures; the message names it.
+        OSError: a file cannot be read.
+        LookupError: a file has no figures; the message names the file.
     """
     recorded: dict[str, dict[str, list[Row]]] = {}
     for path in paths:
@@ -203,18 +203,18 @@ def read_figures(paths: Sequence[Path]) -> dict[str, list[Row]]:
                 figures = benchmark["extra_info"].get("figures", {})
                 recorded[benchmark["fullname"]] = {name: [dict(row) for row in rows] for name, rows in figures.items()}
         except (ValueError, LookupError, TypeError, AttributeError):
-            raise LookupError(f"{path} is not what pytest --benchmark-json writes") from None
+            raise LookupError(f"{path} was not written by pytest --benchmark-json: give such a file") from None
     found: dict[str, list[Row]] = {name: [] for name in PICTURES}
     for figures in recorded.values():
         for name, rows in figures.items():
             found.setdefault(name, []).extend(rows)
     if not any(found.values()):
-        raise LookupError(f"no benchmark in {', '.join(map(str, paths))} has recorded a figure")
+        raise LookupError(f"{', '.join(map(str, paths))}: no figures; run the benchmarks again with --benchmark-json")
     return {name: rows for name, rows in found.items() if rows}
 
 
 def table(name: str, rows: Sequence[Row]) -> str:
-    """A section; `low` and `high` stand in brackets beside the number before them, whose spread they are."""
+    """Write a section with a table; "low" and "high" stand in brackets after the column before them."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     of_spread = columns[columns.index("low") - 1] if {"low", "high"} < set(columns) else ""
     columns = [column for column in columns if not of_spread or column not in ("low", "high")]
@@ -229,16 +229,16 @@ def table(name: str, rows: Sequence[Row]) -> str:
 
 
 def cell(column: str, value: Any) -> str:
-    """Ratios with two decimals, other numbers with three digits, but none before the point left out."""
+    """Format a value: ratios with two decimals, other numbers with at least three digits."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return "–" if value is None else str(value).replace("|", "\\|")
-    if isinstance(value, int) or not math.isfinite(value) or column in ("blank", "size"):  # settings as they are
+    if isinstance(value, int) or not math.isfinite(value) or column in ("blank", "size"):  # settings are not rounded
         return f"{value:,}"
-    digits = math.floor(math.log10(abs(value))) + 1 if value else 1  # before the point, less the 0s behind it
+    digits = math.floor(math.log10(abs(value))) + 1 if value else 1  # before the point; negative for zeros after it
     if column.endswith("ratio"):
         decimals = max(2, 2 - digits)  # 0.0042 is not 0.00
     else:
-        decimals = 2 if column in ("J", "exponent") else max(0, 3 - digits)  # methods differ by little of J
+        decimals = 2 if column in ("J", "exponent") else max(0, 3 - digits)  # methods differ little in J
     return f"{value:,.{decimals}f}"
 
 
@@ -248,16 +248,13 @@ def number(row: Row, column: str) -> float:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def log_axis(axis: Axis) -> None:
-    """Make an axis logarithmic, with plain numbers at it, also where it is shorter than a decade."""
+    """Make an axis logarithmic with plain numbers as labels, even if it spans less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     class Locator(LogLocator):
@@ -275,11 +272,9 @@ def log_axis(axis: Axis) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Tables and pictures of what the benchmarks have recorded.")
-    parser.add_argument("out_folder", type=Path, help="where performance_tables.md and the pictures go")
-    parser.add_argument(
-        "benchmark_json", type=Path, nargs="+", help="what pytest benchmarks --benchmark-json=… has written"
-    )
+    parser = argparse.ArgumentParser(description="Write tables and pictures of recorded benchmarks.")
+    parser.add_argument("out_folder", type=Path, help="folder for performance_tables.md and the pictures")
+    parser.add_argument("benchmark_json", type=Path, nargs="+", help="files of pytest benchmarks --benchmark-json=…")
     arguments = parser.parse_args()
     folder = arguments.out_folder
     try:
@@ -297,7 +292,7 @@ def main() -> None:
                 picture.draw(rows).savefig(buffer, format="png", dpi=150)
                 write_whole(folder / f"{name.replace(' ', '-')}.png", buffer.getvalue())
     except ModuleNotFoundError as error:
-        parser.exit(2, f"{parser.prog}: {error.name} is missing; the extra birnn_decode[figures] brings it\n")
+        parser.exit(2, f"{parser.prog}: {error.name} is not installed: install birnn_decode[figures]\n")
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 

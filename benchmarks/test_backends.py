@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from measuring import Times, in_turns, record  # noqa: E402
 
-from birnn_decode import Template, beam_decode, bscd_decode  # noqa: E402
+from birnn_decode import BSCD, BeamSearch, Pair, Template, decode  # noqa: E402
 
 WORDS, ROUNDS = 400, 3
 
@@ -64,19 +64,19 @@ def test_backends(benchmark: Any, items: int, vocab_size: int, method: str) -> N
     outside = Times({library: [] for library in pairs})
     answers = {}
 
-    def decode(library: str) -> None:
+    def search(library: str) -> None:
         pair = pairs[library]
         for scorer in pair:
             scorer.seconds = 0.0
         began = time.perf_counter()
         if method == "beam":
-            results = beam_decode(pair[0], None, templates, direction="forward")
+            results = decode(Pair(pair[0]), None, templates, BeamSearch("forward"))
         else:
-            results = bscd_decode(*pair, None, templates, max_rounds=ROUNDS)
+            results = decode(Pair(*pair), None, templates, BSCD(max_rounds=ROUNDS))
         outside[library].append(time.perf_counter() - began - sum(scorer.seconds for scorer in pair))
         answers[library] = [one.best.tokens for one in results]
 
-    in_turns(benchmark, {library: lambda library=library: decode(library) for library in pairs})
+    in_turns(benchmark, {library: lambda library=library: search(library) for library in pairs})
     assert answers["numpy"] == answers["torch"]
     record(
         benchmark,

@@ -20,7 +20,7 @@ pytest.importorskip("transformers")
 from measuring import in_turns, record  # noqa: E402
 from models import gpt2, lstm, scorer  # noqa: E402
 
-from birnn_decode import Template, beam_decode, bscd_decode  # noqa: E402
+from birnn_decode import BSCD, BeamSearch, Pair, Template, decode  # noqa: E402
 
 MISSING, ROUNDS = 10, 3
 SIZES = {
@@ -80,13 +80,13 @@ def test_floor(benchmark: Any, name: str, items: int, method: str) -> None:
     scorers = {direction: scorer(model, direction) for direction, model in models.items()}
     templates = [Template.blank([5 + item % 7, 6, 7], MISSING, [8, 9 + item % 5]) for item in range(items)]
 
-    def decode(forward: Any, backward: Any) -> Any:
+    def search(forward: Any, backward: Any) -> Any:
         if method == "beam":
-            return beam_decode(forward, None, templates, direction="forward")
-        return bscd_decode(forward, backward, None, templates, max_rounds=ROUNDS)
+            return decode(Pair(forward), None, templates, BeamSearch("forward"))
+        return decode(Pair(forward, backward), None, templates, BSCD(max_rounds=ROUNDS))
 
     recorded = {direction: Recorded(one) for direction, one in scorers.items()}
-    results = decode(*recorded.values())
+    results = search(*recorded.values())
 
     def model_calls() -> None:
         for program in prepared:
@@ -99,7 +99,7 @@ def test_floor(benchmark: Any, name: str, items: int, method: str) -> None:
 
     with torch.no_grad():
         times = in_turns(
-            benchmark, {"decode": lambda: decode(*scorers.values()), "floor": model_calls}, before={"floor": prepare}
+            benchmark, {"decode": lambda: search(*scorers.values()), "floor": model_calls}, before={"floor": prepare}
         )
     record(
         benchmark,

@@ -1,11 +1,15 @@
 """Beam search with one model, beside what people use today: `make bench`, or `pytest benchmarks/test_generate.py -s`.
 
-The same GPT-2-shaped model writes 16 words behind 1, 8 or 32 prompts of 4 known words with 5 beams. Every method must
-come to the same sentences with the same log-probabilities. Timed in turns: `beam_decode`, which alone computes scores
-of the known words and of END, too; `generate` of transformers, without scores; the loop that one writes by hand, one
-hypothesis at a time, for a single prompt; and pytorch-beam-search, which reads every prefix from its beginning at each
-step, where it is installed (`pip install pytorch-beam-search`). Ratios are of the library's time over the other's; rows
-are the tokens that the model reads for a prompt.
+The same GPT-2-shaped model writes 16 words after 1, 8 or 32 prompts of 4 known words with 5 beams. Every program must
+find the same sentences with the same log-probabilities. The programs are timed in turns:
+
+- `decode` with `BeamSearch`. It is the only one that also computes the scores of the known words and of END.
+- `generate` of transformers, without scores.
+- A loop written by hand, one hypothesis at a time, for a single prompt.
+- pytorch-beam-search, if it is installed (`pip install pytorch-beam-search`). It reads every prefix from its beginning
+  at each step.
+
+Ratios are the library's time divided by the other program's. Rows are the tokens that the model reads for a prompt.
 """
 
 import contextlib
@@ -19,7 +23,7 @@ transformers = pytest.importorskip("transformers")
 
 import models  # noqa: E402
 
-from birnn_decode import Template, beam_decode  # noqa: E402
+from birnn_decode import BeamSearch, Pair, Template, decode  # noqa: E402
 
 try:
     from pytorch_beam_search import autoregressive
@@ -42,7 +46,7 @@ class Banned(transformers.LogitsProcessor):
 def ours(scorer, prompts):
     # Without images, None stands for the one that all prompts share.
     templates = [Template.blank(prompt, STEPS) for prompt in prompts]
-    results = beam_decode(scorer, None, templates, direction="forward", beam_size=BEAMS)
+    results = decode(Pair(scorer), None, templates, BeamSearch("forward"), beam_size=BEAMS)
     return [
         [(one.tokens[KNOWN:], sum(one.token_log_probs_forward[KNOWN:-1])) for one in found.hypotheses]
         for found in results

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,8 @@ pytest.importorskip("torch")
 from measuring import in_turns, record
 from questions import questions, there_is
 
-import birnn_decode.decode
-from birnn_decode import DecodeResult, beam_decode, bscd_decode, rerank_decode
+import birnn_decode.search.pair
+from birnn_decode import BSCD, BeamSearch, DecodeResult, Pair, Rerank, decode
 from birnn_decode.evaluation import Question
 
 BLANKS = (0.25, 0.5, 0.75)
@@ -30,12 +30,12 @@ QUESTIONS, BATCH = 200, 64
 CASES = [(data, blank) for data in there_is() for blank in BLANKS]
 
 
-def ask(decode: Callable[..., Any], asked: Sequence[Question], **options: Any) -> list[DecodeResult]:
+def ask(models: Pair, method: Any, asked: Sequence[Question], **options: Any) -> list[DecodeResult]:
     """A method's results."""
     found = []
     for begin in range(0, len(asked), BATCH):
         some = asked[begin : begin + BATCH]
-        found += decode([one.image for one in some], [one.template for one in some], **options)
+        found += decode(models, [one.image for one in some], [one.template for one in some], method, **options)
     return found
 
 
@@ -52,8 +52,8 @@ def test_rerank(benchmark: Any, data: str, blank: float) -> None:
     """Beam sizes of both; then BSCD with 5 beams beside the smallest rerank that gets as far."""
     pair, asked = questions(data, blank, 8 if benchmark.disabled else QUESTIONS)
     methods = {
-        "rerank": lambda beam: ask(lambda *given, **own: rerank_decode(*pair, *given, **own), asked, beam_size=beam),
-        "bscd": lambda beam: ask(lambda *given, **own: bscd_decode(*pair, *given, **own), asked, beam_size=beam),
+        method.name: lambda beam, method=method: ask(pair, method, asked, beam_size=beam)
+        for method in (Rerank(), BSCD())
     }
     reached: dict[tuple[str, int], dict[str, float]] = {}
     for beam in BEAMS[3:5] if benchmark.disabled else BEAMS:
@@ -93,7 +93,7 @@ def test_rounds(benchmark: Any, monkeypatch: pytest.MonkeyPatch, data: str, blan
     """
     pair, asked = questions(data, blank, 8 if benchmark.disabled else 300)
     full, left = [], []
-    rank = birnn_decode.decode.rank_finalists
+    rank = birnn_decode.search.pair.rank_finalists
 
     def counting(finalists: Any, items: int, directions: Any, *given: Any, **options: Any) -> Any:
         finalists = list(finalists)
@@ -110,14 +110,13 @@ def test_rounds(benchmark: Any, monkeypatch: pytest.MonkeyPatch, data: str, blan
             left.append(len(prefixes - read) - _known_words(asked_now, direction.reverse))
         return rank(finalists, items, directions, *given, **options)
 
-    def bscd(images: Any, templates: Any) -> Any:
-        asked_now[:] = templates
-        return bscd_decode(*pair, images, templates)
-
-    asked_now: list[Any] = []
+    results: list[DecodeResult] = []
     with monkeypatch.context() as patched:
-        patched.setattr(birnn_decode.decode, "rank_finalists", counting)
-        results = ask(bscd, asked)
+        patched.setattr(birnn_decode.search.pair, "rank_finalists", counting)
+        for begin in range(0, len(asked), BATCH):
+            some = asked[begin : begin + BATCH]
+            asked_now = [one.template for one in some]
+            results += ask(pair, BSCD(), some)
     known = sum(_known_words([one.template], reverse) for one in asked for reverse in (False, True))
     first = sum(one.trace[0].rows for one in results)
     sweeps = sum(part.rows for one in results for part in one.trace)
@@ -125,10 +124,10 @@ def test_rounds(benchmark: Any, monkeypatch: pytest.MonkeyPatch, data: str, blan
     times = in_turns(
         benchmark,
         {
-            "bscd": lambda: ask(lambda *given: bscd_decode(*pair, *given), asked),
+            "bscd": lambda: ask(pair, BSCD(), asked),
             "beams": lambda: [
-                ask(lambda *given, way=way, model=model: beam_decode(model, *given, direction=way), asked)
-                for way, model in zip(("forward", "backward"), pair, strict=True)
+                ask(Pair(pair.forward), BeamSearch("forward"), asked),
+                ask(Pair(None, pair.backward), BeamSearch("backward"), asked),
             ],
         },
     )

@@ -17,11 +17,11 @@ from measuring import in_turns, record
 
 FIRST = """
 import numpy as np
-from birnn_decode import bscd_decode
+from birnn_decode import decode
 from birnn_decode.models import default_pair
 
 picture = np.full((64, 64, 3), 200, dtype=np.uint8)
-print(bscd_decode(*default_pair(), picture, "a {1-3} circle is left of a _ square").best.text)
+print(decode(default_pair(), picture, "a {1-3} circle is left of a _ square").best.text)
 """
 PROGRAMS = {
     "Python alone": "pass",

@@ -21,9 +21,9 @@ from questions import SCENES, questions  # noqa: E402
 
 import birnn_decode.backend.torch as torch_backend  # noqa: E402
 import birnn_decode.scorers.recurrent as recurrent  # noqa: E402
-import birnn_decode.search.bscd as bscd_module  # noqa: E402
 import birnn_decode.search.finalists as finalists  # noqa: E402
-from birnn_decode import Template, beam_decode, bscd_decode  # noqa: E402
+import birnn_decode.search.pair as pair_search  # noqa: E402
+from birnn_decode import BSCD, BeamSearch, Pair, Template, decode  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -85,7 +85,7 @@ TRICKS: dict[str, tuple[tuple[str, int, str], Callable[[], contextlib.AbstractCo
     ),
     "log-normaliser in pieces that fit a cache": (
         ("LSTM 256, V = 10,000", 64, "beam"),
-        lambda: instead(torch_backend, "IN_CACHE", 2**62),
+        lambda: instead(torch_backend.TorchBackend, "in_cache", 2**62),
     ),
     "cells for steps of few rows": (
         ("LSTM 512, V = 10,000", 1, "beam"),
@@ -93,7 +93,7 @@ TRICKS: dict[str, tuple[tuple[str, int, str], Callable[[], contextlib.AbstractCo
     ),
     "prefixes pushed once for all rounds": (
         (ON_BOARD, 64, "bscd"),
-        lambda: instead(bscd_module, "sweep", all_pushed_again(bscd_module.sweep)),
+        lambda: instead(pair_search, "sweep", all_pushed_again(pair_search.sweep)),
     ),
     "finalists dropped by their bounds": (
         (ON_BOARD, 64, "bscd"),
@@ -112,24 +112,24 @@ def test_trick(benchmark: Any, trick: str) -> None:
     if benchmark.disabled:
         items = 1
     if kind == ON_BOARD:
-        pair, asked = questions(SCENES, 0.5, items)
+        models, asked = questions(SCENES, 0.5, items)
         images, templates = [one.image for one in asked], [one.template for one in asked]
     else:
-        pair = tuple(MODELS[kind](direction) for direction in ("forward", "backward"))
+        models = Pair(*(MODELS[kind](direction) for direction in ("forward", "backward")))
         images = [None] * items
         templates = [Template.blank([5 + item % 7, 6, 7], 10, [8, 9 + item % 5]) for item in range(items)]
 
-    def decode() -> Any:
+    def search() -> Any:
         if method == "beam":
-            return beam_decode(pair[0], images, templates, direction="forward")
-        return bscd_decode(*pair, images, templates, max_rounds=3)
+            return decode(Pair(models.forward), images, templates, BeamSearch("forward"))
+        return decode(models, images, templates, BSCD(max_rounds=3))
 
     def before() -> Any:
         with plainly():
-            return decode()
+            return search()
 
-    assert [one.best.tokens for one in before()] == [one.best.tokens for one in decode()]
-    times = in_turns(benchmark, {"before": before, "after": decode})
+    assert [one.best.tokens for one in before()] == [one.best.tokens for one in search()]
+    times = in_turns(benchmark, {"before": before, "after": search})
     record(
         benchmark,
         "tricks",

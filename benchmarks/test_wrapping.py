@@ -19,7 +19,7 @@ from measuring import in_turns, record  # noqa: E402
 from standins import ShowAttendTell  # noqa: E402
 
 from birnn_decode import as_scorer  # noqa: E402
-from birnn_decode.scorers.caches import Cached  # noqa: E402
+from birnn_decode.scorers.state import Cached  # noqa: E402
 from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
 
 IMAGES, BEAMS, REPETITIONS = 64, 5, 21

@@ -1,24 +1,27 @@
-"""How many sentences any proof has to read: undecided.py [DATA BLANK LIMIT ROWS].
+"""Count the sentences that any proof has to read: undecided.py [DATA BLANK LIMIT ROWS].
 
-The known words behind a blank have terms of at most 0, and more than that no bound knows of them before they are read.
-So a sentence whose terms of the blank's words and of those before it, by both models, add up to more than the best J
-there is cannot be excluded before its last word is read by one of them, which is a row of its own. Counted are these
-sentences: all of them for blanks of two words, and for longer ones those of the words that fit best, so that there are
-at least as many. A question with more of them than ``ROWS`` cannot be proved with so many rows by any search whose
-bounds are of this kind.
+The terms of the known words after a blank are at most 0, and a bound knows nothing more about them before they are
+read. Take a sentence whose other terms, by both models, add up to more than the best J. Such a sentence is undecided: a
+search can exclude it only after one model has read its last word, which takes a row of its own. If a question has more
+undecided sentences than ``ROWS``, no search with bounds of this kind can prove its best sentence within that many rows.
 
-``BIRNN_DECODE_DATA`` and ``BIRNN_DECODE_PAIRS`` are as for the other benchmarks.
+All sentences are counted for blanks of two words. For longer blanks, the words that fit best are tried, so the true
+number is at least as large.
+
+Prints CSV. ``BIRNN_DECODE_DATA`` and ``BIRNN_DECODE_PAIRS`` name folders, as for the other benchmarks.
 """
 
+import csv
 import itertools
 import sys
 
 import torch
 from questions import FLICKR, questions
 
-from birnn_decode import bscd_decode, exact_decode
+from birnn_decode import BSCD, Exact, decode
 
-FILLS = 2**21  # that are looked at for a blank of more than two words
+FILLS = 2**21  # tried for a blank of more than two words
+MANY = 100_000
 BATCH = 4096
 ROUNDING = 1e-3  # nats
 
@@ -26,28 +29,35 @@ ROUNDING = 1e-3  # nats
 @torch.no_grad()
 def main(data=FLICKR, blank="0.25", limit="100", rows="20000"):
     pair, asked = questions(data, float(blank), int(limit))
-    proved = within_reach = 0
+    rows = int(rows)
+    proved, lengths, counts = [], [], []
     for question in asked:
-        best = bscd_decode(*pair, question.image, question.template, beam_size=20).best
-        sure = exact_decode(*pair, question.image, question.template, beam_size=1, max_rows=int(rows))
+        best = decode(pair, question.image, question.template, BSCD(), beam_size=20).best
+        sure = decode(pair, question.image, question.template, Exact(max_rows=rows), beam_size=1)
         joint, words = max((one.joint, one.tokens) for one in (best, sure.best))
         (template,) = question.template.fixed()
         blanks = [at for at in range(len(template)) if template.undecided(at)]
-        fills, count = undecided(pair, question.image, words, blanks, joint)
-        proved += sure.proved
-        within_reach += count <= int(rows)
-        print(
-            f"{len(blanks)} of {len(template)} words missing: best J {joint:.1f}, {count} of {fills} fills undecided, "
-            f"{'proved' if sure.proved else 'not proved'} with {sure.rows_evaluated} rows",
-            flush=True,
-        )
-    print(f"{proved} of {len(asked)} proved with {rows} rows; no more than {within_reach} can be")
+        proved.append(sure.proved)
+        lengths.append(len(blanks))
+        counts.append(undecided(pair, question.image, words, blanks, joint))
+    of_two = [one for one, length in zip(proved, lengths, strict=True) if length == 2]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["blank", "method", "metric", "value", "questions"])
+    for metric, values in {
+        "proved": proved,
+        "proved of blanks of two words": of_two,
+        f"more than {rows} sentences undecided": [count > rows for count in counts],
+        f"more than {MANY} sentences undecided": [count > MANY for count in counts],
+        f"within reach of {rows} rows": [count <= rows for count in counts],
+    }.items():
+        writer.writerow([blank, "exact", metric, sum(values), len(values)])
 
 
 def undecided(pair, image, words, blanks, joint):
-    """The fills looked at of a blank, and those whose terms up to their last word are above J of the best ``words``."""
+    """How many fills have terms, up to their last word, that add up to more than J of the best ``words``."""
     before, after = words[: blanks[0]], words[blanks[-1] + 1 :]
-    usable = sorted(set(range(pair[0].vocab_size)) - {pair[0].start_token, pair[0].end_token, *pair[0].never})
+    model = pair.forward
+    usable = sorted(set(range(model.vocab_size)) - {model.start_token, model.end_token, *model.never})
     choices = [usable] * len(blanks)
     if len(blanks) > 2:
         most = int(FILLS ** (1 / len(blanks)))
@@ -57,25 +67,25 @@ def undecided(pair, image, words, blanks, joint):
             for number in range(len(blanks))
         ]
     sums = of_both(pair, image, before, choices, after)
-    return sums.numel(), int((sums > joint + ROUNDING).sum())
+    return int((sums > joint + ROUNDING).sum())
 
 
 def most_likely(pair, image, before, choices, after, most):
-    """Of the position that has several choices, the words with the highest terms of both directions."""
+    """The words with the highest terms of both directions at the one position with several choices."""
     sums = of_both(pair, image, before, choices, after).flatten()
     several = max(choices, key=len)
-    return [several[at] for at in sums.topk(most).indices.tolist()]
+    return [several[at] for at in sums.topk(min(most, len(sums))).indices.tolist()]
 
 
 def of_both(pair, image, before, choices, after):
-    """For every fill, what both models give to its words and to those that they read before it, [choices …]."""
-    forward = log_probs(pair[0], image, before, choices)
-    backward = log_probs(pair[1], image, after[::-1], choices[::-1])
+    """The sum of both models' terms of each fill and of the words that they read before it, [choices …]."""
+    forward = log_probs(pair.forward, image, before, choices)
+    backward = log_probs(pair.backward, image, after[::-1], choices[::-1])
     return forward + backward.permute(*reversed(range(len(choices))))
 
 
 def log_probs(model, image, words, choices):
-    """The log-probability of words and one of each of the choices behind them, in reading order, [choices …]."""
+    """The log-probabilities of the words and every combination of choices after them, in reading order, [choices …]."""
     state = model.start(model.encode([image]))
     scores, state = model.step(torch.tensor([model.start_token]), state)
     sums = torch.zeros(1)

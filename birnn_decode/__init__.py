@@ -1,4 +1,4 @@
-"""Decoding with a forward and a backward sequence model, or one of both: beam search, BSCD, Gibbs, exact search."""
+"""Decoding with a forward and a backward sequence model, or a joint one: BSCD, beam search, Gibbs, exact search."""
 
 from birnn_decode.constraints import (
     AllowAt,
@@ -9,42 +9,36 @@ from birnn_decode.constraints import (
     NoRepeatedNgram,
     WordCount,
 )
-from birnn_decode.decode import (
-    beam_decode,
-    bscd_decode,
-    compare,
-    exact_decode,
-    gibbs_decode,
-    rerank_decode,
-    score_sentences,
-)
-from birnn_decode.joint import (
-    joint_compare,
-    joint_cycles,
-    joint_decode,
-    joint_gibbs_decode,
-    joint_score_sentences,
-)
+from birnn_decode.decoding import bscd_decode, compare, decode, score_sentences
+from birnn_decode.methods import BSCD, BeamSearch, Exact, Gibbs, Rerank
 from birnn_decode.objective import Objective
+from birnn_decode.request import Options
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
-from birnn_decode.scorers import PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
+from birnn_decode.scorers import Pair, PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
 from birnn_decode.scorers.joint import JointModel, JointScorer
 from birnn_decode.template import Template
 from birnn_decode.version import __version__
 
 __all__ = [
+    "BSCD",
     "AllowAt",
     "BanAt",
     "BanWords",
+    "BeamSearch",
     "DecodeResult",
     "Diversity",
+    "Exact",
+    "Gibbs",
     "Hypothesis",
     "JointModel",
     "JointScorer",
     "MustAppear",
     "NoRepeatedNgram",
     "Objective",
+    "Options",
+    "Pair",
     "PrefixScorer",
+    "Rerank",
     "Round",
     "Scorer",
     "StepScorer",
@@ -53,17 +47,9 @@ __all__ = [
     "WordCount",
     "__version__",
     "as_scorer",
-    "beam_decode",
     "bscd_decode",
     "check_scorer",
     "compare",
-    "exact_decode",
-    "gibbs_decode",
-    "joint_compare",
-    "joint_cycles",
-    "joint_decode",
-    "joint_gibbs_decode",
-    "joint_score_sentences",
-    "rerank_decode",
+    "decode",
     "score_sentences",
 ]

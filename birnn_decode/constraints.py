@@ -1,9 +1,9 @@
-"""Constraints: what the words in the blanks must be like, besides probable.
+"""Constraints: what the words in the blanks must be like, in addition to being probable.
 
-Every search holds them while it searches. What a constraint says of one position at a time becomes part of the
-template, as a set of allowed words, so that every search obeys it without knowing. What it says of several positions
-together, it says of one position given what is *decided* of the sentence: the known words of the template and those
-that a search has chosen so far, on whichever side. Both directions hold the same constraints, each from its own side.
+Every search applies the constraints while it searches. What a constraint says about a single position is written into
+the template, as a set of allowed words, so that each search obeys it without further code. What a constraint says about
+several positions together is asked for one position at a time, given the *decided* words: the known words of the
+template and the words that a search has chosen so far, on either side. Both directions apply the same constraints.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ import math
 import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from birnn_decode.template import BLANK, FixedTemplate, Position
+from birnn_decode.checks import check_count, check_number
+from birnn_decode.template import BLANK, FixedTemplate, Position, Template
+from birnn_decode.tokenizers import ids_of_word
 
 Words: TypeAlias = "Collection[int | str]"
-"""Words by their ids or, where there is a vocabulary, as text: one token each.
+"""Words, each one token: ids or, if there is a vocabulary, text.
 
-Where a tokenizer has other tokens at the beginning of a sentence than behind a space, text stands for those that it is
-within a sentence; at position 0 for those at the beginning; and where `BanWords` bans them everywhere, for both.
+Some tokenizers have one token for a word at the beginning of a sentence and another one after a space. Text stands for
+the token after a space. At position 0 it stands for the token at the beginning, and for both in `BanWords`.
 """
 
 Hook: TypeAlias = Callable[[int, tuple[int, ...], np.ndarray], Any]
-"""A score hook, ``(position, prefix, scores) -> scores``, called for each prefix that a blank position comes after.
+"""A score hook, ``(position, prefix, scores) -> scores``: called for each prefix that a blank position follows.
 
-The position is that of the next word in the sentence, from 0; from -1 downwards where a model writes a whole caption
-from its end and its length is not known yet. The prefix holds the words that the model has read, in its own reading
-order: the last of them stands next to the position. The scores are its log-probabilities of the next word, in nats,
-float64 [vocab]; what is returned, of the same shape, takes their place in the search (-inf: not this word).
+``position`` is the position of the next word in the sentence, from 0. If a model writes a whole caption from its end,
+the length is unknown and positions count from the end: -1, -2, ... ``prefix`` holds the words that the model has read,
+in its reading order; the last one stands next to the position. ``scores`` are the model's log-probabilities of the next
+word, in nats, float64 [vocab]. The search uses the returned array, of the same shape, in their place; -inf excludes a
+word.
 """
 
 UNDECIDED = -1
-LOOKED_AT = 2_000  # words that are tried, before it is left to the search whether constraints can be satisfied
+LOOKED_AT = 2_000  # words that `possible` tries before it leaves the question to the search
 
 
 class ClashError(ValueError):
     """No sentence that a template allows satisfies the constraints.
 
     Attributes:
-        item: of the call, by its number.
+        item: Number of the item in the call, from 0.
     """
 
     def __init__(self, message: str, item: int):
@@ -55,11 +57,11 @@ class ClashError(ValueError):
 
 @dataclass(frozen=True)
 class Ruled:
-    """What may not stand at a position.
+    """Words that may not stand at a position.
 
     Attributes:
-        out: these words.
-        only: and all but these, if not None.
+        out: These words are ruled out.
+        only: All words except these are ruled out. None: no such rule.
     """
 
     out: frozenset[int] = frozenset()
@@ -69,14 +71,11 @@ class Ruled:
         sets = [one.only for one in (self, other) if one.only is not None]
         return Ruled(self.out | other.out, frozenset.intersection(*sets) if sets else None)
 
-    def __bool__(self) -> bool:
-        return bool(self.out) or self.only is not None
-
     def __contains__(self, token: int) -> bool:
         return token in self.out or (self.only is not None and token not in self.only)
 
     def flags(self, vocab_size: int) -> np.ndarray:
-        """Whether each token is ruled out, [vocab]."""
+        """Return whether each token is ruled out, [vocab]."""
         flags = np.full(vocab_size, self.only is not None)
         flags[list(self.only or ())] = False
         flags[list(self.out)] = True
@@ -84,45 +83,48 @@ class Ruled:
 
 
 class Constraint:
-    """What is asked of the words in the blanks; see the classes that follow.
+    """A requirement on the words in the blanks.
 
-    A template that comes with a question is one of fixed widths, and words are those of a sentence that fills it, -1
-    where nothing is decided yet.
+    The methods ask about a template of fixed widths and, except for ``narrowed``, about the words of a sentence that
+    fills it, with -1 at the positions that are not decided yet.
 
     Attributes:
-        joins: whether it says something of several positions together.
+        joins: Whether the constraint is about several positions together.
     """
 
     joins: ClassVar[bool] = False
 
-    def resolved(self, ids: Callable[[OfWords, Words], frozenset[int]]) -> Constraint:
-        """The same, its words read as ids."""
+    def resolved(self, models: Any) -> Constraint:
+        """Return the same constraint with its words read as ids, by the vocabulary of the models of a request."""
         return self
 
     def fits(self, template: FixedTemplate) -> bool:
-        """Whether a sentence of that many words may satisfy it."""
+        """Return whether a sentence of this number of words may satisfy the constraint."""
         return True
 
     def narrowed(self, at: int, template: FixedTemplate, allowed: frozenset[int]) -> frozenset[int]:
-        """Which of the words that are allowed at a position it leaves there, whatever else the sentence says."""
+        """Return those of the allowed words at a position that the constraint accepts in any sentence."""
         return allowed
 
     def ruled_out(self, words: Sequence[int], at: int, template: FixedTemplate) -> Ruled:
-        """What may not stand at a position where nothing is decided, given what is decided elsewhere."""
+        """Return what may not stand at an undecided position, given the words that are decided elsewhere."""
         return Ruled()
 
     def broken(self, words: Sequence[int], template: FixedTemplate) -> bool:
-        """Whether what is decided breaks it."""
+        """Return whether the decided words violate the constraint."""
         return False
 
     def seen_from(self, reverse: bool) -> bool:
-        """Whether what it says of single positions can be told from the sentence's beginning, or from its end."""
+        """Return whether ``narrowed`` needs only the beginning of the sentence or, with ``reverse``, only its end."""
         return True
 
     def satisfied(self, words: Sequence[int], template: FixedTemplate) -> bool:
-        """Whether a whole sentence satisfies it."""
-        positions = all(self.narrowed(at, template, frozenset([word])) for at, word in enumerate(words))
-        return self.fits(template) and positions and not self.broken(words, template)
+        """Return whether a whole sentence satisfies the constraint."""
+        return (
+            self.fits(template)
+            and all(self.narrowed(at, template, frozenset([word])) for at, word in enumerate(words))
+            and not self.broken(words, template)
+        )
 
 
 @dataclass(frozen=True)
@@ -130,134 +132,193 @@ class OfWords(Constraint):
     """A constraint that names words.
 
     Attributes:
-        words: ids, or text.
-        ids: the words by their ids; none before it is resolved.
+        words: Ids or text, one token each.
+        ids: The ids of the words; without those of text until the constraint is resolved.
+        kind: What the constraint is called in results.
     """
 
+    kind: ClassVar[str]
     words: Words
-    ids: frozenset[int] = field(init=False, repr=False)
+    ids: frozenset[int] = field(default=frozenset(), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.words, (str, bytes)) or not isinstance(self.words, Collection) or not len(self.words):
-            raise TypeError(f"{type(self).__name__} of {self.words!r}: give a list of words or ids")
-        object.__setattr__(self, "ids", frozenset())
+        name = type(self).__name__
+        if isinstance(self.words, (str, bytes)) or not isinstance(self.words, Collection):
+            raise TypeError(f"{name}.words must be a list of words or ids, got {self.words!r}.")
+        if not len(self.words) or "" in tuple(self.words):
+            raise ValueError(f"{name}.words must have at least one word or id, none of them empty, got {self.words!r}.")
+        words = [
+            word
+            if isinstance(word, str)
+            else check_count(f"each of {name}.words", word, what="text or an id, 0 or larger")
+            for word in self.words
+        ]
+        object.__setattr__(self, "words", tuple(words))
+        object.__setattr__(self, "ids", frozenset(word for word in words if isinstance(word, int)))
 
-    @property
-    def inside(self) -> bool:
-        """Whether words given as text stand for the tokens that they are within a sentence."""
-        return True
-
-    @property
-    def first(self) -> bool:
-        """Whether they stand for those that they are at its beginning, where a tokenizer has others for these."""
-        return False
-
-    def resolved(self, ids: Callable[[OfWords, Words], frozenset[int]]) -> Constraint:
-        resolved = replace(self)
-        object.__setattr__(resolved, "ids", ids(self, self.words))
-        return resolved
+    def __str__(self) -> str:
+        return f"{self.kind}: {self._listed()}"
 
     def _listed(self) -> str:
-        return ", ".join(str(word) for word in self.words)
+        return ", ".join(map(str, self.words))
+
+    def resolved(self, models: Any) -> Constraint:
+        ids = set(self.ids)
+        for word in self.words:
+            if isinstance(word, str):
+                vocabulary = models.needed_vocabulary(f"the word {word!r} of a constraint")
+                meant, *others = self._meant(*ids_of_word(vocabulary, word))
+                if len(meant) != 1:
+                    raise ValueError(f"{self}: {word!r} is {len(meant)} tokens, not one. Give its tokens by their ids.")
+                ids.update(meant, *(other for other in others if len(other) == 1))
+        for token in sorted(ids):
+            models.check_ids(Template((token,)), str(self))
+        resolved = replace(self)
+        object.__setattr__(resolved, "ids", frozenset(ids))
+        return resolved
+
+    def _meant(self, inside: list[int], first: list[int]) -> tuple[list[int], ...]:
+        """Return the ids that text stands for: those ``inside`` a sentence, those of its ``first`` word, or both."""
+        return (inside,)
 
 
 @dataclass(frozen=True)
 class BanWords(OfWords):
-    """Words that fill no blank. What the template says itself may be among them.
+    """Keep words out of all blanks.
 
-    Attributes:
-        words: ids, or text.
+    The known words of the template may still include them.
+
+    Args:
+        words: Words to keep out: ids or text, one token each.
+
+    Raises:
+        TypeError: ``words`` is not a list, or one of them is neither text nor an id.
+        ValueError: ``words`` is empty, or has an empty text or a negative id.
+
+    Example:
+        >>> str(BanWords(["wind", "sail"]))
+        'banned: wind, sail'
     """
 
-    @property
-    def first(self) -> bool:
-        return True
+    kind: ClassVar[str] = "banned"
+
+    def _meant(self, inside: list[int], first: list[int]) -> tuple[list[int], ...]:
+        return inside, first
 
     def narrowed(self, at: int, template: FixedTemplate, allowed: frozenset[int]) -> frozenset[int]:
         return _without(allowed, self.ids) if template.undecided(at) else allowed
 
-    def __str__(self) -> str:
-        return f"banned: {self._listed()}"
-
 
 @dataclass(frozen=True)
 class _AtPosition(OfWords):
+    """A constraint on the word at one position of the sentence."""
+
     position: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not hasattr(self.position, "__index__"):
-            raise TypeError(f"{type(self).__name__} at position {self.position!r}: it is a whole number, 0 the first")
+        check_count(
+            f"{type(self).__name__}.position",
+            self.position,
+            least=None,
+            what="a whole number, such as 0 for the first word or -1 for the last",
+        )
 
-    @property
-    def inside(self) -> bool:
-        return self.position != 0
+    def __str__(self) -> str:
+        return f"{self.kind} at position {self.position}: {self._listed()}"
 
-    @property
-    def first(self) -> bool:
-        return self.position == 0
+    def _meant(self, inside: list[int], first: list[int]) -> tuple[list[int], ...]:
+        return (first,) if self.position == 0 else (inside,)
 
     def seen_from(self, reverse: bool) -> bool:
         return (self.position < 0) == reverse
 
-    def _here(self, at: int, template: FixedTemplate) -> bool:
-        return at == self.position or at == len(template) + self.position
+    def narrowed(self, at: int, template: FixedTemplate, allowed: frozenset[int]) -> frozenset[int]:
+        here = at == self.position or at == len(template) + self.position
+        return self._accepted(allowed) if here else allowed
+
+    def _accepted(self, allowed: frozenset[int]) -> frozenset[int]:
+        """Return those of the allowed words that may stand at the position."""
+        return _without(allowed, self.ids)
 
 
 @dataclass(frozen=True)
 class AllowAt(_AtPosition):
-    """The only words that may stand at a position of the sentence; nothing where the sentence is too short to have it.
+    """Allow only these words at a position of the sentence.
 
-    Attributes:
-        words: ids, or text.
-        position: of the word in the sentence, 0 the first, -1 the last.
+    The constraint is satisfied if the sentence is too short to have the position.
+
+    Args:
+        words: Words that may stand there: ids or text, one token each.
+        position: Position of the word in the sentence: 0 is the first word, -1 the last.
+
+    Raises:
+        TypeError: ``words`` is not a list of text and ids, or ``position`` is not an integer.
+        ValueError: ``words`` is empty, or has an empty text or a negative id.
+
+    Example:
+        >>> str(AllowAt(["a", "the"], position=0))
+        'only at position 0: a, the'
     """
 
-    def narrowed(self, at: int, template: FixedTemplate, allowed: frozenset[int]) -> frozenset[int]:
-        return allowed & self.ids if self._here(at, template) else allowed
+    kind: ClassVar[str] = "only"
 
-    def __str__(self) -> str:
-        return f"only at position {self.position}: {self._listed()}"
+    def _accepted(self, allowed: frozenset[int]) -> frozenset[int]:
+        return allowed & self.ids
 
 
 @dataclass(frozen=True)
 class BanAt(_AtPosition):
-    """Words that may not stand at a position of the sentence.
+    """Keep words out of one position of the sentence.
 
-    Attributes:
-        words: ids, or text.
-        position: of the word in the sentence, 0 the first, -1 the last.
+    Args:
+        words: Words that may not stand there: ids or text, one token each.
+        position: Position of the word in the sentence: 0 is the first word, -1 the last.
+
+    Raises:
+        TypeError: ``words`` is not a list of text and ids, or ``position`` is not a whole number.
+        ValueError: ``words`` is empty, has an empty text, or has a negative id.
+
+    Example:
+        >>> str(BanAt(["and"], position=-1))
+        'banned at position -1: and'
     """
 
-    def narrowed(self, at: int, template: FixedTemplate, allowed: frozenset[int]) -> frozenset[int]:
-        return _without(allowed, self.ids) if self._here(at, template) else allowed
-
-    def __str__(self) -> str:
-        return f"banned at position {self.position}: {self._listed()}"
+    kind: ClassVar[str] = "banned"
 
 
 @dataclass(frozen=True)
 class MustAppear(OfWords):
-    """Words that must stand in the blanks, each at least once, in any order.
+    """Require words in the blanks, each at least once, in any order.
 
-    A beam keeps places for prefixes with few and with many of them (dynamic beam allocation: Post and Vilar, Fast
-    Lexically Constrained Decoding, NAACL 2018), so that they need not wait for the last blank positions.
+    The beam is shared among prefixes with few and with many of these words (dynamic beam allocation: Post and Vilar,
+    *Fast Lexically Constrained Decoding*, NAACL 2018). The words therefore need not wait for the last blank positions.
 
-    Attributes:
-        words: ids, or text.
+    Args:
+        words: Words that must occur: ids or text, one token each.
+
+    Raises:
+        TypeError: ``words`` is not a list, or one of them is neither text nor an id.
+        ValueError: ``words`` is empty, or has an empty text or a negative id.
+
+    Example:
+        >>> str(MustAppear(["boy"]))
+        'must appear: boy'
     """
 
     joins: ClassVar[bool] = True
-
-    @classmethod
-    def of(cls, ids: frozenset[int]) -> MustAppear:
-        """These words, resolved."""
-        made = cls(tuple(sorted(ids)))
-        object.__setattr__(made, "ids", ids)
-        return made
+    kind: ClassVar[str] = "must appear"
 
     def missing(self, words: Sequence[int], template: FixedTemplate) -> frozenset[int]:
-        """Those that no blank has yet."""
+        """Return the required words that no blank has yet.
+
+        Args:
+            words: Ids of the sentence; -1 at the positions that are not decided yet.
+            template: Template of fixed widths that the sentence fills.
+
+        Returns:
+            The ids of these words.
+        """
         return self.ids - {word for at, word in enumerate(words) if template.undecided(at)}
 
     def ruled_out(self, words: Sequence[int], at: int, template: FixedTemplate) -> Ruled:
@@ -271,31 +332,35 @@ class MustAppear(OfWords):
         left = [place for place, word in enumerate(words) if word == UNDECIDED]
         return not _places_for(self.missing(words, template), left, template)
 
-    def __str__(self) -> str:
-        return f"must appear: {self._listed()}"
-
 
 @dataclass(frozen=True)
 class NoRepeatedNgram(Constraint):
-    """No so many words in a row stand twice in the sentence; its known words count, too.
+    """Forbid the same n words in a row twice in a sentence. Known words count too.
 
-    Attributes:
-        size: how many; 1: no word twice.
+    Args:
+        size: Number of words in a row (n). 1: no word occurs twice.
+
+    Raises:
+        TypeError: ``size`` is not an integer.
+        ValueError: ``size`` is less than 1.
+
+    Example:
+        >>> str(NoRepeatedNgram(2))
+        'no repeated 2-gram'
     """
 
     joins: ClassVar[bool] = True
     size: int
 
     def __post_init__(self) -> None:
-        if not hasattr(self.size, "__index__") or operator.index(self.size) < 1:
-            raise ValueError(f"NoRepeatedNgram of {self.size!r} words: it is a whole number, 1 or larger")
+        check_count("NoRepeatedNgram.size", self.size, least=1)
 
     def ruled_out(self, words: Sequence[int], at: int, template: FixedTemplate) -> Ruled:
         filled = list(words)
         out = set()
         for begin in range(max(0, at - self.size + 1), min(at, len(words) - self.size) + 1):
             for other in range(len(words) - self.size + 1):
-                # The word that stands in the other n-gram where this one lacks its own.
+                # The word that would make this n-gram equal to the other one.
                 filled[at] = words[other + at - begin]
                 if other != begin and filled[at] != UNDECIDED:
                     own, theirs = (filled[start : start + self.size] for start in (begin, other))
@@ -314,22 +379,30 @@ class NoRepeatedNgram(Constraint):
 
 @dataclass(frozen=True)
 class WordCount(Constraint):
-    """How many words the blanks take, all together; that of a whole caption is its length.
+    """Bound the number of words in all blanks together.
 
-    Attributes:
-        least: at least so many.
-        most: at most so many; None: any number.
+    For a whole caption, this is the length of the caption.
+
+    Args:
+        least: Smallest number of words (default: 0).
+        most: Largest number of words. None: any number (default: None).
+
+    Raises:
+        TypeError: A number is not an integer.
+        ValueError: A number is negative, or ``least`` is larger than ``most``.
+
+    Example:
+        >>> str(WordCount(2, 4))
+        '2 to 4 words in the blanks'
     """
 
     least: int = 0
     most: int | None = None
 
     def __post_init__(self) -> None:
-        for count in (self.least, 0 if self.most is None else self.most):
-            if not hasattr(count, "__index__") or operator.index(count) < 0:
-                raise ValueError(f"WordCount of {count!r} words: it is a whole number, 0 or larger")
-        if self.most is not None and self.least > self.most:
-            raise ValueError(f"WordCount of {self.least} to {self.most} words: least is more than most")
+        least = check_count("WordCount.least", self.least)
+        if self.most is not None and least > check_count("WordCount.most", self.most):
+            raise ValueError(f"WordCount.least must not be larger than most, got {least} and {self.most}.")
 
     def seen_from(self, reverse: bool) -> bool:
         return False
@@ -345,10 +418,10 @@ class WordCount(Constraint):
 
 @dataclass(frozen=True)
 class Unlike(Constraint):
-    """None of some sentences over again.
+    """Exclude sentences that another group has found.
 
     Attributes:
-        sentences: in ids.
+        sentences: Ids of the words of each sentence.
     """
 
     joins: ClassVar[bool] = True
@@ -368,26 +441,35 @@ class Unlike(Constraint):
 
 @dataclass(frozen=True)
 class Diversity:
-    """A Top-B whose members differ: the beam is divided among groups, each of which avoids the words of those before.
+    """Divide the beam into groups whose sentences differ.
 
-    After Vijayakumar et al. (Diverse Beam Search, AAAI 2018) with Hamming diversity. There a group avoids, at each
-    step, what the beams of the groups before it chose at that step. A sentence that two directions are to agree on
-    needs a penalty of its own: here it loses ``strength`` for each word in a blank and each sentence of the groups
-    before it that has the same word at the same position, counted from the sentence's beginning.
+    The groups are decoded one after the other. A sentence pays for each word in a blank that an earlier group has at
+    the same position, counted from the beginning of the sentence: ``strength`` nats for each sentence of that group.
+    No sentence is returned twice.
 
-    Attributes:
-        groups: how many; `beam_size` must be a multiple of it.
-        strength: nats.
+    This is Diverse Beam Search with Hamming diversity (Vijayakumar et al., AAAI 2018), with one difference. There, a
+    group avoids the words that earlier groups chose at the same step. Here, it avoids the words of their finished
+    sentences, because both directions must agree on what a sentence pays.
+
+    Args:
+        groups: Number of groups. ``beam_size`` must be a multiple of it.
+        strength: Penalty in nats, 0 or larger.
+
+    Raises:
+        TypeError: ``groups`` is not an integer, or ``strength`` is not a number.
+        ValueError: ``groups`` is less than 1, or ``strength`` is negative or not finite.
+
+    Example:
+        >>> Diversity(groups=3, strength=0.5)
+        Diversity(groups=3, strength=0.5)
     """
 
     groups: int
     strength: float
 
     def __post_init__(self) -> None:
-        if not hasattr(self.groups, "__index__") or operator.index(self.groups) < 1:
-            raise ValueError(f"Diversity of groups={self.groups!r}: it is a whole number, 1 or larger")
-        if not (isinstance(self.strength, Real) and 0 <= float(self.strength) < math.inf):
-            raise ValueError(f"Diversity of strength={self.strength!r}: it is a number of nats, 0 or larger")
+        check_count("Diversity.groups", self.groups, least=1)
+        check_number("Diversity.strength", self.strength, "a finite number of nats, 0 or larger", least=0)
 
     def __str__(self) -> str:
         return f"diversity:{self.groups},{self.strength:g}"
@@ -396,12 +478,15 @@ class Diversity:
 def narrow(
     constraints: Sequence[Constraint], template: FixedTemplate, everything: frozenset[int]
 ) -> FixedTemplate | None:
-    """A template with what constraints leave at each position taken by itself; None where that is nothing.
+    """Return a template with only the words that the constraints accept at each position, taken by itself.
 
     Args:
-        constraints: resolved.
-        template: of fixed widths.
-        everything: all words that a blank takes.
+        constraints: Constraints whose words are resolved.
+        template: Template of fixed widths.
+        everything: All words that a blank may take.
+
+    Returns:
+        The narrowed template, or None if some position is left without a word.
     """
     if not all(constraint.fits(template) for constraint in constraints):
         return None
@@ -418,31 +503,27 @@ def narrow(
 
 
 def joining(constraints: Sequence[Constraint]) -> list[Constraint]:
-    """Those constraints that say something of several positions, and all words that must appear as one.
+    """Return the constraints on several positions, with all words that must appear in one of them.
 
-    Apart, each would count all places that are left as its own.
+    Two separate `MustAppear` would each count on the same free positions.
     """
-    joins = [one for one in constraints if one.joins]
-    must = frozenset[int]().union(*(one.ids for one in joins if isinstance(one, MustAppear)))
-    others = [one for one in joins if not isinstance(one, MustAppear)]
-    return [*([MustAppear.of(must)] if must else []), *others]
+    words = frozenset[int]().union(*(one.ids for one in constraints if isinstance(one, MustAppear)))
+    must = [MustAppear(sorted(words))] if words else []
+    return must + [one for one in constraints if one.joins and not isinstance(one, MustAppear)]
 
 
 def ruled_out(constraints: Sequence[Constraint], words: Sequence[int], at: int, template: FixedTemplate) -> Ruled:
-    """What constraints together rule out at a position; see `Constraint.ruled_out`."""
-    ruled = Ruled()
-    for constraint in constraints:
-        ruled &= constraint.ruled_out(words, at, template)
-    return ruled
+    """Return what the constraints together rule out at a position; see ``Constraint.ruled_out``."""
+    return functools.reduce(operator.and_, (one.ruled_out(words, at, template) for one in constraints), Ruled())
 
 
 def possible(constraints: Sequence[Constraint], template: FixedTemplate, everything: frozenset[int]) -> bool:
-    """Whether some sentence that fills a template satisfies constraints; yes, too, where that takes long to find out.
+    """Return whether a sentence that fills a template can satisfy the constraints; True if that takes long to decide.
 
     Args:
-        constraints: resolved.
-        template: of fixed widths, as the caller gave it.
-        everything: all words that a blank takes.
+        constraints: Constraints whose words are resolved.
+        template: Template of fixed widths, as the caller gave it.
+        everything: All words that a blank may take.
     """
     narrowed = narrow(constraints, template, everything)
     if narrowed is None:
@@ -458,15 +539,15 @@ def possible(constraints: Sequence[Constraint], template: FixedTemplate, everyth
     blanks = [at for at, word in enumerate(words) if word == UNDECIDED]
 
     def choices(at: int) -> Iterator[int]:
-        """The words that may stand at a position, as long as nothing changes before it."""
+        """Yield words to try at a position, as long as the words before it stay the same."""
         ruled = ruled_out(constraints, words, at, narrowed)
         for tokens in alike[at]:
-            # Of words that no constraint tells apart, one that the sentence has not is as good as any other.
+            # No constraint distinguishes these words: of those that are not in the sentence yet, one is enough.
             used = [token for token in dict.fromkeys(words) if token in tokens]
             unused = itertools.islice((token for token in tokens if token not in used), 1)
             yield from (token for token in (*used, *unused) if token not in ruled)
 
-    chosen: list[Iterator[int]] = []  # what is left to try at each blank position that has a word, and at the next
+    chosen: list[Iterator[int]] = []  # the words not yet tried, for each blank position that has been reached
     for _ in range(LOOKED_AT):
         if len(chosen) == len(blanks):
             return True
@@ -487,7 +568,7 @@ def possible(constraints: Sequence[Constraint], template: FixedTemplate, everyth
 def clash(
     constraints: Sequence[Constraint], templates: Sequence[FixedTemplate], everything: frozenset[int]
 ) -> list[str]:
-    """Constraints, by name, that no sentence can satisfy together, none of which could be left out."""
+    """Return the names of constraints that no sentence can satisfy together. None of them could be left out."""
     needed = dict(enumerate(constraints))
     for number in range(len(constraints)):
         fewer = {other: one for other, one in needed.items() if other != number}
@@ -499,12 +580,16 @@ def clash(
 def _alike(
     template: FixedTemplate, everything: frozenset[int], named: frozenset[int]
 ) -> list[Sequence[dict[int, None]]]:
-    """For each position the words allowed there, in ordered sets of those that no position and no constraint knows."""
-    sets = {everything if position is BLANK else position for position in template.positions} - named
-    several = [one for one in sets if isinstance(one, frozenset)]
-    words = sorted(frozenset[int]().union(*several))
+    """Return the words allowed at each position, in ordered sets that no position and no constraint distinguishes.
+
+    Args:
+        template: Template of fixed widths.
+        everything: All words that a blank may take.
+        named: Words that constraints or the template name. Each is a set of its own.
+    """
+    several = {everything if one is BLANK else one for one in template.positions if not isinstance(one, int)}
     classes: dict[tuple[bool | int, ...], dict[int, None]] = {}
-    for token in words:
+    for token in sorted(frozenset[int]().union(*several)):
         alone = token if token in named else UNDECIDED
         classes.setdefault((alone, *(token in one for one in several)), {})[token] = None
     of_set = {one: [tokens for tokens in classes.values() if next(iter(tokens)) in one] for one in several}
@@ -515,7 +600,7 @@ def _alike(
 
 
 def _places_for(tokens: Collection[int], places: Sequence[int], template: FixedTemplate) -> bool:
-    """Whether each of some words has a place of its own among some undecided positions: a matching."""
+    """Return whether each of the words can have a place of its own among undecided positions (a bipartite matching)."""
     if len(tokens) > len(places):
         return False
     taken: dict[int, int] = {}
@@ -535,5 +620,5 @@ def _places_for(tokens: Collection[int], places: Sequence[int], template: FixedT
 
 @functools.lru_cache(maxsize=64)
 def _without(allowed: frozenset[int], banned: frozenset[int]) -> frozenset[int]:
-    """Their difference; the same object for the same question, since most blanks of a call ask it of all words."""
+    """Return the difference of two sets. It is cached because most blanks of a call ask for the same one."""
     return allowed - banned

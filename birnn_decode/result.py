@@ -4,88 +4,124 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 
 class StopReason(str, enum.Enum):
-    """Why a search ended. Compares equal to its name: ``result.stop == "converged"``."""
+    """Tell why a search ended. A reason is equal to its name.
 
-    CONVERGED = "converged"
-    CYCLE = "cycle"
-    MAX_ROUNDS = "max_rounds"
-    DEAD_END = "dead_end"
-    SINGLE_SWEEP = "single_sweep"
-    BUDGET = "budget"
-    PROVED = "proved"
+    Example:
+        >>> StopReason.CONVERGED == "converged"
+        True
+    """
+
+    # From the least settled to the most settled; see ``settled``.
     INTERRUPTED = "interrupted"
+    BUDGET = "budget"
+    MAX_ROUNDS = "max_rounds"
+    CYCLE = "cycle"
+    DEAD_END = "dead_end"
+    CONVERGED = "converged"
+    SINGLE_SWEEP = "single_sweep"
+    PROVED = "proved"
 
     def __str__(self) -> str:
         return self.value
 
+    def settled(self) -> int:
+        """Return the rank of the reason, from the least settled to the most settled.
+
+        Returns:
+            The rank, from 0 for an interrupted search to 7 for a proof.
+        """
+        return list(StopReason).index(self)
+
     @property
     def advice(self) -> str:
-        """What the reason means and what one may do about it."""
+        """What the reason means, and what you can do.
+
+        Example:
+            >>> StopReason.PROVED.advice
+            'No sentence that the template allows has a higher score than the sentences returned.'
+        """
         return _ADVICE[self]
 
 
 _ADVICE = {
-    StopReason.CONVERGED: "A round changed nothing: more rounds would not either. A larger beam may still find more.",
-    StopReason.CYCLE: "The beams came back to an earlier round's and would go round for ever; the best sentence of all "
-    "rounds is returned. A larger beam often settles.",
-    StopReason.MAX_ROUNDS: "The last round allowed was over before a round changed nothing; the best sentence so far "
-    "is returned. Raise max_rounds to go on.",
-    StopReason.DEAD_END: "A sweep had no continuation with a probability above 0 left; the best sentence met before is "
-    "returned, if any. A larger beam, or a template that the models find less impossible, helps.",
-    StopReason.SINGLE_SWEEP: "Searched without look-ahead, each direction by itself.",
-    StopReason.BUDGET: "The sweeps, rows or seconds allowed are used up; the best sentence so far is returned. Allow "
-    "more to go on: sampling has no end of its own, and a proof may be near where the gap is small.",
-    StopReason.PROVED: "No sentence that the template allows has a higher score than those returned.",
-    StopReason.INTERRUPTED: "The search was interrupted; the best sentence so far is returned, with a bound of the "
-    "score that any other may have.",
+    StopReason.CONVERGED: "A round changed nothing: further rounds would give the same sentences. A larger beam may "
+    "find better ones.",
+    StopReason.CYCLE: "The beams of an earlier round came back: further rounds would repeat for ever. The best "
+    "sentences of all rounds are returned. A larger beam often ends the cycle.",
+    StopReason.MAX_ROUNDS: "The search used all its rounds, and the last round still changed the beams. The best "
+    "sentences so far are returned. Raise max_rounds to continue.",
+    StopReason.DEAD_END: "In one direction, every continuation had probability 0. The best sentences found before are "
+    "returned, if there are any. Try a larger beam, or a template that the models find more probable.",
+    StopReason.SINGLE_SWEEP: "The search has no rounds: each direction was searched once, without look-ahead.",
+    StopReason.BUDGET: "The sweeps, rows or seconds allowed are used up. The best sentences so far are returned. Allow "
+    "more to continue: sampling never ends by itself, and a proof may be close if the gap is small.",
+    StopReason.PROVED: "No sentence that the template allows has a higher score than the sentences returned.",
+    StopReason.INTERRUPTED: "The search was interrupted. The best sentences so far are returned, with an upper bound "
+    "on the score of all other sentences.",
 }
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A sentence and what the models say of it. All log-probabilities are in nats, over the full vocabulary.
+    """Hold one sentence and its log-probabilities under the models.
 
-    They are numbers, or tensors [] with a graph where `score_sentences` was asked for gradients.
+    All log-probabilities are in nats, over the full vocabulary: no constraint changes them. They are floats, or tensors
+    of shape [] with an autograd graph if `score_sentences` was called with ``gradients=True``.
 
     Attributes:
-        tokens: the ids of the sentence's words, known ones included; START and END left out.
-        text: the sentence, decoded by the vocabulary, with what a text template said in its own letters; None without
-            a vocabulary.
-        blanks: one tuple of ids per blank of the template, in sentence order; a whole caption is one blank.
-        score: what the hypothesis is ranked by: J after weights, scope, penalty and length rule; for `beam_decode` the
-            one model's own log-probability instead of J; for `joint_decode` the part of the pseudo-log-likelihood that
-            the objective's scope counts.
-        joint: J, the value of the objective before the length rule; None unless both models were given and the
-            sentence is finished.
-        log_prob_forward: log P of the whole sentence, END included, under the forward model; None where that model
-            was not given. It is the sum of ``token_log_probs_forward``.
-        log_prob_backward: the same of the backward model, its START included.
-        token_log_probs_forward: one term per word, in sentence order, then the term of END.
-        token_log_probs_backward: one term per word, in sentence order, then the term of START.
-        pseudo_log_prob: the pseudo-log-likelihood of the whole sentence, the sum of ``token_conditionals``; None unless
-            a model with one softmax over both sides was given.
-        token_conditionals: for each word, in sentence order, its log-probability given all other words of the
-            sentence; None where ``pseudo_log_prob`` is.
-        penalty: what score hooks and `Diversity` add to J in ``score``, before the length rule, in nats; no part of J.
-        broken: the constraints that it breaks, by name: the search found no sentence that satisfies them all.
-        finished: False for a free search's hypothesis that reached the maximum length without END; its
-            log-probability and terms then leave END out.
+        tokens: Ids of all words of the sentence, known words included, START and END left out.
+        text: The sentence as text. What a text template says stands in it as it was written. None without a vocabulary.
+        blanks: For each blank of the template, in sentence order, the ids of the words that fill it. A whole caption is
+            one blank.
+        score: The number that hypotheses are sorted by: J plus `Hypothesis.penalty`, after the length rule. In place of
+            J, `BeamSearch` uses the log-probability under its own model, and a model with one softmax over both sides
+            (`JointModel`) the terms of the pseudo-log-likelihood that the objective's ``scope`` counts.
+        joint: J, the weighted sum of both models' log-probabilities over the terms that the objective's ``scope``
+            counts, before the length rule. None if there is only one model, or the sentence is not finished.
+        log_prob_forward: log P(sentence, END) under the forward model: the sum of
+            `Hypothesis.token_log_probs_forward`. None without a forward model.
+        log_prob_backward: log P(sentence, START) under the backward model: the sum of
+            `Hypothesis.token_log_probs_backward`. None without a backward model.
+        token_log_probs_forward: log P(word | all words before it) for each word in sentence order, then the term of
+            END.
+        token_log_probs_backward: log P(word | all words after it) for each word in sentence order, then the term of
+            START.
+        penalty: What score hooks and `Diversity` add to J in the score, in nats, before the length rule. No part of J.
+        broken: Names of the constraints that the sentence violates. Not empty only if the search found no sentence that
+            satisfies all of them.
+        finished: False if a search for a whole caption reached ``max_length`` before the model wrote END. The
+            log-probabilities then have no term of END.
+        pseudo_log_prob: Pseudo-log-likelihood of the whole sentence: the sum of `Hypothesis.token_conditionals`. None
+            except for a `JointModel` or another `JointScorer`.
+        token_conditionals: log P(word | all other words of the sentence) for each word in sentence order. None
+            except for a `JointModel` or another `JointScorer`.
+
+    Example:
+        >>> from birnn_decode import decode
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import default_pair
+        >>> picture = make_scene(seed=2, number=4).picture()
+        >>> best = decode(default_pair(), picture, "a small green circle _ _ _ _ a small purple triangle").best
+        >>> best.text
+        'a small green circle to the right of a small purple triangle'
+        >>> round(best.joint, 2) == round(best.log_prob_forward + best.log_prob_backward, 2)
+        True
     """
 
     tokens: tuple[int, ...]
     text: str | None
     blanks: tuple[tuple[int, ...], ...]
     score: float
-    joint: float | None
-    log_prob_forward: float | None
-    log_prob_backward: float | None
-    token_log_probs_forward: tuple[float, ...] | None
-    token_log_probs_backward: tuple[float, ...] | None
+    joint: float | None = None
+    log_prob_forward: float | None = None
+    log_prob_backward: float | None = None
+    token_log_probs_forward: tuple[float, ...] | None = None
+    token_log_probs_backward: tuple[float, ...] | None = None
     penalty: float = 0.0
     broken: tuple[str, ...] = ()
     finished: bool = True
@@ -93,19 +129,32 @@ class Hypothesis:
     token_conditionals: tuple[float, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON; a log-probability of minus infinity becomes the string ``"-inf"``."""
-        return {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}
+        """Return all fields as a dict for JSON.
+
+        Returns:
+            The dict. Tuples become lists, and minus infinity becomes the string ``"-inf"``.
+
+        Example:
+            >>> Hypothesis((5, 7), "a dog", ((7,),), -1.5).to_dict()["blanks"]
+            [[7]]
+        """
+        return _plain(self)
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round of sweeps did; round 0 is the two beam searches that BSCD starts from.
+    """Hold what one round of sweeps did.
 
-    For Gibbs sampling a round is one sweep of every chain, and its rows include scoring what was drawn.
+    Round 0 of `BSCD` is the two beam searches that it starts from. A round of `Gibbs` is one sweep of every chain,
+    and its rows include the rows that score the new sentences.
 
     Attributes:
-        rows: rows that went through the models for it (see `DecodeResult.rows_evaluated`).
-        new_sentences: finished sentences that no earlier round had met.
+        rows: Rows that the models evaluated in this round; see `DecodeResult.rows_evaluated`.
+        new_sentences: Number of finished sentences that no earlier round had found.
+
+    Example:
+        >>> Round(rows=98, new_sentences=3).rows
+        98
     """
 
     rows: int
@@ -114,24 +163,38 @@ class Round:
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """The answer to one item.
+    """Hold the answer for one source and template.
 
     Attributes:
-        hypotheses: at most ``beam_size``, best first, distinct; equal scores: the lower sequence of ids first.
-        stop: why the search ended. With several widths: the reason of the width that was furthest from settled.
-        rounds: rounds of sweeps that were begun, the confirming one included; with several widths, the most.
-        rows_evaluated: rows that went through the models for this item; a row is one token read by one hypothesis.
-        signature: the method and its settings, for a paper's footnote or a log.
-        trace: one entry per round, round 0 first; the rows that are missing to ``rows_evaluated`` scored the finalists,
-            or went into the proof.
-        seconds: wall-clock time of the search, of all items of its batch together; no part of what makes results equal.
-        length_rule: the length rule that scores are made with, ``"auto"`` resolved; see `Objective`.
-        proved: whether the hypotheses are the best of all sentences that the template allows and the constraints leave;
-            False where nobody has looked, as in all searches but `exact_decode`'s. With `Diversity`: whether those of
-            each group are the best that the groups before it leave.
-        upper_bound: no such sentence has a score above this (nats); that of the best hypothesis where it is known to be
-            the best of all, though the others may not be; -inf where there is none that is possible. None where there
-            is no bound.
+        hypotheses: The best sentences found, at most ``beam_size``, all different, highest score first. Of equal
+            scores, the lower sequence of ids comes first.
+        stop: Why the search ended; ``stop.advice`` says it in a sentence. If several widths were searched, the reason
+            of the width that was furthest from done.
+        rounds: Number of rounds that were started, including the last one, which confirms that nothing changes. If
+            several widths were searched, the largest number.
+        rows_evaluated: Number of rows that the models evaluated for this item. A row is one token read by one
+            hypothesis.
+        signature: The method and its settings in one line, for a log or a paper's footnote.
+        trace: One entry per round, round 0 first. Rows that are in ``rows_evaluated`` but in no round scored the last
+            sentences, or belong to a proof.
+        seconds: Wall-clock time of the search, for all items of a batch together. Not compared when results are
+            compared.
+        length_rule: Length rule of the scores, with ``"auto"`` resolved; see `Objective`.
+        proved: True if no other sentence that the template and the constraints allow has a higher score than these
+            hypotheses. Only `Exact` proves; False means that nothing was proved. With `Diversity`, each group is the
+            best that the groups before it leave.
+        upper_bound: No sentence that the template and the constraints allow has a score above this, in nats. None if
+            there is no bound, -inf if there is no possible sentence. It equals the score of the best hypothesis if that
+            one is proved to be the best.
+
+    Example:
+        >>> from birnn_decode import decode
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import default_pair
+        >>> picture = make_scene(seed=2, number=4).picture()
+        >>> result = decode(default_pair(), picture, "a small green circle _ _ _ _ a small purple triangle")
+        >>> result.stop, result.rounds, result.proved
+        (<StopReason.CONVERGED: 'converged'>, 2, False)
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -147,9 +210,15 @@ class DecodeResult:
 
     @property
     def gap(self) -> float | None:
-        """How far the score of the best sentence may be above that of the best hypothesis, in nats; 0: it is the best.
+        """How much better than the best hypothesis another sentence may be, in nats.
 
-        None where there is no bound; inf where there is one, and no hypothesis that satisfies the constraints.
+        0 if the hypotheses are proved to be the best. None if there is no upper bound. inf if there is a bound, but no
+        hypothesis that satisfies the constraints.
+
+        Example:
+            >>> one = Hypothesis((5,), "a", ((5,),), -1.5)
+            >>> DecodeResult((one,), StopReason.BUDGET, 2, 40, "exact", (), 0.1, "none", upper_bound=-1.0).gap
+            0.5
         """
         if self.upper_bound is None:
             return None
@@ -164,37 +233,40 @@ class DecodeResult:
         """The first hypothesis.
 
         Raises:
-            ValueError: there is none.
+            ValueError: There is no hypothesis.
+
+        Example:
+            >>> one = Hypothesis((5,), "a", ((5,),), -1.5)
+            >>> DecodeResult((one,), StopReason.CONVERGED, 2, 40, "bscd", (), 0.1, "none").best.text
+            'a'
         """
         if not self.hypotheses:
             raise ValueError(
-                "no hypothesis: every sentence that the search met has probability 0 under a model that counts. "
+                "no hypothesis: every sentence that the search found has probability 0 under a model that counts. "
                 f"It stopped with {self.stop}: {self.stop.advice}"
             )
         return self.hypotheses[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return {
-            "hypotheses": [hypothesis.to_dict() for hypothesis in self.hypotheses],
-            "stop": str(self.stop),
-            "advice": self.stop.advice,
-            "rounds": self.rounds,
-            "rows_evaluated": self.rows_evaluated,
-            "signature": self.signature,
-            "trace": [{"rows": entry.rows, "new_sentences": entry.new_sentences} for entry in self.trace],
-            "seconds": self.seconds,
-            "length_rule": self.length_rule,
-            "proved": self.proved,
-            "upper_bound": _plain(self.upper_bound),
-            "gap": _plain(self.gap),
-        }
+        """Return all fields, the advice and the gap as a dict for JSON.
+
+        Returns:
+            The dict. Tuples become lists, and infinities become the strings ``"inf"`` and ``"-inf"``.
+
+        Example:
+            >>> DecodeResult((), StopReason.DEAD_END, 0, 7, "bscd", (), 0.1, "none").to_dict()["stop"]
+            'dead_end'
+        """
+        return {**_plain(self), "stop": str(self.stop), "advice": self.stop.advice, "gap": _plain(self.gap)}
 
 
 def _plain(value: Any) -> Any:
+    """Return a value ready for JSON: a dataclass as the dict of its fields, a tuple as a list, a tensor as a number."""
+    if is_dataclass(value):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
-    if hasattr(value, "detach"):  # scored with gradients
+    if hasattr(value, "detach"):  # a tensor, scored with gradients
         value = value.detach().item()
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"

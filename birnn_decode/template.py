@@ -5,21 +5,22 @@ from __future__ import annotations
 import enum
 import itertools
 import math
-import operator
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
+from birnn_decode.checks import check_count
 from birnn_decode.tokenizers import as_vocabulary
 
 MAX_WIDTH_COMBINATIONS = 64
-MAX_WIDTH = 10_000  # of one blank: more is a slip of the finger, not a sentence
-TOKENS_PER_WORD = 4  # at most, where words are made of subwords
+MAX_WIDTH = 10_000  # words of one blank: a larger number is a typing error
+TOKENS_PER_WORD = 4  # largest number of subword tokens of a word
+MAX_WORDS = 3  # of {n words} in subwords: TOKENS_PER_WORD**MAX_WORDS is MAX_WIDTH_COMBINATIONS
 
 
 class Blank(enum.Enum):
-    """A position whose word is missing: every word of the vocabulary is allowed there."""
+    """A missing word: every word of the vocabulary is allowed at its position."""
 
     BLANK = "_"
 
@@ -34,30 +35,36 @@ Position: TypeAlias = "int | frozenset[int] | Blank"
 
 
 class Vocabulary(Protocol):
-    """Text to token ids and back. START and END are neither expected nor wanted in the ids.
+    """Convert text to token ids and back. The ids do not include START and END.
 
-    What splits words into subwords may have three members more, as
-    `birnn_decode.tokenizers.TokenizerVocabulary` has: ``encode_pieces``, ``keeps_space``, ``word_classes``.
+    A vocabulary of subwords may have three more members: ``encode_pieces``, ``keeps_space`` and ``word_classes``. See
+    ``birnn_decode.tokenizers.TokenizerVocabulary``.
     """
 
     def encode(self, text: str) -> Sequence[int]:
-        """Token ids of a piece of text."""
-        ...
+        """Return the token ids of a text."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids."""
-        ...
+        """Return the text of token ids."""
 
 
 @dataclass(frozen=True)
 class Gap:
     """A blank of ``low`` to ``high`` missing words.
 
-    Attributes:
-        low: fewest.
-        high: most.
-        allowed: which ids each of them may take; None: any. Unlike a set of allowed ids in a `Template`, it does not
-            ask for ids that a scorer never writes: the front door takes those out.
+    Args:
+        low: Smallest number of words.
+        high: Largest number of words, at most 10,000.
+        allowed: Ids that each of the words may have. None: any id (default: None). It may contain ids that a scorer
+            never writes; they are left out when decoding starts.
+
+    Raises:
+        TypeError: A width is not an integer, or ``allowed`` is not a frozenset of ids.
+        ValueError: A width is negative or too large, ``low`` is larger than ``high``, or ``allowed`` is empty.
+
+    Example:
+        >>> Template((5, Gap(1, 3), 8)).width_known
+        False
     """
 
     low: int
@@ -65,27 +72,29 @@ class Gap:
     allowed: frozenset[int] | None = None
 
     def __post_init__(self) -> None:
-        for width in (self.low, self.high):
-            if not hasattr(width, "__index__"):
-                raise TypeError(f"a blank of {width!r} words: a width is a whole number, or a pair (low, high) of them")
-        if not 0 <= self.low <= self.high:
-            raise ValueError(f"a blank of {self.low} to {self.high} words: widths must satisfy 0 <= low <= high")
-        if self.high > MAX_WIDTH:
-            raise ValueError(f"a blank of {self.high} words: at most {MAX_WIDTH} are searched")
+        low, high = check_count("Gap.low", self.low), check_count("Gap.high", self.high)
+        if not low <= high <= MAX_WIDTH:
+            raise ValueError(f"a blank must have low <= high <= {MAX_WIDTH} words, got {low} to {high} words.")
         if self.allowed is not None:
             if not isinstance(self.allowed, frozenset):
-                raise TypeError(f"a blank that allows {self.allowed!r}: give a frozenset of ids, or None for any")
-            if self.high and not self.allowed:
-                raise ValueError(f"a blank of up to {self.high} words that allows no id: the set is empty")
+                raise TypeError(f"Gap.allowed must be a frozenset of ids, or None for any id, got {self.allowed!r}.")
+            for token in self.allowed:
+                check_count("each id in Gap.allowed", token)
+            if high and not self.allowed:
+                raise ValueError(f"Gap.allowed must have at least one id for a blank of up to {high} words, got none.")
+
+
+Part: TypeAlias = "int | frozenset[int] | Gap"
+"""One part of a template: a known word (its id), a set of allowed ids, or a `Gap`."""
 
 
 @dataclass(frozen=True)
 class FixedTemplate:
-    """A template whose blanks all have one width: exactly one entry per word of the sentence.
+    """A template whose blanks have fixed widths: one entry for each word of the sentence.
 
     Attributes:
-        positions: what is allowed at each position, in sentence order; START and END are implied.
-        runs: ``(begin, end)`` of each blank in ``positions``; a blank of width 0 has ``begin == end``.
+        positions: What is allowed at each position, in sentence order. START and END are implied.
+        runs: ``(begin, end)`` of each blank in ``positions``. If a blank has width 0, ``begin == end``.
     """
 
     positions: tuple[Position, ...]
@@ -93,7 +102,7 @@ class FixedTemplate:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # A search looks templates up many times.
+        # The hash is computed once, because a search looks templates up many times.
         object.__setattr__(self, "_hash", hash((self.positions, self.runs)))
 
     def __hash__(self) -> int:
@@ -103,40 +112,39 @@ class FixedTemplate:
         return len(self.positions)
 
     def undecided(self, position: int) -> bool:
-        """Whether the word at ``position`` is for the search to choose."""
+        """Return whether the search chooses the word at ``position``."""
         return not isinstance(self.positions[position], int)
 
     @property
     def blank_count(self) -> int:
-        """How many words are for the search to choose."""
+        """Number of words that the search chooses."""
         return sum(map(self.undecided, range(len(self))))
 
     def blanks(self, words: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """What ``words``, a sentence of this length, put into each blank."""
+        """Return the part of ``words``, a sentence of this length, that fills each blank."""
         return tuple(tuple(words[begin:end]) for begin, end in self.runs)
 
     @staticmethod
     def all_blank(width: int) -> FixedTemplate:
-        """A whole sentence of ``width`` missing words."""
+        """Return the template of a whole sentence of ``width`` missing words."""
         return FixedTemplate((BLANK,) * width, ((0, width),))
 
 
-_MARKER = re.compile(r"\\[_{]|_|\{")
-_WIDTH = re.compile(r"\{\s*(\d+)\s*(?:-\s*(\d+)\s*)?\}")
-_WORDS = re.compile(r"\{\s*(\d+)\s+words?\s*\}")
+_MARK = re.compile(
+    r"\\(?P<literal>[_{])|_|\{\s*(?P<low>\d+)\s*(?:-\s*(?P<high>\d+)\s*|(?P<words>(?<=\s)words?\s*))?\}|(?P<brace>\{)"
+)
 
 
-@dataclass(frozen=True)
-class _Written:
-    """A blank of a template in text, as it is written there; ``words`` says that it counts words, not tokens."""
+class _Written(NamedTuple):
+    """A blank as it is written in a template; ``words`` says that it counts words, not tokens."""
 
     notation: str
     low: int
     high: int
-    words: bool = False
+    words: bool
 
     def gaps(self, vocabulary: Any, opens: bool) -> list[Gap]:
-        """What it asks for; ``opens`` says that the sentence begins with it."""
+        """Return its gaps; ``opens`` says that the sentence begins with it."""
         if not self.words or not hasattr(vocabulary, "word_classes"):
             return [Gap(self.low, self.high)]
         classes = vocabulary.word_classes()
@@ -146,39 +154,28 @@ class _Written:
 
 
 def _read(text: str) -> tuple[list[str], list[list[_Written]]]:
-    """The known pieces of a template in text, and the blanks between each two of them, one behind the other."""
-    pieces, blanks = [""], list[list[_Written]]()
+    """Return the known pieces of a template in text, and the blanks in front of each piece."""
+    pieces, blanks = [""], [list[_Written]()]
     at = 0
-    while match := _MARKER.search(text, at):
+    for match in _MARK.finditer(text):
         pieces[-1] += text[at : match.start()]
         at = match.end()
-        marker = match.group()
-        if marker.startswith("\\"):
-            pieces[-1] += marker[1]
+        if match["literal"]:
+            pieces[-1] += match["literal"]
             continue
-        if marker == "_":
-            written = _Written("_", 1, 1)
-        elif words := _WORDS.match(text, match.start()):
-            written = _Written(words[0], int(words[1]), int(words[1]), words=True)
-            at = words.end()
-        elif width := _WIDTH.match(text, match.start()):
-            written = _Written(width[0], int(width[1]), int(width[2] or width[1]))
-            at = width.end()
-        else:
+        if match["brace"]:
             raise ValueError(
                 f"cannot read {text[match.start() : match.start() + 12]!r} in the template {text!r}: a blank is "
-                r"_, {3} or {1-6}, or {2 words}; write \{ for a literal brace"
+                r"_, {3} or {1-6}, or {2 words}; write \{ for a literal brace."
             )
-        if written.low > written.high:
-            raise ValueError(
-                f"the blank {written.notation} in the template {text!r} ends before it begins: {{a-b}}, a <= b"
-            )
-        if not pieces[-1].strip() and blanks:  # nothing but white space since the last one
-            blanks[-1].append(written)
+        low = int(match["low"] or 1)
+        written = _Written(match[0], low, int(match["high"] or low), bool(match["words"]))
+        if blanks[-1] and not pieces[-1].strip():  # only white space since the last blank
             pieces[-1] = ""
+            blanks[-1].append(written)
         else:
-            blanks.append([written])
             pieces.append("")
+            blanks.append([written])
     pieces[-1] += text[at:]
     pieces[0], pieces[-1] = (piece if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
     return pieces, blanks
@@ -186,34 +183,51 @@ def _read(text: str) -> tuple[list[str], list[list[_Written]]]:
 
 @dataclass(frozen=True)
 class Template:
-    r"""The known and the missing words of a sentence.
+    r"""Define the known and the missing words of a sentence.
 
-    Written as text, ``_`` is one missing word, ``{3}`` three, ``{1-6}`` one to six (0 is legal), ``\_`` and ``\{``
-    stand for themselves, and everything else goes through the vocabulary. From ids, use `from_tokens` or `blank`.
-    Neighbouring blanks are one blank, and their ranges add. A *blank* is a run of positions that are not known:
-    missing words and sets of allowed ids alike.
+    Make a template with `from_text`, `from_tokens` or `blank`. `decode` also takes the text itself. START and END are
+    implied. A *blank* is a run of positions whose word is not known: missing words and sets of allowed ids.
+    Neighbouring blanks become one blank, and their ranges of widths add. Two templates are equal if their parts are
+    equal.
 
-    With a tokenizer of subwords, ``_``, ``{3}`` and ``{1-6}`` count its tokens; ``{2 words}`` counts words, each of
-    which is a token that begins one and up to three that continue it. Elsewhere ``{2 words}`` is ``{2}``.
+    In text, a blank is written in one of these ways:
+
+    - ``_``: one missing word. ``{3}``: three words. ``{1-6}``: one to six words. The smallest width may be 0.
+    - ``{2 words}``: two words, for a tokenizer of subwords. There, the other forms count tokens, and each of the two
+      words is one token that begins a word and up to three that continue it. With other vocabularies, ``{2 words}`` is
+      the same as ``{2}``.
+    - ``\_`` and ``\{`` are a literal underscore and a literal brace.
+
+    Args:
+        parts: Known ids, sets of allowed ids, ``Template.BLANK``, and gaps with a range of widths, in sentence order.
 
     Attributes:
-        parts: known ids, sets of allowed ids and `Gap`\ s, in sentence order; START and END are implied.
-        spelling: where the template was given as text, its known pieces as they were written, each with the number of
-            its ids, and its blanks with their widths in tokens (see `birnn_decode.spelling`); no part of what makes
-            templates equal.
+        spelling: If the template was read from text, each known piece of the text with its number of ids, and each
+            blank with its widths in tokens. Results repeat the known pieces as they were written. Otherwise None.
 
     Raises:
-        TypeError: a part is none of these.
-        ValueError: an empty set of allowed ids, a negative id or width, or more than 64 combinations of widths.
+        TypeError: ``parts`` is not a tuple, or a part is none of these.
+        ValueError: A set of allowed ids is empty, an id is negative, or there are more than 64 combinations of widths.
+
+    Example:
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> words = WordVocabulary(["a", "girl", "runs"])
+        >>> template = Template.from_text("a girl {1-3}", words)
+        >>> template.width_known
+        False
+        >>> template.to_text(words)
+        'a girl {1-3}'
     """
 
-    parts: tuple[int | frozenset[int] | Gap, ...]
-    spelling: tuple[tuple[str, int] | Gap, ...] | None = field(default=None, compare=False, repr=False)
+    parts: tuple[Part, ...]
+    spelling: tuple[tuple[str, int] | Gap, ...] | None = field(default=None, init=False, compare=False, repr=False)
 
     BLANK: ClassVar[Blank] = BLANK
 
     def __post_init__(self) -> None:
-        merged: list[int | frozenset[int] | Gap] = []
+        if not isinstance(self.parts, tuple):
+            raise TypeError(f"Template.parts must be a tuple, got {self.parts!r}; for text, use Template.from_text.")
+        merged: list[Part] = []
         for number, given in enumerate(self.parts):
             part = _checked_part(given, number)
             before = merged[-1] if merged else None
@@ -222,132 +236,205 @@ class Template:
             else:
                 merged.append(part)
         object.__setattr__(self, "parts", tuple(merged))
-        combinations = math.prod(gap.high - gap.low + 1 for gap in self.gaps)
-        if combinations > MAX_WIDTH_COMBINATIONS:
+        if (combinations := math.prod(gap.high - gap.low + 1 for gap in self.gaps)) > MAX_WIDTH_COMBINATIONS:
             raise ValueError(
                 f"the blanks of this template have {combinations} combinations of widths; at most "
-                f"{MAX_WIDTH_COMBINATIONS} are searched. Narrow the ranges, or decode them in several calls"
+                f"{MAX_WIDTH_COMBINATIONS} are searched. Narrow the ranges, or decode them in several calls."
             )
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
-        """The blanks, in sentence order, but for sets of allowed ids; several for one blank that counts words."""
+        """The gaps in sentence order. Sets of allowed ids are not included.
+
+        Example:
+            >>> Template.blank([5], (1, 3)).gaps
+            (Gap(low=1, high=3, allowed=None),)
+        """
         return tuple(part for part in self.parts if isinstance(part, Gap))
 
     @property
     def width_known(self) -> bool:
-        """Whether all sentences are of one length."""
+        """Whether all sentences of the template have the same length.
+
+        Example:
+            >>> Template.blank([5], (1, 3)).width_known
+            False
+        """
         return all(gap.low == gap.high for gap in self.gaps)
 
     @classmethod
     def from_text(cls, text: str, vocabulary: Vocabulary) -> Template:
-        r"""Read a template such as ``"a girl and {1-6} a wind board"``.
+        r"""Read a template from text.
 
         Args:
-            text: known text with ``_``, ``{n}``, ``{a-b}`` and ``{n words}`` for what is missing; ``\_`` and ``\{`` are
+            text: Known text with ``_``, ``{n}``, ``{a-b}`` and ``{n words}`` for missing words. ``\_`` and ``\{`` are
                 literal.
-            vocabulary: turns the pieces of known text into ids; a Hugging Face tokenizer is one, too.
+            vocabulary: Converts the known text to ids: anything with ``encode(text) -> ids`` and
+                ``decode(ids) -> text``, or a Hugging Face tokenizer.
 
         Raises:
-            ValueError: what is no blank, a known word that the vocabulary lacks, or too many widths.
+            ValueError: A brace does not begin a blank, the vocabulary does not have a known word, or there are too many
+                combinations of widths.
+
+        Returns:
+            The template.
+
+        Example:
+            >>> from birnn_decode.captions import WordVocabulary
+            >>> words = WordVocabulary(["a", "girl", "board"])
+            >>> Template.from_text("a girl {1-6} board", words).parts
+            (4, 5, Gap(low=1, high=6, allowed=None), 6)
         """
         vocabulary = as_vocabulary(vocabulary)
         pieces, blanks = _read(text)
         if hasattr(vocabulary, "word_classes"):
-            _check_word_count([written for some in blanks for written in some if written.words])
+            _check_word_count([blank for written in blanks for blank in written if blank.words])
         if hasattr(vocabulary, "encode_pieces"):
             encoded = vocabulary.encode_pieces(pieces)
         else:
             encoded = [vocabulary.encode(piece) if piece else () for piece in pieces]
-        parts: list[int | frozenset[int] | Gap] = []
+        parts: list[Part] = []
         spelling: list[tuple[str, int] | Gap] = []
-        for number, (piece, ids) in enumerate(zip(pieces, encoded, strict=True)):
-            if number:
-                gaps = [
-                    gap
-                    for place, written in enumerate(blanks[number - 1])
-                    for gap in written.gaps(vocabulary, opens=not parts and not place)
-                ]
-                parts += gaps
+        for piece, ids, written in zip(pieces, encoded, blanks, strict=True):
+            gaps: list[Gap] = []
+            for blank in written:
+                gaps += blank.gaps(vocabulary, opens=not parts and not gaps)
+            if written:
                 spelling.append(Gap(sum(gap.low for gap in gaps), sum(gap.high for gap in gaps)))
-            known = [operator.index(token) for token in ids]
-            parts += known
-            spelling.append((piece, len(known)))
-        return cls(tuple(parts), tuple(spelling))
+            spelling.append((piece, len(ids)))
+            parts += [*gaps, *ids]
+        return cls(tuple(parts))._spelled(spelling)
 
     @classmethod
-    def from_tokens(cls, tokens: Iterable[int | Blank | Collection[int]]) -> Template:
-        """Make a template from one entry per position: an id, ``Template.BLANK``, or a set of allowed ids."""
-        parts: list[int | frozenset[int] | Gap] = []
-        for number, token in enumerate(tokens):
-            if token is BLANK:
-                parts.append(Gap(1, 1))
-            elif isinstance(token, (set, frozenset)):
-                parts.append(frozenset(_checked_id(one, number) for one in token))
-            else:
-                parts.append(_checked_id(token, number))
-        return cls(tuple(parts))
+    def from_tokens(cls, tokens: Iterable[int | Blank | Set[int] | Gap]) -> Template:
+        """Make a template from one entry per position.
+
+        Args:
+            tokens: For each position an id, ``Template.BLANK``, or a set of allowed ids.
+
+        Returns:
+            The template.
+
+        Raises:
+            TypeError: An entry is none of these.
+            ValueError: A set is empty, or an id is negative.
+
+        Example:
+            >>> Template.from_tokens([5, Template.BLANK, Template.BLANK, 4]).parts
+            (5, Gap(low=2, high=2, allowed=None), 4)
+        """
+        return cls(tuple(tokens))  # type: ignore[arg-type]  # checked and converted
 
     @classmethod
     def blank(cls, prefix: Iterable[int], width: int | tuple[int, int], suffix: Iterable[int] = ()) -> Template:
-        """Known ids, one blank of ``width`` words (or of ``(low, high)``), known ids."""
-        low, high = width if isinstance(width, tuple) else (width, width)
-        return cls((*prefix, Gap(low, high), *suffix))
+        """Make a template of known ids, one blank, and known ids.
 
-    def to_text(self, vocabulary: Vocabulary) -> str:
-        """The template as text that `from_text` reads back; ids are joined to words by the vocabulary.
+        Args:
+            prefix: Ids before the blank.
+            width: Number of missing words, or a pair ``(low, high)``.
+            suffix: Ids after the blank (default: none).
+
+        Returns:
+            The template.
 
         Raises:
-            ValueError: the template has a set of allowed ids, or counts words in subwords, which have no notation in
-                text once they are ids; or it has ids that the vocabulary makes of no text.
+            TypeError: ``width`` is neither an integer nor a pair of integers.
+            ValueError: A width is negative, or ``low`` is larger than ``high``.
+
+        Example:
+            >>> Template.blank([5], (1, 3), [4]).parts
+            (5, Gap(low=1, high=3, allowed=None), 4)
+        """
+        try:
+            gap = Gap(*(width if isinstance(width, tuple) else (width, width)))
+        except TypeError:
+            raise TypeError(f"width must be an integer or a pair (low, high) of integers, got {width!r}.") from None
+        return cls((*prefix, gap, *suffix))
+
+    def to_text(self, vocabulary: Vocabulary) -> str:
+        """Return the template as text that `from_text` reads back.
+
+        Args:
+            vocabulary: Converts known ids to text.
+
+        Returns:
+            The text.
+
+        Raises:
+            ValueError: No text reads back as this template. Sets of allowed ids have no notation in text, and neither
+                have the subword tokens of ``{n words}``.
+
+        Example:
+            >>> from birnn_decode.captions import WordVocabulary
+            >>> Template.blank([4], (1, 3), [5]).to_text(WordVocabulary(["a", "dog"]))
+            'a {1-3} dog'
         """
         vocabulary = as_vocabulary(vocabulary)
         pieces: list[str] = []
         for is_known, group in itertools.groupby(self.parts, key=lambda part: isinstance(part, int)):
-            parts = list(group)
+            parts: list[Any] = list(group)
             if is_known:
-                ids = [part for part in parts if isinstance(part, int)]
-                behind = getattr(vocabulary, "decode_behind", vocabulary.decode)
-                text = behind(ids) if pieces else vocabulary.decode(ids)
-                pieces.append(re.sub(r"[_{]", r"\\\g<0>", text))
+                decode = getattr(vocabulary, "decode_behind", vocabulary.decode) if pieces else vocabulary.decode
+                pieces.append(re.sub(r"[_{]", r"\\\g<0>", decode(parts)))
                 continue
             for part in parts:
                 if not isinstance(part, Gap) or part.allowed is not None:
-                    raise ValueError("a set of allowed ids has no notation in text; keep the Template itself")
-                if part.low == part.high:
-                    pieces.append(" ".join("_" * part.low) or "{0}")
-                else:
-                    pieces.append(f"{{{part.low}-{part.high}}}")
+                    raise ValueError("a set of allowed ids has no notation in text. Keep the Template itself.")
+                fixed = " ".join("_" * part.low) or "{0}"
+                pieces.append(fixed if part.low == part.high else f"{{{part.low}-{part.high}}}")
         if not hasattr(vocabulary, "encode_pieces"):
             return " ".join(pieces)
-        # The space in front of a known piece is its own; the one behind it is a token of its own to some tokenizers.
+        # The space before a known piece belongs to the piece. For some tokenizers the space after it is a token.
         plain = "".join(pieces)
         blank = r"(?=(?<!\\)(?:_|\{))"
         for text in (re.sub(rf"(?<=\S){blank}", " ", plain), re.sub(blank, " ", plain), plain):
             if Template.from_text(text, vocabulary) == self:
                 return text
-        raise ValueError("no text reads back as this template; keep the Template itself")
+        raise ValueError("no text reads back as this template. Keep the Template itself.")
 
     def within(self, vocab_size: int, never: Collection[int]) -> Template:
-        """The same template, whose blanks allow no id that the scorers lack or that a blank never takes."""
+        """Return the same template, with gaps that allow only ids of a vocabulary.
+
+        Args:
+            vocab_size: Number of ids.
+            never: Ids that no gap allows.
+
+        Returns:
+            The template. Gaps that allow any id stay as they are.
+
+        Example:
+            >>> Template((Gap(1, 2, frozenset({2, 9})),)).within(5, never={0}).gaps
+            (Gap(low=1, high=2, allowed=frozenset({2})),)
+        """
         if all(gap.allowed is None for gap in self.gaps):
             return self
-        possible = frozenset(range(vocab_size)) - frozenset(never)
+        parts = list(self.parts)
+        for number, part in enumerate(parts):
+            if isinstance(part, Gap) and part.allowed is not None:
+                allowed = frozenset(token for token in part.allowed if token < vocab_size and token not in never)
+                parts[number] = replace(part, high=part.high if allowed else 0, allowed=allowed)
+        return Template(tuple(parts))._spelled(self.spelling)
 
-        def narrowed(part: int | frozenset[int] | Gap) -> int | frozenset[int] | Gap:
-            if not isinstance(part, Gap) or part.allowed is None:
-                return part
-            allowed = part.allowed & possible
-            return replace(part, high=part.high if allowed else 0, allowed=allowed)
-
-        return replace(self, parts=tuple(narrowed(part) for part in self.parts))
+    def _spelled(self, spelling: Sequence[tuple[str, int] | Gap] | None) -> Template:
+        """Return this new template with its spelling."""
+        object.__setattr__(self, "spelling", spelling and tuple(spelling))
+        return self
 
     def fixed(self) -> tuple[FixedTemplate, ...]:
-        """One template of fixed widths for every combination of widths, narrow ones first."""
+        """Return one template of fixed widths for each combination of widths.
+
+        Returns:
+            The templates, narrow ones first.
+
+        Example:
+            >>> [one.positions for one in Template.blank([5], (0, 2)).fixed()]
+            [(5,), (5, BLANK), (5, BLANK, BLANK)]
+        """
         ranges = [range(gap.low, gap.high + 1) for gap in self.gaps]
         return tuple(self._with_widths(widths) for widths in itertools.product(*ranges))
 
     def _with_widths(self, widths: Sequence[int]) -> FixedTemplate:
+        """Return the template whose gaps have these widths."""
         positions: list[Position] = []
         runs: list[tuple[int, int]] = []
         remaining = iter(widths)
@@ -355,8 +442,7 @@ class Template:
             begin = len(positions)
             for part in group:
                 if isinstance(part, Gap):
-                    allowed: Position = BLANK if part.allowed is None else part.allowed
-                    positions.extend([allowed] * next(remaining))
+                    positions += [BLANK if part.allowed is None else part.allowed] * next(remaining)
                 else:
                     positions.append(part)
             if not is_known:
@@ -365,77 +451,66 @@ class Template:
 
 
 def check_against_vocabulary(
-    template: Template,
-    vocab_size: int,
-    boundaries: Collection[int],
-    never: Collection[int],
-    name: str = "template",
+    template: Template, vocab_size: int, boundaries: Collection[int], never: Collection[int], name: str = "template"
 ) -> None:
-    """Check at the door that a template can be satisfied by some sentence of the vocabulary.
+    """Check that some sentence of the vocabulary can fill a template.
 
     Args:
-        template: what was asked for.
-        vocab_size: ids must be below it.
-        boundaries: the START and END ids of the scorers, which cannot be words of a sentence.
-        never: ids that a blank never takes.
-        name: what it is called in messages.
+        template: Template that was given.
+        vocab_size: Number of ids.
+        boundaries: The START and END ids of the scorers, which are no words of a sentence.
+        never: Ids that a blank never takes.
+        name: What the template is called in messages.
 
     Raises:
-        ValueError: an id out of range or a START or END id among the words, or a blank that allows no word at all.
+        ValueError: An id is out of range or is START or END, or a blank allows no word.
     """
     for number, part in enumerate(template.parts):
         if isinstance(part, Gap):
             if part.high and len(set(never)) >= vocab_size:
-                raise ValueError(f"the blank (part {number} of the {name}) allows no word: every id is a `never` id")
-            if part.low and part.allowed is not None:
-                possible = part.allowed.difference(never, boundaries)
-                if not any(token < vocab_size for token in possible):
-                    raise ValueError(
-                        f"the blank (part {number} of the {name}) allows no word: none of its {len(part.allowed)} ids "
-                        f"is one that the scorers write (below {vocab_size}, and no START, END or `never` id)"
-                    )
+                raise ValueError(f"the blank (part {number} of the {name}) allows no word: every id is a `never` id.")
+            if (
+                part.low
+                and part.allowed is not None
+                and not any(token < vocab_size for token in part.allowed.difference(never, boundaries))
+            ):
+                raise ValueError(
+                    f"the blank (part {number} of the {name}) allows no word: none of its {len(part.allowed)} ids "
+                    f"is one that the scorers write (below {vocab_size}, and not START, END or a `never` id)."
+                )
             continue
         for token in [part] if isinstance(part, int) else sorted(part):
             if token >= vocab_size:
                 raise ValueError(
                     f"part {number} of the {name} has id {token}, but the scorers' vocabulary has ids 0 to "
-                    f"{vocab_size - 1}"
+                    f"{vocab_size - 1}."
                 )
             if token in boundaries:
                 raise ValueError(
                     f"part {number} of the {name} has id {token}, which is START or END of a scorer: both are "
-                    f"implied, and a {name} lists the words between them only"
+                    f"implied, and a {name} lists only the words between them."
                 )
 
 
-def _checked_id(token: object, number: int) -> int:
-    try:
-        return operator.index(token)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(
-            f"part {number} of the template is {token!r}; it must be an id, Template.BLANK, or a set of allowed ids"
-        ) from None
-
-
-def _checked_part(part: object, number: int) -> int | frozenset[int] | Gap:
+def _checked_part(part: Any, number: int) -> Part:
+    """Return a part of a template in the form that `Template` keeps."""
     if isinstance(part, Gap):
         return part
-    allowed = part if isinstance(part, frozenset) else frozenset([_checked_id(part, number)])
+    if part is BLANK:
+        return Gap(1, 1)
+    name, what = f"part {number} of the template", "an id (0 or larger), a set of ids, or Template.BLANK"
+    allowed = frozenset(check_count(name, one, what=what) for one in (part if isinstance(part, Set) else [part]))
     if not allowed:
-        raise ValueError(f"part {number} of the template allows no token: the set is empty")
-    if min(allowed) < 0:
-        raise ValueError(f"part {number} of the template has id {min(allowed)}; ids are 0 or larger")
+        raise ValueError(f"{name} allows no token: its set of ids is empty.")
     return next(iter(allowed)) if len(allowed) == 1 else allowed
 
 
 def _check_word_count(counted: Sequence[_Written]) -> None:
-    """Check that the blanks that count words of subwords have few enough combinations of widths."""
-    words = sum(written.low for written in counted)
-    most = next(one for one in itertools.count() if TOKENS_PER_WORD ** (one + 1) > MAX_WIDTH_COMBINATIONS)
-    if words > most:
+    """Check that the blanks that count words in subwords have few enough combinations of widths."""
+    if (words := sum(written.low for written in counted)) > MAX_WORDS:
         combinations = TOKENS_PER_WORD**words if words < 10 else f"{TOKENS_PER_WORD}^{words}"
         raise ValueError(
             f"{' and '.join(written.notation for written in counted)} may be 1 to {TOKENS_PER_WORD} tokens each, "
-            f"{combinations} combinations; at most {most} words per template, or count tokens: "
-            f"{{{words}-{3 * words}}}"
+            f"{combinations} combinations; at most {MAX_WORDS} words per template, or count tokens: "
+            f"{{{words}-{3 * words}}}."
         )

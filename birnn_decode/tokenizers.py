@@ -1,4 +1,4 @@
-"""Hugging Face tokenizers as vocabularies: pieces of a template to the ids that they have in running text, and back."""
+"""Use Hugging Face tokenizers as vocabularies: the pieces of a template get the ids that they have in running text."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-# What may stand beside a piece of text, so that it is encoded as in running text. Which of them a tokenizer leaves
-# alone depends on the piece: "a" in front of "s" is a word of its own, "1" is not.
+# Texts to put beside a piece, so that the piece is encoded as in running text. An anchor helps only if the tokenizer
+# does not join it with the piece. That depends on the piece: "a" and "s" become one token "as", "1" and "s" do not.
 ANCHORS = ("a", "1", ".", "x", "the", "0")
 TOKENIZER_MEMBERS = ("convert_ids_to_tokens", "all_special_ids", "encode", "decode")
 
 
 @dataclass(frozen=True)
 class WordClasses:
-    """Which ids words are made of, white space aside. A token of punctuation and a special one are in none of the sets.
+    """The ids that words consist of.
+
+    Punctuation and special tokens are in none of the three sets.
 
     Attributes:
-        begin: ids that begin a word: white space, then a letter or a digit among what follows.
+        begin: ids that begin a word: white space, then text with a letter or a digit.
         go_on: ids that continue a word: letters and digits only.
-        open: ids that begin the first word of a sentence, which needs no white space in front.
+        open: ids that can begin the first word of a sentence, which needs no white space before it.
     """
 
     begin: frozenset[int]
@@ -30,23 +32,24 @@ class WordClasses:
     open: frozenset[int]
 
 
-# Finding the classes takes a decode of every id. They hold no reference to their tokenizer, so that it can go.
-_classes_of: weakref.WeakKeyDictionary[Any, tuple[int, WordClasses]] = weakref.WeakKeyDictionary()
+# Finding the classes means decoding every id, so they are kept, by the number of ids. The tokenizers are referred to
+# weakly, so that they can be deleted.
+_classes_of: weakref.WeakKeyDictionary[Any, dict[int, WordClasses]] = weakref.WeakKeyDictionary()
 
 
+@dataclass(eq=False, repr=False)
 class TokenizerVocabulary:
     """A Hugging Face tokenizer as a vocabulary.
 
     Args:
-        tokenizer: anything with ``convert_ids_to_tokens``, ``all_special_ids``, ``encode`` and ``decode``, such as a
+        tokenizer: an object with ``convert_ids_to_tokens``, ``all_special_ids``, ``encode`` and ``decode``, such as a
             ``transformers.PreTrainedTokenizerFast``.
 
     Attributes:
-        tokenizer: the same.
+        tokenizer: the tokenizer that was given.
     """
 
-    def __init__(self, tokenizer: Any):
-        self.tokenizer = tokenizer
+    tokenizer: Any
 
     def __len__(self) -> int:
         return len(self.words)
@@ -64,87 +67,124 @@ class TokenizerVocabulary:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Every token at its id, as the tokenizer spells it ("Ġgirl", "##ing"); "" at an id that it leaves out."""
+        """Every token at its id, as the tokenizer spells it ("Ġgirl", "##ing").
+
+        The text is "" at an id without a token.
+        """
         size = max(len(self.tokenizer), 1 + max(self.tokenizer.get_vocab().values(), default=-1))
         return tuple(token or "" for token in self.tokenizer.convert_ids_to_tokens(list(range(size))))
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Ids of the special tokens: padding, the beginning and the end of a text, and the like."""
+        """Ids of the special tokens, such as padding and the begin and the end of a text."""
         return frozenset(self.tokenizer.all_special_ids)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, no special token added.
+        """Return the ids of a text, without special tokens.
+
+        Args:
+            text: the text.
+
+        Returns:
+            The ids.
 
         Raises:
-            ValueError: the tokenizer has no token for something in it.
+            ValueError: the tokenizer has no token for a part of the text.
         """
-        ids = self._ids(text)
-        self._check_all_known(text, ids)
-        return ids
+        return self._checked(text, self._ids(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special ones included."""
+        """Return the text of ids.
+
+        Args:
+            ids: the ids; special ones are shown as well.
+
+        Returns:
+            The text.
+        """
         return self._texts([ids])[0]
 
     def encode_pieces(self, pieces: Sequence[str]) -> list[list[int]]:
-        """The ids that pieces of a text have in it, whatever stands in the blanks between them.
+        """Return the ids of the pieces of a text that has blanks between them.
 
-        White space behind a blank belongs to the piece that it begins. White space before a blank belongs to the blank
-        where the tokenizer makes it a part of the next token, as most do, and to the piece where it stands alone.
+        The ids do not depend on what fills the blanks. White space after a blank belongs to the next piece. White space
+        before a blank belongs to the blank if the tokenizer makes it a part of the next token, as most do; otherwise
+        it belongs to the piece before the blank.
 
         Args:
-            pieces: what stands before, between and behind the blanks; "" where nothing does. The first begins the text
-                and the last ends it.
+            pieces: the texts before, between and after the blanks; "" if there is no text. The first piece begins the
+                text and the last one ends it.
+
+        Returns:
+            The ids of each piece.
 
         Raises:
-            ValueError: the tokenizer has no token for something in them.
+            ValueError: the tokenizer has no token for a part of a piece.
         """
-        last = len(pieces) - 1
-        encoded = []
-        for number, piece in enumerate(pieces):
-            ids = self._piece(piece, behind=number > 0, before=number < last) if piece else []
-            self._check_all_known(piece, ids)
-            encoded.append(ids)
-        return encoded
+        return [
+            self._checked(piece, self._piece(piece, behind=number > 0, before=number < len(pieces) - 1))
+            for number, piece in enumerate(pieces)
+        ]
 
     def keeps_space(self, before: str, after: str) -> bool:
-        """Whether white space between two texts makes a difference to the tokenizer."""
+        """Return whether white space between two texts changes the ids.
+
+        Args:
+            before: the text before the white space.
+            after: the text after it.
+
+        Returns:
+            True if the ids differ with and without a space.
+        """
         one, two = before.split()[-1:], after.split()[:1]
         return self._ids("".join(one + two)) != self._ids(" ".join(one + two))
 
     def decode_behind(self, ids: Sequence[int]) -> str:
-        """The text of ids that stand behind other text: white space at its beginning is not lost."""
+        """Return the text of ids that follow other text.
+
+        White space at its beginning is kept.
+
+        Args:
+            ids: the ids.
+
+        Returns:
+            The text.
+        """
         head = self._anchors[0][1] if self._anchors else []
         text, shown = self._texts([[*head, *ids], head])
         return text[len(shown) :] if text.startswith(shown) else self.decode(ids)
 
     def word_classes(self) -> WordClasses:
-        """Which ids words are made of; found by decoding every id, once per tokenizer.
+        """Return the ids that words consist of.
+
+        They are found by decoding every id, once per tokenizer.
+
+        Returns:
+            The three sets of ids.
 
         Raises:
-            ValueError: none begins a word, as with tokenizers of bytes or characters.
+            ValueError: no id begins a word, as with tokenizers of bytes or characters.
         """
-        classes = self._classes
-        if not classes.begin:
+        if not self._classes.begin:
             raise ValueError(
-                f"the tokenizer ({self!r}) has no token that begins a word, as white space is a token of its own: a "
-                "template for it cannot count words; count tokens, as in {4-12}"
+                f"the tokenizer ({self!r}) has no token that begins a word, because white space is a separate token: a "
+                "template cannot count words; count tokens, as in {4-12}"
             )
-        return classes
+        return self._classes
 
     @cached_property
     def _classes(self) -> WordClasses:
         size = len(self.words)
         try:
-            known = _classes_of.get(self.tokenizer)
-            if known is None or known[0] != size:  # tokens may have been added
-                known = _classes_of[self.tokenizer] = (size, self._found_classes())
-        except TypeError:  # a tokenizer that cannot be hashed, or not be referred to weakly
-            return self._found_classes()
-        return known[1]
+            known = _classes_of.setdefault(self.tokenizer, {})
+        except TypeError:  # the tokenizer cannot be hashed, or cannot be referred to weakly
+            known = {}
+        if size not in known:  # tokens may have been added
+            known[size] = self._found_classes()
+        return known[size]
 
     def _found_classes(self) -> WordClasses:
+        """Find the classes by decoding every id after other text."""
         if not self._anchors:
             return WordClasses(frozenset(), frozenset(), frozenset())
         _, head = self._anchors[0]
@@ -153,11 +193,9 @@ class TokenizerVocabulary:
         begin, go_on, opens = set(), set(), set()
         alone = self._texts([[token] for token in ids])
         for token, text, first in zip(ids, self._texts([[*head, token] for token in ids]), alone, strict=True):
-            if not text.startswith(shown):
-                continue
             rest = text[len(shown) :]
             word = rest.lstrip()
-            if not any(map(str.isalnum, word)) or any(map(str.isspace, word)):
+            if not text.startswith(shown) or not any(map(str.isalnum, word)) or any(map(str.isspace, word)):
                 continue
             if word != rest:
                 begin.add(token)
@@ -165,13 +203,13 @@ class TokenizerVocabulary:
                 go_on.add(token)
             else:
                 continue
-            if first.lstrip() == word:  # "##ing" shows its marks where it stands alone: it begins no sentence
+            if first.lstrip() == word:  # alone, "##ing" is decoded with its marks: it does not begin a sentence
                 opens.add(token)
         return WordClasses(frozenset(begin), frozenset(go_on), frozenset(opens))
 
     @cached_property
     def _anchors(self) -> list[tuple[str, list[int]]]:
-        """The anchors that the tokenizer knows, each with its ids."""
+        """The anchors for which the tokenizer has tokens, each with its ids."""
         encoded = [(anchor, self._ids(anchor)) for anchor in ANCHORS]
         return [(anchor, ids) for anchor, ids in encoded if ids and self._unknown_id not in ids]
 
@@ -180,7 +218,7 @@ class TokenizerVocabulary:
         return getattr(self.tokenizer, "unk_token_id", None)
 
     def _piece(self, piece: str, behind: bool, before: bool) -> list[int]:
-        """The ids of a piece that stands behind a blank, before one, both, or neither."""
+        """The ids of a piece with a blank behind it, before it, on both sides, or on none."""
         for anchor, head in self._anchors if behind else [("", [])]:
             ids = self._up_to_blank(anchor, piece) if before else self._ids(anchor + piece)
             if ids[: len(head)] == head:
@@ -188,7 +226,7 @@ class TokenizerVocabulary:
         return self._up_to_blank("", piece) if before else self._ids(piece)
 
     def _up_to_blank(self, anchor: str, piece: str) -> list[int]:
-        """The ids of an anchor and a piece, less white space that goes to the token behind the piece."""
+        """The ids of an anchor and a piece, without the white space that is a part of the token after the piece."""
         shortest = len(piece.rstrip())
         for end in range(len(piece), shortest, -1):
             ids = self._ids(anchor + piece[:end])
@@ -197,17 +235,17 @@ class TokenizerVocabulary:
                 return ids
         return self._ids(anchor + piece[:shortest])
 
-    def _check_all_known(self, text: str, ids: Sequence[int]) -> None:
-        """Check that nothing of a text was lost; some tokenizers drop what they do not know."""
+    def _checked(self, text: str, ids: list[int]) -> list[int]:
+        """The ids of a text, after a check that no part of it is lost: some tokenizers drop unknown text."""
         words = text.split()
         lost = [word for word in words if any(map(str.isalnum, word)) and not self._ids(word)]
-        if self._unknown_id in ids and self._unknown_id is not None:
-            unknown = (word for word in words if self._unknown_id in self._ids(word))
-            lost.append(next(unknown, text.strip()))
+        if self._unknown_id in ids:
+            lost += [word for word in words if self._unknown_id in self._ids(word)] or [text.strip()]
         if lost:
             raise ValueError(
-                f"the tokenizer has no token for {lost[0]!r}, in {text!r}: leave a blank there, or write it otherwise"
+                f"the tokenizer has no token for {lost[0]!r}, in {text!r}: write a blank in its place, or other words"
             )
+        return ids
 
     def _ids(self, text: str) -> list[int]:
         return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)] if text else []
@@ -221,13 +259,11 @@ class TokenizerVocabulary:
 
 
 def as_vocabulary(given: Any) -> Any:
-    """What a caller gives as a vocabulary: a Hugging Face tokenizer is wrapped, everything else is left as it is.
+    """Wrap a Hugging Face tokenizer as a vocabulary; return anything else as it is.
 
     Raises:
-        TypeError: a ``tokenizers.Tokenizer``, whose ids have no wrapper around them that tells special ones.
+        TypeError: the vocabulary is a bare ``tokenizers.Tokenizer``, which does not know its special ids.
     """
-    if isinstance(given, TokenizerVocabulary):
-        return given
     if all(hasattr(given, member) for member in TOKENIZER_MEMBERS):
         return TokenizerVocabulary(given)
     if hasattr(given, "id_to_token") and hasattr(given, "encode_batch"):
@@ -238,17 +274,26 @@ def as_vocabulary(given: Any) -> Any:
     return given
 
 
-def no_words(vocabulary: Any, vocab_size: int) -> frozenset[int]:
-    """The ids below ``vocab_size`` that a tokenizer calls special or lacks; of other vocabularies, none is known.
+def ids_of_word(vocabulary: Any, word: str) -> tuple[list[int], list[int]]:
+    """Return the ids of a word within a sentence, and its ids at the beginning of a sentence."""
+    inside = first = list(vocabulary.encode(word))
+    if isinstance(vocabulary, TokenizerVocabulary):
+        inside = vocabulary.encode_pieces(["", f" {word.strip()} ", ""])[1]
+        first = vocabulary.encode_pieces([f"{word.strip()} ", ""])[0]
+    return inside, first
 
-    A table of embeddings is often longer than the tokenizer's list, to be a multiple of something.
+
+def no_words(vocabulary: Any, vocab_size: int) -> frozenset[int]:
+    """The ids below ``vocab_size`` that are special or have no token.
+
+    For a vocabulary that is not a tokenizer there are none. A table of embeddings is often longer than the tokenizer's
+    list, because its size is rounded up.
     """
     if not isinstance(vocabulary, TokenizerVocabulary):
         return frozenset()
-    special = {token for token in vocabulary.special_ids if token < vocab_size}
-    return frozenset(special.union(range(len(vocabulary), vocab_size)))
+    return (vocabulary.special_ids | frozenset(range(len(vocabulary), vocab_size))) & frozenset(range(vocab_size))
 
 
 def _of_words(character: str) -> bool:
-    """Whether it is a letter, a digit, or a mark on a letter."""
+    """Whether a character is a letter, a digit, or a mark on a letter."""
     return character.isalnum() or unicodedata.category(character).startswith("M")

@@ -1,8 +1,7 @@
-"""Fit a forward and a backward captioner, together: as a pair, or as the halves of a Bi-RNN."""
+"""Train a forward and a backward captioner together: as a pair, or as the two halves of a Bi-RNN."""
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
 import os
@@ -10,32 +9,58 @@ import pickle
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from birnn_decode.captions.vocabulary import PAD
-from birnn_decode.files import write_whole
+from birnn_decode.checks import check_choice, check_count
+from birnn_decode.files import reading, write_whole
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner
 from birnn_decode.models.encoder import SmallCNN
 from birnn_decode.scorers import as_scorer
+
+__all__ = [
+    "PRESETS",
+    "BiRNNEpoch",
+    "BiRNNTraining",
+    "CaptionedImages",
+    "Epoch",
+    "Preset",
+    "Recipe",
+    "Training",
+    "evaluate_birnn",
+    "evaluate_pair",
+    "fit_encoder",
+]
 
 FORMAT = "birnn_decode training 1"
 
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Images and what was written about them.
+    """Images and their captions, ready for training.
 
     Attributes:
-        images: feature vectors [N, feature_size], or pictures as the captioners' encoder takes them, [N, …].
-        captions: for each image the ids of its captions' words, in sentence order.
+        images: feature vectors [N, feature_size], or prepared pictures [N, …], see `ImageEncoder.prepare`. They stay on
+            their device; each batch is moved to the device of the models.
+        captions: for each image its captions, each a list of word ids in sentence order.
 
     Raises:
-        ValueError: no images, or other numbers of images and of lists of captions, or an image without a caption.
+        ValueError: there are no images, the numbers of images and of lists of captions differ, or an image has no
+            caption.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.training import CaptionedImages
+        >>> words = WordVocabulary(["a", "cat", "dog"])
+        >>> data = CaptionedImages(torch.eye(2), [[words.encode("a cat")], [words.encode("a dog")]])
+        >>> len(data)
+        2
     """
 
     images: torch.Tensor
@@ -43,39 +68,52 @@ class CaptionedImages:
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.captions):
-            raise ValueError(f"{len(self.images)} images and captions for {len(self.captions)}: give some for each")
+            raise ValueError(
+                "there must be a list of captions for each image, got "
+                f"{len(self.captions)} for {len(self.images)} images"
+            )
+        if not len(self.captions):
+            raise ValueError("there are no images; give at least one")
         for number, captions in enumerate(self.captions):
             if not captions:
-                raise ValueError(f"image {number} has no caption: leave it out")
-        if not len(self.captions):
-            raise ValueError("there are no images")
+                raise ValueError(f"image {number} has no caption; leave it out")
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def fingerprint(self) -> list[Any]:
-        """What nearly always differs where images or captions do; JSON can hold it."""
+        """Return values that almost always differ if images or captions differ.
+
+        Returns:
+            Values that JSON can hold.
+        """
         captions = repr([[list(words) for words in captions] for captions in self.captions])
-        # Not every digit of the images: an encoder's last ones depend on the number of threads.
-        size = float(self.images.double().abs().mean()) if self.images.numel() else 0.0
+        # The last digits of the images are left out: those of an encoder depend on the number of threads.
+        size = float(self.images.cpu().double().abs().mean()) if self.images.numel() else 0.0
         return [list(self.images.shape), f"{size:.3g}", zlib.crc32(captions.encode())]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a pair is fitted.
+    """The settings of a training.
 
     Attributes:
-        epochs: how many times every caption is seen.
-        batch_size: images per step, each with all of its captions.
-        optimizer: ``"adam"``: Adam under PyTorch's `OneCycleLR`: the learning rate rises for a tenth of the steps and
-            then falls to 0, and the momentum does the opposite. ``"rmsprop"``: RMSprop at one learning rate.
-        learning_rate: the highest.
-        clip_norm: gradients are scaled down to that norm; None: not at all.
-        clip_value: each number of the gradients is cut off there; None: nowhere.
+        epochs: number of times that every caption is seen.
+        batch_size: number of images per step, each with all of its captions (default: 64).
+        optimizer: ``"adam"``: Adam with PyTorch's ``OneCycleLR``, so that the learning rate rises for a tenth of the
+            steps and then falls to 0. ``"rmsprop"``: RMSprop with a constant learning rate (default: "adam").
+        learning_rate: largest learning rate (default: 0.002).
+        clip_norm: largest norm of the gradients of all parameters together; None: no limit (default: 5).
+        clip_value: largest absolute value of each number of the gradients; None: no limit (default: None).
 
     Raises:
-        ValueError: a setting that cannot be.
+        TypeError: a number is not a whole number, or ``optimizer`` is not text.
+        ValueError: a setting is out of range.
+
+    Example:
+        >>> from birnn_decode.training import Recipe
+        >>> Recipe(epochs=3).learning_rate
+        0.002
     """
 
     epochs: int
@@ -86,24 +124,28 @@ class Recipe:
     clip_value: float | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ValueError(f"epochs={self.epochs}, batch_size={self.batch_size}: both are 1 or more")
-        if self.optimizer not in ("adam", "rmsprop"):
-            raise ValueError(f'optimizer={self.optimizer!r}: use "adam" or "rmsprop"')
+        check_count("epochs", self.epochs, least=1)
+        check_count("batch_size", self.batch_size, least=1)
+        check_choice("optimizer", self.optimizer, ("adam", "rmsprop"))
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate}: it is above 0")
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A captioner's form, and how it is fitted.
+    """The kind and sizes of a captioner, with the recipe to train it.
 
     Attributes:
-        captioner: which of `birnn_decode.models.files.CAPTIONERS`.
-        embedding_size: of its word vectors.
-        hidden_size: of its recurrent state.
-        dropout: share of values left out while training.
-        recipe: how it is fitted.
+        captioner: kind of the captioner: "lstm", "gru" or "multimodal-rnn".
+        embedding_size: size of the word vectors.
+        hidden_size: size of the recurrent state.
+        dropout: share of values that are dropped in training.
+        recipe: the settings of the training.
+
+    Example:
+        >>> from birnn_decode.training import PRESETS
+        >>> PRESETS["karpathy"].hidden_size
+        512
     """
 
     captioner: str
@@ -114,10 +156,10 @@ class Preset:
 
 
 PRESETS = {
-    # Chosen by the validation loss on 8,400 captions of aerial pictures, five an image: 65 captions a step.
+    # Chosen by the validation loss on 8,400 captions of aerial pictures, five per image: 65 captions per step.
     "lstm": Preset("lstm", 256, 256, 0.3, Recipe(epochs=8, batch_size=13)),
-    # Karpathy and Fei-Fei (CVPR 2015): hidden size, batches of 100 captions (five an image), RMSprop, dropout and the
-    # clipping are theirs; the learning rate, the size of the word vectors and the number of epochs they leave open.
+    # Karpathy and Fei-Fei (CVPR 2015) give the hidden size, batches of 100 captions (five per image), RMSprop, dropout
+    # and the clipping. They do not give the learning rate, the size of the word vectors or the number of epochs.
     "karpathy": Preset(
         "multimodal-rnn",
         512,
@@ -130,15 +172,22 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Epoch:
-    """How an epoch went; losses are nats per word, END counted as one.
+    """The losses of one epoch of a pair, in nats per word.
+
+    END counts as a word.
 
     Attributes:
-        number: 1 for the first.
-        training_forward: mean over the epoch, dropout on.
-        training_backward: the same of the backward model.
-        validation_forward: of the validation set after the epoch.
-        validation_backward: the same of the backward model.
-        seconds: wall-clock time that it took; no part of what makes epochs equal.
+        number: number of the epoch, from 1.
+        training_forward: loss of the forward model: mean over the epoch, with dropout.
+        training_backward: the same for the backward model.
+        validation_forward: loss of the forward model on the validation data after the epoch.
+        validation_backward: the same for the backward model.
+        seconds: wall-clock time of the epoch. It is ignored when epochs are compared.
+
+    Example:
+        >>> from birnn_decode.training import Epoch
+        >>> print(Epoch(1, 2.5, 2.25, 2.0, 1.5, seconds=3.0))
+        epoch  1: training 2.500 forward, 2.250 backward; validation 2.000, 1.500 nats per word; 3 s
     """
 
     number: int
@@ -150,19 +199,33 @@ class Epoch:
 
     @property
     def validation(self) -> float:
-        """Mean of both directions."""
+        """Mean validation loss of both directions, in nats per word."""
         return (self.validation_forward + self.validation_backward) / 2
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.number:2}: training {self.training_forward:.3f} forward, {self.training_backward:.3f} "
+            f"backward; validation {self.validation_forward:.3f}, {self.validation_backward:.3f} nats per word; "
+            f"{self.seconds:.0f} s"
+        )
 
 
 @dataclass(frozen=True)
 class BiRNNEpoch:
-    """How an epoch of a Bi-RNN went; losses are nats per word, each word told from all others of its caption.
+    """The losses of one epoch of a Bi-RNN, in nats per word.
+
+    Each word is predicted from all others of its caption.
 
     Attributes:
-        number: 1 for the first.
-        training: mean over the epoch, dropout on.
-        validation: of the validation set after the epoch.
-        seconds: wall-clock time that it took; no part of what makes epochs equal.
+        number: number of the epoch, from 1.
+        training: loss: mean over the epoch, with dropout.
+        validation: loss on the validation data after the epoch.
+        seconds: wall-clock time of the epoch. It is ignored when epochs are compared.
+
+    Example:
+        >>> from birnn_decode.training import BiRNNEpoch
+        >>> print(BiRNNEpoch(1, 1.25, 1.0, seconds=3.0))
+        epoch  1: training 1.250; validation 1.000 nats per word; 3 s
     """
 
     number: int
@@ -170,25 +233,51 @@ class BiRNNEpoch:
     validation: float
     seconds: float = field(compare=False)
 
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.number:2}: training {self.training:.3f}; validation {self.validation:.3f} nats per word; "
+            f"{self.seconds:.0f} s"
+        )
 
-class _Fitting:
-    """The fitting of some models, which can be left after any epoch and gone on with later, as if nothing had been.
+
+def _captions_of(data: CaptionedImages, batch: Sequence[int]) -> tuple[list[Sequence[int]], list[int]]:
+    """All captions of some images, and for each the row of its image."""
+    captions = [caption for image in batch for caption in data.captions[image]]
+    return captions, [row for row, image in enumerate(batch) for _ in data.captions[image]]
+
+
+def _features(model: Captioner, data: CaptionedImages, batch: Sequence[int]) -> torch.Tensor:
+    """The feature vectors of some images, on the model's device."""
+    images = data.images[list(batch)].to(model.output.weight.device)
+    if images.ndim > 2 and model.encoder is not None:
+        images = model.encoder(images)
+    return images.to(model.output.weight)
+
+
+def _loss(model: Captioner, features: torch.Tensor, captions: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The summed loss of some captions."""
+    padded = model.padded(captions)
+    targets = padded[:, 1:]
+    real = targets != PAD
+    hidden, _ = model.read(padded[:, :-1], model.start(features))
+    # The scores of all words are most of the work; none are computed for padding.
+    return nn.functional.cross_entropy(model.project(hidden[real]), targets[real], reduction="sum")
+
+
+class _Training:
+    """A training that can be stopped after any epoch and resumed later with the same result.
 
     Args:
-        models: what is fitted.
-        captioners: those that they consist of.
-        training: what is learnt.
-        validation: tells how well the models do after each epoch.
-        recipe: how.
-        seed: of the order of the images.
-
-    Attributes:
-        history: the epochs that are done.
-        steps: of all epochs together.
-        steps_done: so far.
+        models: the models that are trained.
+        captioners: the forward and the backward captioner that they consist of.
+        training: the training data.
+        validation: the validation data.
+        recipe: the settings.
+        seed: seed of the order of the images.
     """
 
-    epoch: ClassVar[Callable[..., Any]]  # from its number, its losses in training and in validation, and its seconds
+    epoch: ClassVar[Callable[..., Any]]  # makes an epoch of its number, its training and validation losses and its time
+    _losses_of: ClassVar[Callable[..., tuple[torch.Tensor, int]]]  # the summed losses of some images, and their words
 
     def __init__(
         self,
@@ -205,129 +294,133 @@ class _Fitting:
         self._validation = validation
         self._recipe = recipe
         self._order = torch.Generator().manual_seed(seed)
-        self._parameters = list(dict.fromkeys(one for model in self._models for one in model.parameters()))
+        parameters = dict.fromkeys(parameter for model in models for parameter in model.parameters())
+        self._descent = _Descent(list(parameters), recipe, len(training))
         self.history: list[Any] = []
-        self.steps = recipe.epochs * -(-len(training) // recipe.batch_size)
+        self.steps = self._descent.steps
         self.steps_done = 0
-        self._optimizer, self._schedule = _optimizer(self._parameters, recipe, self.steps)
-
-    def _losses(self, batch: Sequence[int]) -> tuple[Sequence[torch.Tensor], int]:
-        """The summed losses of some training images, and of how many words."""
-        raise NotImplementedError
-
-    def _validate(self) -> Sequence[float]:
-        """The losses of the validation set, in nats per word."""
-        raise NotImplementedError
 
     @property
     def best(self) -> Any:
-        """The epoch of the lowest validation loss, the first of equals; None before any."""
+        """The epoch with the lowest validation loss; None before the first epoch.
+
+        Of equal losses, the first one counts.
+        """
         return min(self.history, key=lambda epoch: epoch.validation, default=None)
 
     def run(self, on_step: Callable[[float], None] | None = None) -> Iterator[Any]:
-        """Train, an epoch at each step of the iterator; what happens in between is the caller's.
+        """Train one epoch per step of the iterator.
+
+        Between two epochs the models can be saved. To stop the training, stop the iteration.
 
         Args:
-            on_step: called after each step with its loss, in nats per word; of a pair the mean of both directions.
+            on_step: called after each step with the loss of the step, in nats per word; for a pair, with the mean of
+                both directions (default: None).
 
         Yields:
-            how the epoch went; nothing where all are done.
+            The epoch that has been done; nothing if all epochs are done.
 
         Raises:
-            ValueError: a loss is no longer finite.
+            ValueError: a loss is not finite any more.
         """
-        recipe = self._recipe
-        while len(self.history) < recipe.epochs:
+        while len(self.history) < self._recipe.epochs:
             began = time.perf_counter()
             for model in self._models:
                 model.train()
             losses: Any = 0
             words = 0
-            for batch in _batches(torch.randperm(len(self._training), generator=self._order), recipe.batch_size):
-                own, counted = self._losses(batch)
-                self._optimizer.zero_grad()
-                (sum(own[1:], start=own[0]) / max(counted, 1)).backward()  # type: ignore[no-untyped-call]
-                if recipe.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(self._parameters, recipe.clip_norm)
-                if recipe.clip_value is not None:
-                    nn.utils.clip_grad_value_(self._parameters, recipe.clip_value)
-                self._optimizer.step()
-                self._schedule.step()
-                of_batch = torch.stack(list(own)).detach().cpu()
+            for batch in _batches(torch.randperm(len(self._training), generator=self._order), self._recipe.batch_size):
+                loss, counted = self._losses_of(self._models, self._training, batch)
+                self._descent.step(loss.sum() / max(counted, 1))
+                of_batch = loss.detach().cpu()
                 if not of_batch.isfinite().all():
                     raise ValueError(
-                        f"the training has diverged in epoch {len(self.history) + 1} (its loss is no number any more): "
-                        f"try a lower learning rate than {recipe.learning_rate:g}"
+                        f"the training has diverged in epoch {len(self.history) + 1}: its loss is not finite; try a "
+                        f"lower learning rate than {self._recipe.learning_rate:g}"
                     )
                 losses += of_batch
                 words += counted
                 self.steps_done += 1
                 if on_step is not None:
                     on_step(of_batch.mean().item() / max(counted, 1))
-            trained, validated = (losses / words).tolist(), self._validate()
-            seconds = time.perf_counter() - began
-            self.history.append(self.epoch(len(self.history) + 1, *trained, *validated, seconds=seconds))
+            trained = (losses / words).tolist()
+            validated = _evaluate(self._models, self._losses_of, self._validation, self._recipe.batch_size)
+            self.history.append(self.epoch(len(self.history) + 1, *trained, *validated, time.perf_counter() - began))
             yield self.history[-1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that is needed to go on: the file is there as a whole, or stays what it was.
+        """Write a checkpoint, completely or not at all.
+
+        Args:
+            path: the file to write.
 
         Raises:
-            OSError: it cannot be written there.
+            OSError: the file cannot be written.
         """
         state = {
             "format": FORMAT,
             "made_of": self._made_of(),
             "models": [model.state_dict() for model in self._models],
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            "optimizer": self._descent.optimizer.state_dict(),
+            "schedule": self._descent.schedule.state_dict(),
             "order": self._order.get_state(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
             "steps_done": self.steps_done,
-            "history": [dataclasses.asdict(epoch) for epoch in self.history],
+            "history": [asdict(epoch) for epoch in self.history],
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_whole(path, buffer.getvalue())
 
     def resume(self, path: str | os.PathLike[str]) -> None:
-        """Go on where `save` was called: with the same weights, order and random numbers.
+        """Continue from a checkpoint, with the same weights, order and random numbers.
+
+        The models stay on their device, which may be another one than that of the checkpoint. On another device, and on
+        devices other than the CPU and CUDA, dropout draws other random numbers than an uninterrupted training.
+
+        Args:
+            path: a file that `Training.save` wrote.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is not a file that `save` wrote, or was written with other settings, words or data.
+            ValueError: the file is not a checkpoint, or was written with other settings, words or data.
         """
+        path = os.fspath(path)
         try:
-            with open(path, "rb") as file:
-                state = torch.load(io.BytesIO(file.read()), weights_only=True)
+            with reading(path, "checkpoint"), open(path, "rb") as file:
+                state = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
             if state["format"] != FORMAT:
                 raise ValueError(state["format"])
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no checkpoint {os.fspath(path)} to go on from") from None
         except (EOFError, LookupError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{os.fspath(path)} is damaged, or not a checkpoint of a training") from error
+            raise ValueError(f"{path} is damaged, or not a checkpoint of a training") from error
         ours, theirs = self._made_of(), state["made_of"]
-        changed = [name for name in ours if ours[name] != theirs.get(name)]
-        if changed:
+        if changed := [setting for setting in ours if ours[setting] != theirs.get(setting)]:
             raise ValueError(
-                f"{os.fspath(path)} cannot be gone on with: since then {', '.join(changed)} changed. Give what was "
-                "given then, or begin anew under another name"
+                f"{path} cannot be resumed, because {', '.join(changed)} changed since it was written: give the same "
+                "options as then, or start again under another name"
             )
         for model, weights in zip(self._models, state["models"], strict=True):
             model.load_state_dict(weights)
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._descent.optimizer.load_state_dict(state["optimizer"])
+        self._descent.schedule.load_state_dict(state["schedule"])
         self._order.set_state(state["order"])
         torch.set_rng_state(state["random"])
+        if self._device.type == "cuda" and state.get("random_cuda") is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self._device)
         self.steps_done = state["steps_done"]
         self.history = [self.epoch(**epoch) for epoch in state["history"]]
 
+    @property
+    def _device(self) -> torch.device:
+        return self._captioners[0].output.weight.device
+
     def _made_of(self) -> dict[str, Any]:
-        """What must be the same for a run to go on; every value is plain."""
+        """The plain values that must be the same when a training is resumed."""
         first, second = self._captioners
         encoder = first.encoder
         return {
-            "the settings of the training": dataclasses.asdict(self._recipe),
+            "the settings of the training": asdict(self._recipe),
             "the seed": self._order.initial_seed(),
             "the captioners": [first.config, second.config, None if encoder is None else encoder.config],
             "the kind of model": type(self).__name__,
@@ -337,23 +430,44 @@ class _Fitting:
         }
 
 
-class Training(_Fitting):
-    """The fitting of a pair, which can be left after any epoch and gone on with later, as if nothing had been.
+class Training(_Training):
+    """The training of a pair of captioners.
 
-    An encoder that both models share is trained by both.
+    Both captioners are trained on the same batches, on the device that they are on. If they share an encoder that is a
+    ``torch.nn.Module``, both train it. The training can be stopped after any epoch and resumed later with the same
+    result.
 
     Args:
-        model_f: reads forward.
-        model_b: reads backward.
-        training: what is learnt.
-        validation: tells how well the pair does after each epoch.
-        recipe: how.
-        seed: of the order of the images. Dropout, like the first weights, draws from PyTorch's own generator.
+        model_f: the captioner that reads forward.
+        model_b: the captioner that reads backward.
+        training: the training data.
+        validation: the validation data, on which the losses are measured after each epoch.
+        recipe: the settings.
+        seed: seed of the order of the images (default: 0). Dropout and the first weights of the models depend on
+            PyTorch's own seed.
 
     Attributes:
         history: the epochs that are done, each an `Epoch`.
-        steps: of all epochs together.
-        steps_done: so far.
+        steps: number of steps of all epochs together.
+        steps_done: number of steps that are done.
+
+    Raises:
+        ValueError: a captioner reads in the wrong direction.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import GRUCaptioner
+        >>> from birnn_decode.training import CaptionedImages, Recipe, Training
+        >>> words = WordVocabulary(["a", "cat", "dog"])
+        >>> data = CaptionedImages(torch.eye(2), [[words.encode("a cat")], [words.encode("a dog")]])
+        >>> sizes = {"feature_size": 2, "embedding_size": 8, "hidden_size": 8}
+        >>> model_f = GRUCaptioner(words, direction="forward", **sizes)
+        >>> model_b = GRUCaptioner(words, direction="backward", **sizes)
+        >>> training = Training(model_f, model_b, data, data, Recipe(epochs=20, learning_rate=0.05))
+        >>> epochs = list(training.run())
+        >>> epochs[-1].validation < epochs[0].validation
+        True
     """
 
     epoch = Epoch
@@ -369,58 +483,74 @@ class Training(_Fitting):
     ):
         as_scorer(model_f, "forward")
         as_scorer(model_b, "backward")
-        self._pair = (model_f, model_b)
-        super().__init__(self._pair, self._pair, training, validation, recipe, seed)
+        super().__init__((model_f, model_b), (model_f, model_b), training, validation, recipe, seed)
 
-    def _losses(self, batch: Sequence[int]) -> tuple[Sequence[torch.Tensor], int]:
-        loss_f, loss_b, words = _losses(self._pair, self._training, batch)
-        return (loss_f, loss_b), words
+    @staticmethod
+    def _losses_of(
+        models: Sequence[Captioner], data: CaptionedImages, batch: Sequence[int]
+    ) -> tuple[torch.Tensor, int]:
+        """The summed losses [2] of a pair over all captions of some images, and the number of words."""
+        model_f, model_b = models
+        captions, owner = _captions_of(data, batch)
+        features_f = _features(model_f, data, batch)
+        features_b = features_f if model_b.encoder is model_f.encoder else _features(model_b, data, batch)
+        losses = _loss(model_f, features_f[owner], captions), _loss(model_b, features_b[owner], captions)
+        return torch.stack(losses), sum(len(caption) + 1 for caption in captions)
 
-    def _validate(self) -> Sequence[float]:
-        return evaluate_pair(*self._pair, self._validation, self._recipe.batch_size)
 
+class BiRNNTraining(_Training):
+    """The training of a Bi-RNN.
 
-class BiRNNTraining(_Fitting):
-    """The fitting of a Bi-RNN: each word is to be told from all others of its caption. Otherwise as `Training`.
+    Each word is predicted from all others of its caption. Everything else is as in `Training`.
 
     Args:
-        model: what is fitted.
-        training: what is learnt.
-        validation: tells how well the model does after each epoch.
-        recipe: how.
-        seed: as for `Training`.
-
-    Raises:
-        TypeError: the model is no `BiRNN`.
+        model: the Bi-RNN.
+        training: the training data.
+        validation: the validation data, on which the loss is measured after each epoch.
+        recipe: the settings.
+        seed: see `Training` (default: 0).
 
     Attributes:
         history: the epochs that are done, each a `BiRNNEpoch`.
-        steps: of all epochs together.
-        steps_done: so far.
+        steps: number of steps of all epochs together.
+        steps_done: number of steps that are done.
+
+    Raises:
+        TypeError: ``model`` is not a `BiRNN`.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import BiRNN, GRUCaptioner
+        >>> from birnn_decode.training import BiRNNTraining, CaptionedImages, Recipe
+        >>> words = WordVocabulary(["a", "cat", "dog"])
+        >>> data = CaptionedImages(torch.eye(2), [[words.encode("a cat")], [words.encode("a dog")]])
+        >>> sizes = {"feature_size": 2, "embedding_size": 8, "hidden_size": 8}
+        >>> model_f = GRUCaptioner(words, direction="forward", **sizes)
+        >>> model_b = GRUCaptioner(words, direction="backward", **sizes)
+        >>> training = BiRNNTraining(BiRNN(model_f, model_b), data, data, Recipe(epochs=20, learning_rate=0.05))
+        >>> epochs = list(training.run())
+        >>> epochs[-1].validation < epochs[0].validation
+        True
     """
 
     epoch = BiRNNEpoch
 
     def __init__(
-        self,
-        model: BiRNN,
-        training: CaptionedImages,
-        validation: CaptionedImages,
-        recipe: Recipe,
-        seed: int = 0,
+        self, model: BiRNN, training: CaptionedImages, validation: CaptionedImages, recipe: Recipe, seed: int = 0
     ):
         if not isinstance(model, BiRNN):
-            raise TypeError(f"BiRNNTraining fits a BiRNN, not a {type(model).__name__}; Training fits a pair")
-        self._model = model
-        halves = (model.forward_half, model.backward_half)
-        super().__init__((model,), halves, training, validation, recipe, seed)
+            raise TypeError(f"BiRNNTraining takes a BiRNN, got {type(model).__name__}; use Training for a pair")
+        super().__init__((model,), (model.forward_half, model.backward_half), training, validation, recipe, seed)
 
-    def _losses(self, batch: Sequence[int]) -> tuple[Sequence[torch.Tensor], int]:
-        loss, words = _birnn_loss(self._model, self._training, batch)
-        return (loss,), words
-
-    def _validate(self) -> Sequence[float]:
-        return (evaluate_birnn(self._model, self._validation, self._recipe.batch_size),)
+    @staticmethod
+    def _losses_of(models: Sequence[BiRNN], data: CaptionedImages, batch: Sequence[int]) -> tuple[torch.Tensor, int]:
+        """The summed loss [1] of a Bi-RNN over all captions of some images, and the number of words."""
+        (model,) = models
+        captions, owner = _captions_of(data, batch)
+        logits = model(_features(model.forward_half, data, batch)[owner], captions)
+        targets = model.forward_half.tokens([word for caption in captions for word in caption])
+        return nn.functional.cross_entropy(logits, targets, reduction="sum")[None], len(targets)
 
 
 def fit_encoder(
@@ -433,146 +563,174 @@ def fit_encoder(
     seed: int = 0,
     on_step: Callable[[float], None] | None = None,
 ) -> Iterator[float]:
-    """Train an image encoder alone to tell which pairs of neighbouring words an image's captions have.
+    """Train an image encoder alone, without captioners.
 
-    A decoder learns little before its encoder sees anything, and the encoder little before the decoder can write. Word
-    pairs ("red circle") need no decoder: this is the idea of the word detectors of Fang et al. (From Captions to Visual
-    Concepts and Back, CVPR 2015), with pairs, which say what belongs to what.
+    The encoder learns to detect which pairs of neighbouring words the captions of an image have. A decoder learns
+    little before its encoder sees anything, and an encoder learns little before its decoder can write. Pairs of words
+    ("red circle") need no decoder. This is the idea of the word detectors of Fang et al. (From Captions to Visual
+    Concepts and Back, CVPR 2015), with pairs in place of words, because a pair says which shape has which colour.
 
     Args:
-        encoder: what is trained.
-        data: pictures as the encoder takes them, and their captions.
-        epochs: how many.
-        batch_size: images per step.
-        learning_rate: the highest; it rises and falls as with a `Recipe`.
-        seed: of the order of the images. The first weights of the detectors come from PyTorch's own generator.
-        on_step: called after each step with its loss.
+        encoder: the encoder; it is trained on the device that it is on.
+        data: prepared pictures and their captions.
+        epochs: number of epochs.
+        batch_size: number of images per step (default: 64).
+        learning_rate: largest learning rate; it rises and falls as with "adam" of `Recipe` (default: 0.002).
+        seed: seed of the order of the images (default: 0). The first weights of the detectors depend on PyTorch's own
+            seed.
+        on_step: called after each step with its loss (default: None).
 
     Yields:
-        after each epoch, its mean loss in nats per image and word pair.
+        After each epoch its mean loss, in nats per image and pair of words.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary, make_scenes
+        >>> from birnn_decode.models import SmallCNN
+        >>> from birnn_decode.training import CaptionedImages, fit_encoder
+        >>> encoder = SmallCNN(pixels=16, channels=(4, 8))
+        >>> scenes = make_scenes(4, seed=0, captions=1)
+        >>> words = WordVocabulary.from_captions(caption for scene in scenes for caption in scene.captions)
+        >>> pictures = torch.stack([encoder.prepare(scene.picture(16)) for scene in scenes])
+        >>> captions = [[words.encode(caption) for caption in scene.captions] for scene in scenes]
+        >>> losses = list(fit_encoder(encoder, CaptionedImages(pictures, captions), epochs=20, learning_rate=0.02))
+        >>> losses[-1] < losses[0]
+        True
     """
     pairs = [{pair for caption in captions for pair in itertools.pairwise(caption)} for captions in data.captions]
     numbers = {pair: number for number, pair in enumerate(sorted(set().union(*pairs)))}
     order = torch.Generator().manual_seed(seed)
-    detectors = nn.Linear(encoder.feature_size, len(numbers))
-    steps = epochs * -(-len(data) // batch_size)
-    recipe = Recipe(epochs, batch_size, learning_rate=learning_rate)
-    optimizer, schedule = _optimizer([*encoder.parameters(), *detectors.parameters()], recipe, steps)
+    device = next(encoder.parameters()).device
+    detectors = nn.Linear(encoder.feature_size, len(numbers)).to(device)
+    descent = _Descent(
+        [*encoder.parameters(), *detectors.parameters()],
+        Recipe(epochs, batch_size, learning_rate=learning_rate, clip_norm=None),
+        len(data),
+    )
     for _ in range(epochs):
         encoder.train()
-        losses = []
+        total = 0.0
         for batch in _batches(torch.randperm(len(data), generator=order), batch_size):
             wanted = torch.zeros(len(batch), len(numbers))
             for row, image in zip(wanted, batch, strict=True):
                 row[[numbers[pair] for pair in pairs[image]]] = 1
-            loss = nn.functional.binary_cross_entropy_with_logits(detectors(encoder(data.images[batch])), wanted)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach().item() * len(batch))
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                detectors(encoder(data.images[batch])), wanted.to(device)
+            )
+            descent.step(loss)
+            total += loss.item() * len(batch)
             if on_step is not None:
-                on_step(losses[-1] / len(batch))
+                on_step(loss.item())
         encoder.eval()
-        yield sum(losses) / len(data)
+        yield total / len(data)
 
 
 def evaluate_pair(
     model_f: Captioner, model_b: Captioner, data: CaptionedImages, batch_size: int = 64
 ) -> tuple[float, float]:
-    """The losses of both captioners, in nats per word, in eval mode; which they are left in."""
-    models = (model_f.eval(), model_b.eval())
-    losses = torch.zeros(2)
-    words = 0
-    with torch.no_grad():
-        for batch in _batches(torch.arange(len(data)), batch_size):
-            loss_f, loss_b, counted = _losses(models, data, batch)
-            losses += torch.stack([loss_f, loss_b]).cpu()
-            words += counted
-    forward, backward = (losses / words).tolist()
+    """Measure the losses of a pair of captioners.
+
+    Args:
+        model_f: the captioner that reads forward. It is put in eval mode and stays in it.
+        model_b: the captioner that reads backward. It is put in eval mode and stays in it.
+        data: images and captions.
+        batch_size: number of images per batch (default: 64).
+
+    Returns:
+        The losses of the forward and of the backward captioner, in nats per word; END counts as a word.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import default_pair
+        >>> from birnn_decode.training import CaptionedImages, evaluate_pair
+        >>> models = default_pair()
+        >>> scene = make_scene(seed=2, number=0, captions=1)
+        >>> picture = models.forward.encoder.prepare(scene.picture())
+        >>> data = CaptionedImages(picture[None], [[models.forward.vocabulary.encode(scene.captions[0])]])
+        >>> all(loss < 1 for loss in evaluate_pair(models.forward, models.backward, data))
+        True
+    """
+    forward, backward = _evaluate((model_f, model_b), Training._losses_of, data, batch_size)
     return forward, backward
 
 
 def evaluate_birnn(model: BiRNN, data: CaptionedImages, batch_size: int = 64) -> float:
-    """The loss of a Bi-RNN, in nats per word, in eval mode; which it is left in.
+    """Measure the loss of a Bi-RNN: the negative pseudo-log-likelihood per word.
 
-    It is the negative pseudo-log-likelihood of the captions, over the number of their words.
+    Args:
+        model: the Bi-RNN. It is put in eval mode and stays in it.
+        data: images and captions.
+        batch_size: number of images per batch (default: 64).
+
+    Returns:
+        The loss, in nats per word.
+
+    Example:
+        >>> import math, torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import BiRNN, GRUCaptioner
+        >>> from birnn_decode.training import CaptionedImages, evaluate_birnn
+        >>> words = WordVocabulary(["a", "cat"])
+        >>> model_f = GRUCaptioner(words, direction="forward", feature_size=2)
+        >>> model_b = GRUCaptioner(words, direction="backward", feature_size=2)
+        >>> data = CaptionedImages(torch.eye(1, 2), [[words.encode("a cat")]])
+        >>> math.isfinite(evaluate_birnn(BiRNN(model_f, model_b), data))
+        True
     """
-    model.eval()
-    total = 0.0
-    words = 0
+    (loss,) = _evaluate((model,), BiRNNTraining._losses_of, data, batch_size)
+    return loss
+
+
+def _evaluate(
+    models: Sequence[nn.Module],
+    losses_of: Callable[..., tuple[torch.Tensor, int]],
+    data: CaptionedImages,
+    batch_size: int,
+) -> list[float]:
+    """The losses of models in eval mode, in nats per word."""
+    for model in models:
+        model.eval()
     with torch.no_grad():
-        for batch in _batches(torch.arange(len(data)), batch_size):
-            loss, counted = _birnn_loss(model, data, batch)
-            total += loss.item()
-            words += counted
-    return total / words
+        parts = [losses_of(models, data, batch) for batch in _batches(torch.arange(len(data)), batch_size)]
+    losses, words = zip(*parts, strict=True)
+    return (torch.stack(losses).cpu().double().sum(dim=0) / sum(words)).tolist()
 
 
-def _optimizer(
-    parameters: Sequence[nn.Parameter], recipe: Recipe, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    if recipe.optimizer == "rmsprop":
-        rmsprop = torch.optim.RMSprop(parameters, lr=recipe.learning_rate)
-        return rmsprop, torch.optim.lr_scheduler.ConstantLR(rmsprop, factor=1.0)
-    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
-    # OneCycleLR needs two steps, and a rise of more than one of them.
-    rise, steps = max(0.1, 1.5 / max(steps, 2)), max(steps, 2)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps, pct_start=rise)
-    return optimizer, cycle
+class _Descent:
+    """An optimizer with the schedule of its learning rate, by a recipe.
+
+    Args:
+        parameters: the parameters to change.
+        recipe: the settings.
+        images: number of images of an epoch.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], recipe: Recipe, images: int):
+        self._parameters = parameters
+        self._recipe = recipe
+        self.steps = recipe.epochs * -(-images // recipe.batch_size)
+        if recipe.optimizer == "rmsprop":
+            self.optimizer: torch.optim.Optimizer = torch.optim.RMSprop(parameters, lr=recipe.learning_rate)
+            self.schedule: Any = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        else:
+            self.optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
+            steps = max(self.steps, 2)  # OneCycleLR needs two steps, and more than one of them in its rise
+            self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer, recipe.learning_rate, total_steps=steps, pct_start=max(0.1, 1.5 / steps)
+            )
+
+    def step(self, loss: torch.Tensor) -> None:
+        """Change the parameters by the gradients of a loss."""
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip_norm)
+        if self._recipe.clip_value is not None:
+            nn.utils.clip_grad_value_(self._parameters, self._recipe.clip_value)
+        self.optimizer.step()
+        self.schedule.step()
 
 
-def _batches(order: torch.Tensor, size: int) -> Iterator[list[int]]:
-    numbers = order.tolist()
-    return (numbers[begin : begin + size] for begin in range(0, len(numbers), size))
-
-
-def _losses(
-    models: tuple[Captioner, Captioner], data: CaptionedImages, batch: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The summed losses of both models over all captions of some images, and of how many words."""
-    model_f, model_b = models
-    captions, owner, images = _captions_of(data, batch)
-    features_f = _features(model_f, images)
-    features_b = features_f if model_b.encoder is model_f.encoder else _features(model_b, images)
-    losses = [
-        _loss(model, features[owner], captions) for model, features in ((model_f, features_f), (model_b, features_b))
-    ]
-    return losses[0], losses[1], sum(len(caption) + 1 for caption in captions)
-
-
-def _birnn_loss(model: BiRNN, data: CaptionedImages, batch: Sequence[int]) -> tuple[torch.Tensor, int]:
-    """The summed loss over all captions of some images, and of how many words."""
-    captions, owner, images = _captions_of(data, batch)
-    logits = model(_features(model.forward_half, images)[owner], captions)
-    targets = model.forward_half.tokens([word for caption in captions for word in caption])
-    return nn.functional.cross_entropy(logits, targets, reduction="sum"), len(targets)
-
-
-def _captions_of(data: CaptionedImages, batch: Sequence[int]) -> tuple[list[Sequence[int]], list[int], torch.Tensor]:
-    """The captions of some images, for each the row of its image, and the images."""
-    captions = [caption for image in batch for caption in data.captions[image]]
-    owner = [row for row, image in enumerate(batch) for _ in data.captions[image]]
-    return captions, owner, data.images[list(batch)]
-
-
-def _features(model: Captioner, images: torch.Tensor) -> torch.Tensor:
-    weight = model.output.weight
-    if images.ndim == 2 or model.encoder is None:
-        return images.to(weight.device, weight.dtype)
-    return model.encoder(images)
-
-
-def _loss(model: Captioner, features: torch.Tensor, captions: Sequence[Sequence[int]]) -> torch.Tensor:
-    backward = model.direction == "backward"
-    longest = max(len(caption) for caption in captions)
-    rows = []
-    for caption in captions:
-        words = list(reversed(caption)) if backward else list(caption)
-        rows.append([model.start_token, *words, model.end_token] + [PAD] * (longest - len(caption)))
-    padded = model.tokens(rows)
-    targets = padded[:, 1:]
-    real = targets != PAD
-    hidden, _ = model.read(padded[:, :-1], model.start(features))
-    # The scores of all words are most of the work; none is done for padding.
-    return nn.functional.cross_entropy(model.project(hidden[real]), targets[real], reduction="sum")
+def _batches(numbers: torch.Tensor, size: int) -> list[list[int]]:
+    return [batch.tolist() for batch in torch.split(numbers, size)]

@@ -1,4 +1,7 @@
-"""Draw how Beam-Search Coordinate Descent works, with the beams of a real search: draw_search.py [PNG]."""
+"""Draw how Beam-Search Coordinate Descent works, with the beams of a real search: draw_search.py [PNG].
+
+The script looks inside the search, so it uses modules that are no part of the public interface.
+"""
 
 import os
 import sys
@@ -13,15 +16,15 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
 from toy_scorers import SENTENCES, WORDS, bigram_scorer, ids
 
-from birnn_decode import Template, score_sentences
+from birnn_decode import Pair, Template, score_sentences
+from birnn_decode.request import ask
 from birnn_decode.search.bscd import bscd
-from birnn_decode.search.problem import Direction, Problem, branching_depths
-from birnn_decode.search.sweep import look_ahead, sweep
-from birnn_decode.search.tree import PrefixTree
+from birnn_decode.search.sweep import Ahead, look_ahead, sweep
 
 NEIGHBOURS = {pair for sentence in SENTENCES for pair in pairwise(sentence.split())}
 BEGINNING, MISSING, ENDING = "a girl and", 4, "a wind board"
-AT = 1  # the missing word, counted from 0, that the second panel looks at
+BEAM_SIZE = 3
+AT = 1  # the missing word of the second panel, counted from 0
 BLUE, AMBER, GREY, RED = "#0072B2", "#946200", "#57606A", "#C1003B"
 PALE = {BLUE: "#DDECF8", AMBER: "#FBEFD0", GREY: "#E6E9ED"}
 
@@ -30,12 +33,9 @@ axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 10), ylim=(13.55, 0))  # in inches
 axes.axis("off")
 
 
-def bigram_direction(template, reverse):
+def model(reverse):
     start, end = (1, 0) if reverse else (0, 1)
-    scorer = bigram_scorer([ids(sentence)[:: -1 if reverse else 1] for sentence in SENTENCES], start, end)
-    branching = [branching_depths([template], reverse)]
-    tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, branching, "backward" if reverse else "forward")
-    return Direction(tree, weight=1.0, reverse=reverse, banned=(start, end))
+    return bigram_scorer([ids(sentence)[:: -1 if reverse else 1] for sentence in SENTENCES], start, end)
 
 
 def nats(log_prob, space=""):
@@ -47,7 +47,7 @@ def write(x, y, text, size=10.5, **style):
 
 
 def box(x, y, text, color, width=0.85, strong=False, below="", **style):
-    """Draw words, and a number below them; returns what `edge` joins."""
+    """Draw words and the text below them. Returns the place of the box for ``edge``."""
     height = 0.41 if below else 0.28
     shape = FancyBboxPatch((x - width / 2, y - height / 2), width, height, "round,pad=0,rounding_size=0.06", zorder=3)
     shape.set(**{"fc": color if strong else PALE[color], "ec": color, "lw": 1.2} | style)
@@ -59,7 +59,7 @@ def box(x, y, text, color, width=0.85, strong=False, below="", **style):
 
 
 def edge(one, other, color, strong=False):
-    """Join two boxes; where no sentence has their words side by side, the join is broken, close to the other."""
+    """Join two boxes. If their words are neighbours in no sentence, the line is broken and marked."""
     (x, y, half, words), (x_end, y_end, half_end, words_end) = sorted((one, other))
     x, x_end, middle = x + half, x_end - half_end, (x + half + x_end - half_end) / 2
     curve = Curve([(x, y), (middle, y), (middle, y_end), (x_end, y_end)], [Curve.MOVETO] + 3 * [Curve.CURVE4])
@@ -71,7 +71,7 @@ def edge(one, other, color, strong=False):
 
 
 def draw_beams(direction, frontier, top, label, pitch=0.4, best=()):
-    """Draw beams as the tree that they are, from the known words to those that they run into once they are full."""
+    """Draw beams as a tree that starts at the known words of one side and ends at those of the other side."""
     known = tuple((x, top + pitch, text, GREY, 1.3) for x, text in ((0.8, BEGINNING), (9.2, ENDING)))
     start, end = known[::-1] if direction.reverse else known
     tree = direction.tree
@@ -100,15 +100,18 @@ def title(y, text, caption):
     write(0.15, y + 0.25, fill(caption, 126), va="top", linespacing=1.4)
 
 
-(TEMPLATE,) = Template.blank(ids(BEGINNING), MISSING, ids(ENDING)).fixed()
+models = Pair(model(reverse=False), model(reverse=True))
+request = ask(models, None, Template.blank(ids(BEGINNING), MISSING, ids(ENDING)), {"beam_size": BEAM_SIZE})
+problems = request.problems()
+TEMPLATE = problems[0].template
 COLUMNS = {TEMPLATE.runs[0][0] + number: 2.45 + 1.7 * number for number in range(MISSING)}  # by position
-problem = Problem(0, TEMPLATE)
-forward, backward = bigram_direction(TEMPLATE, reverse=False), bigram_direction(TEMPLATE, reverse=True)
-# Both searches read the same trees, so that a prefix is the same node in either.
-((alone,), _), ((done,), _) = (bscd(forward, backward, [problem], 3, rounds) for rounds in (0, 10))
-(swept,) = sweep(forward, [problem], 3, backward, [alone.beams[backward][0]])
+# One coupling has one tree of prefixes for each direction, so a prefix is the same node in all three searches.
+coupling = request.coupling()
+forward, backward = coupling.directions
+((alone,), _), ((done,), _) = (bscd(coupling, problems, BEAM_SIZE, rounds) for rounds in (0, 10))
+(swept,) = sweep(forward, problems, BEAM_SIZE, Ahead(backward, [alone.beams[backward][0]]))
 met = [words for new in done.met for words in new]
-scored = score_sentences(forward.tree.scorer, backward.tree.scorer, None, met)
+scored = score_sentences(models, None, met)
 best, best_alone = (max(some, key=lambda one: one.score) for some in (scored, scored[: len(done.met[0])]))
 
 write(0.15, 0.3, "Two models fill a blank together: Beam-Search Coordinate Descent", 17, weight="bold")
@@ -116,31 +119,31 @@ for x, text in ((0.8, BEGINNING), (9.2, ENDING)):
     box(x, 0.75, text, GREY, 1.3)
 for x in COLUMNS.values():
     box(x, 0.75, "?", GREY, fc="white", ls="--")
-write(0.15, 1.15, "All that the two models know is which words stand side by side in six sentences:")
+write(0.15, 1.15, "The two models only know which words are neighbours in these six sentences:")
 for number, sentence in enumerate(SENTENCES):
     write(0.3 + 3.2 * (number // 2), 1.39 + 0.2 * (number % 2), sentence, 9.5, color=GREY)
 edge((0.15, 1.87, 0, [None]), (0.75, 1.87, 0, [None]), RED)
-write(0.85, 1.87, "marks two words that stand side by side in none of them", color=RED)
+write(0.85, 1.87, "marks two words that are neighbours in none of them", color=RED)
 
 title(
     2.4,
-    "1  Two beam searches, blind to each other",
-    "Word by word, a beam search keeps its three best ways to go on, best on top. The forward beams start from the "
-    "known beginning, the backward beams from the known end, and nothing that they write fits where they arrive.",
+    "1  Two beam searches that do not see each other",
+    "A beam search goes word by word and keeps the three best prefixes, the best one on top. The forward beams start "
+    "at the known beginning, the backward beams at the known end. Where they arrive, their words do not fit.",
 )
 beams = {direction: frontier for direction, (frontier, _) in alone.beams.items()}
 draw_beams(forward, beams[forward], 3.35, "forward beams →")
 draw_beams(backward, beams[backward], 4.7, "← backward beams")
 
-# What one model alone likes best shows what the look-ahead is for.
+# The first choice of one model alone shows why the look-ahead helps.
 tempting, fitting = beams[forward][AT + 1, 0], swept[AT + 1, 0]
 tempting_word, fitting_word = (WORDS[forward.tree.tokens[node]] for node in (tempting, fitting))
 title(
     6.1,
     "2  A left-to-right sweep looks ahead through the backward beams",
-    "A word $v$ at place $t$ is worth the log-probability of a beginning $b$ with it, plus the best that an ending "
-    f"$b'$ gives it, read backwards; the three best stay. Alone, the forward model prefers “{tempting_word}”, "
-    f"which no ending takes; “{fitting_word}” fits on both sides.",
+    "The score of a word $v$ at $t$: the log-probability of a beginning $b$ followed by $v$, plus the best "
+    f"of $v$ followed by an ending $b'$. The forward model alone prefers “{tempting_word}”, which fits no ending. "
+    f"“{fitting_word}” fits both sides.",
 )
 top, middle, behind = 7.4, COLUMNS[TEMPLATE.runs[0][0] + AT], beams[backward][: MISSING - AT]
 axes.fill_between((middle - 0.8, middle + 0.8), top - 0.5, top + 2.2, fc="#F0F2F4", zorder=0)
@@ -165,10 +168,10 @@ write(9.85, top + 2, "$s$, $s'$: log-probability so far", va="baseline", ha="rig
 
 title(
     10.1,
-    "3  Sweeps take turns until nothing changes",
-    "A round is one sweep from left to right and one back, each through the newest beams of the other; round "
-    f"{done.rounds} changes nothing. Bold: the most probable of all sentences met; the log-probabilities of both "
-    f"models sum to {nats(best.score)}; in panel 1, at best to {nats(best_alone.score)}.",
+    "3  Sweeps alternate until nothing changes",
+    "A round is one sweep from left to right and one back. Each looks ahead through the newest beams of the other "
+    f"direction. Round {done.rounds} changes nothing. Bold: the best sentence, with a total log-probability of "
+    f"{nats(best.score)}. The best sentence of panel 1 has {nats(best_alone.score)}.",
 )
 draw_beams(forward, done.beams[forward][0], 11.05, "forward sweep →", best=best.tokens)
 draw_beams(backward, done.beams[backward][0], 12.4, "← backward sweep", best=best.tokens)

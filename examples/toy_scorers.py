@@ -1,8 +1,8 @@
-"""Fill a blank with two scorers written by hand: each alone, looking one way only, and both together."""
+"""Fill a blank with two models written by hand: with each of them alone, and with both together."""
 
 import numpy as np
 
-from birnn_decode import StepScorer, Template, compare
+from birnn_decode import Pair, StepScorer, Template, compare
 
 SENTENCES = """a girl and a dog run on the beach
 a girl and a dog run in the park
@@ -22,7 +22,7 @@ def bigram_scorer(sentences, start, end):
     for sentence in sentences:
         np.add.at(counts, ([start, *sentence], [*sentence, end]), 1)
     return StepScorer(
-        step=lambda tokens, state: (np.log(counts)[tokens], None),  # the last word is all it needs: no state
+        step=lambda tokens, state: (np.log(counts)[tokens], None),  # the last word is enough: no state
         start=lambda images: None,
         select=lambda state, rows: None,
         vocab_size=len(WORDS),
@@ -35,5 +35,5 @@ if __name__ == "__main__":
     forward = bigram_scorer([ids(sentence) for sentence in SENTENCES], start=0, end=1)
     backward = bigram_scorer([ids(sentence)[::-1] for sentence in SENTENCES], start=1, end=0)
     template = Template.blank(ids("a girl and"), 4, ids("a wind board"))
-    for method, result in compare(forward, backward, None, template, beam_size=3).items():
+    for method, result in compare(Pair(forward, backward), None, template, beam_size=3).items():
         print(f"{method:11}{' '.join(WORDS[token] for token in result.best.tokens):45}J = {result.best.joint:6.2f}")

@@ -1,6 +1,6 @@
-"""Train the pair of captioners that comes with the package, on scenes that it draws itself.
+"""Train the pair of captioners that comes with the package, on drawn scenes.
 
-With the defaults this takes about eleven minutes on two CPU cores, and gives the file in birnn_decode/data.
+With the defaults this takes about eleven minutes on two CPU cores and writes the file that is in birnn_decode/data.
 """
 
 import time
@@ -25,17 +25,19 @@ EMBEDDING_SIZE, HIDDEN_SIZE = 96, 160
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default="scenes.safetensors", show_default=True)
-@click.option("--scenes", type=click.IntRange(min=2), default=16000, show_default=True, help="To train on.")
+@click.option(
+    "--scenes", type=click.IntRange(min=2), default=16000, show_default=True, help="Number of training scenes."
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=18, show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of the first weights and of the order of the scenes.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the first weights and of the order of the scenes.")
 def main(out, scenes, epochs, seed):
-    """Train a forward and a backward LSTM with one small CNN; the pair is saved after each epoch that is the best."""
+    """Train a forward and a backward LSTM with one small CNN, and save the pair after each epoch that is the best."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             train(out, scenes, epochs, seed, progress)
     except KeyboardInterrupt:
-        raise SystemExit(f"interrupted; what was saved is {out}") from None
+        raise SystemExit(f"interrupted; the best pair so far is in {out}") from None
 
 
 def train(out, scenes, epochs, seed, progress):
@@ -70,17 +72,12 @@ def train(out, scenes, epochs, seed, progress):
         best = fitting.best is epoch
         if best:
             save_pair(*pair, out)
-        print(
-            f"epoch {epoch.number:2}: training {epoch.training_forward:.3f} forward, {epoch.training_backward:.3f} "
-            f"backward; validation {epoch.validation_forward:.3f}, {epoch.validation_backward:.3f} nats per word"
-            f"{' (saved)' if best else ''}",
-            flush=True,
-        )
+        print(f"{epoch}{' (saved)' if best else ''}", flush=True)
     print(f"{time.monotonic() - began:.0f} s; the pair is in {out}")
 
 
 def prepare(scenes, encoder, vocabulary, progress):
-    """Draw scenes; their pictures as the encoder takes them, and their captions as ids."""
+    """Draw the pictures of scenes, prepare them for the encoder, and encode the captions."""
     drawing = progress.track(scenes, description="drawing scenes")
     pictures = torch.stack([encoder.prepare(scene.picture()) for scene in drawing])
     return CaptionedImages(pictures, [[vocabulary.encode(caption) for caption in scene.captions] for scene in scenes])

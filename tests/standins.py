@@ -1,17 +1,18 @@
-"""Small stand-ins of captioning models as they exist in the wild, for the tests of what wraps them.
+"""Small copies of published captioning models, for the tests of the wrappers.
 
-They are plain PyTorch modules, random but fixed by their seed, and know nothing of this library:
+They are plain PyTorch modules with random weights that their seed fixes. They do not use this library.
 
-- `ShowAttendTell`: an LSTM cell that looks at regions of the image; a state of rows on axis 0.
-- `ShowTell`: an LSTM whose first input is the image; a state of rows on axis 1, batch normalisation.
-- `NewFC`, `Att2in`, `TransformerLike`: one interface, ``get_logprobs_state``, three kinds of state; one id is START,
-  END and PAD.
-- `Virtex`: both directions in one module, no state at all.
-- `MeshedMemory`: the state is in the module's own buffers.
+- `ShowAttendTell`: an LSTM cell that looks at regions of the image. The rows of its state are on axis 0.
+- `ShowTell`: an LSTM whose first input is the image, with batch normalisation. The rows of its state are on axis 1.
+- `NewFC`, `Att2in`, `TransformerLike`: one interface, ``get_logprobs_state``, and three kinds of state. START, END and
+  PAD have the same id.
+- `Virtex`: both directions in one module, without a state.
+- `MeshedMemory`: the state is in buffers of the module.
 
-`pictures` of each draws images as its data set would hold them. `teacher_forced` is its training pass: a list of N
-images and captions [N, T], START in front, to scores [N, T, vocab_size], at t those of token t + 1. A backward model is
-another instance, of another seed, that has been trained on reversed captions; only `Virtex` has both in one.
+``pictures`` draws images in the format of the model's data set. ``teacher_forced`` is the training pass: it maps a list
+of N images and captions [N, T], which begin with START, to scores [N, T, vocab_size]. The scores at t are those of
+token t + 1. A backward model is another instance with another seed, trained on reversed captions. Only `Virtex` has
+both directions in one instance.
 """
 
 import contextlib
@@ -22,9 +23,9 @@ from torch.nn import functional
 
 REGIONS, FEATURE = 5, 6
 DROPOUT = 0.3
-SHARPNESS = 4  # of output layers: as initialised, all words would be about as probable
-RECURRENT_SHARPNESS = 12  # what an LSTM puts out is smaller than what leaves a normalisation
-GAIN = 4  # of recurrent cells, which as initialised hardly hear what they are told
+SHARPNESS = 4  # factor of output layers; without it, all words would be about equally probable
+RECURRENT_SHARPNESS = 12  # the same after an LSTM, whose outputs are smaller than those of a normalisation
+GAIN = 4  # factor of recurrent cells, whose initial weights hardly let the inputs through
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def seeded(seed):
 
 
 def louder(layer, gain):
-    """The layer, its weights times ``gain``."""
+    """Multiply the weights of a layer by ``gain``."""
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             if "bias" not in name:
@@ -44,18 +45,18 @@ def louder(layer, gain):
 
 
 def random_images(shape, count, seed, dtype):
-    """A list of tensors; those of float64 are those of float32."""
+    """Draw a list of tensors, with the same values for float64 and float32."""
     generator = torch.Generator().manual_seed(seed)
     return [2 * torch.randn(shape, generator=generator).to(dtype) for _ in range(count)]
 
 
 def after(length, device=None):
-    """[length, length], True where the column's token comes after the row's, which must not see it."""
+    """Return a mask [length, length], True where the token of the column comes after the token of the row."""
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
 class ShowAttendTell(torch.nn.Module):
-    """Additive attention over regions, gated, into an LSTM cell; the memory stays the same from step to step."""
+    """Gated additive attention over regions, then an LSTM cell. The memory is the same in all steps."""
 
     PAD, START, END = 0, 1, 2
 
@@ -80,7 +81,7 @@ class ShowAttendTell(torch.nn.Module):
         return random_images((REGIONS, FEATURE), count, seed, dtype)
 
     def encode(self, images):
-        """Images [N, regions, feature] to memory [N, regions, hidden]."""
+        """Map images [N, regions, feature] to the memory [N, regions, hidden]."""
         return self.encoder(images)
 
     def init_state(self, memory):
@@ -88,7 +89,7 @@ class ShowAttendTell(torch.nn.Module):
         return torch.tanh(self.init_h(mean)), torch.tanh(self.init_c(mean))
 
     def step(self, tokens, memory, h, c):
-        """Read tokens [R] with h, c [R, hidden]: logits [R, V] of the next ones, h, c."""
+        """Read tokens [R] with h and c [R, hidden]; return logits [R, V] of the next tokens, h and c."""
         energy = self.attend(torch.tanh(self.attend_memory(memory) + self.attend_h(h)[:, None])).squeeze(-1)
         seen = (torch.softmax(energy, dim=-1)[:, :, None] * memory).sum(dim=1)
         seen = torch.sigmoid(self.beta(h)) * seen
@@ -109,10 +110,10 @@ class ShowAttendTell(torch.nn.Module):
 
 
 class ShowTell(torch.nn.Module):
-    """The image is the first input of the LSTM, before START, and what comes out at it is dropped.
+    """An LSTM whose first input is the image, before START. The output of the image is dropped.
 
-    It has no step of its own, as a model that was written to be trained: stepping is ``embedding``, ``lstm``,
-    ``project``. The rows of (h, c) are on axis 1 in spite of ``batch_first``.
+    The model was written for training and has no method for a step. A step is ``embedding``, ``lstm``, ``project``. The
+    rows of (h, c) are on axis 1 although ``batch_first`` is True.
     """
 
     PAD, START, END = 0, 1, 2
@@ -121,7 +122,7 @@ class ShowTell(torch.nn.Module):
         super().__init__()
         self.vocab_size = vocab_size
         with seeded(seed):
-            norm = torch.nn.BatchNorm1d(hidden)  # in train mode, it needs two images and changes its statistics
+            norm = torch.nn.BatchNorm1d(hidden)  # in train mode it needs two images and changes its statistics
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.2, 3)
             self.cnn = torch.nn.Sequential(torch.nn.Linear(FEATURE, hidden), norm)
@@ -141,14 +142,13 @@ class ShowTell(torch.nn.Module):
 
 
 class LogprobsStateCaptioner(torch.nn.Module):
-    """What a family of captioners shares: prepared features go into every step, log-probabilities come out.
+    """Base of a family of captioners: every step gets prepared features and returns log-probabilities.
 
-    One id, 0, is START, END and PAD. ``vocab_size`` is the number of words, without it: one less than there are scores,
-    and than the ``vocab_size`` given here.
+    Id 0 is START, END and PAD. The attribute ``vocab_size`` is the number of words without this id: one less than the
+    number of scores and than the argument ``vocab_size``.
 
-    A step is ``get_logprobs_state(it, p_fc_feats, p_att_feats, pp_att_feats, p_att_masks, state)``, after
-    ``_prepare_feature(fc_feats, att_feats, att_masks)``, whose tuple has an entry for each of the four; the masks in it
-    may be None.
+    A step is ``get_logprobs_state(it, p_fc_feats, p_att_feats, pp_att_feats, p_att_masks, state)``. The four features
+    are the tuple that ``_prepare_feature(fc_feats, att_feats, att_masks)`` returns. The masks may be None.
     """
 
     PAD = START = END = 0
@@ -166,7 +166,7 @@ class LogprobsStateCaptioner(torch.nn.Module):
 
     @staticmethod
     def collate(images):
-        """(fc_feats [N, feature], att_feats [N, regions, feature], None): all images have equally many regions."""
+        """Return fc_feats [N, feature], att_feats [N, regions, feature] and None: all images have the same regions."""
         return torch.stack([image["fc"] for image in images]), torch.stack([image["att"] for image in images]), None
 
     def init_hidden(self, batch_size):
@@ -174,15 +174,15 @@ class LogprobsStateCaptioner(torch.nn.Module):
         return tuple(some.new_zeros(self.layers, batch_size, self.hidden) for _ in range(2))
 
     def get_logprobs_state(self, it, fc_feats, att_feats, p_att_feats, att_masks, state):
-        """Read ``it`` [R]: log-probabilities [R, V] of the next words, and the state."""
+        """Read ``it`` [R]; return log-probabilities [R, V] of the next words and the state."""
         output, state = self.core(it, fc_feats, att_feats, p_att_feats, att_masks, state)
         return torch.log_softmax(self.logit(output), dim=-1), state
 
 
 class NewFC(LogprobsStateCaptioner):
-    """An LSTM; a row whose state is all zero has not seen its image yet, and sees it before it reads its first word.
+    """An LSTM. If the state of a row is all zero, the row reads its image before its first word.
 
-    State (h, c), each [layers, R, hidden]. The regions are handed through and not looked at.
+    The state is (h, c), each [layers, R, hidden]. The regions are not used.
     """
 
     def __init__(self, vocab_size=12, hidden=8, seed=0, layers=2):
@@ -214,9 +214,9 @@ class NewFC(LogprobsStateCaptioner):
 
 
 class FC(LogprobsStateCaptioner):
-    """The oldest: the image is a step of its own, and `get_logprobs_state` knows nothing of it: ``(it, state)``.
+    """The oldest model: the image is a separate step, and ``get_logprobs_state(it, state)`` takes no features.
 
-    State (h, c), each [1, R, hidden].
+    The state is (h, c), each [1, R, hidden].
     """
 
     layers = 1
@@ -246,9 +246,9 @@ class FC(LogprobsStateCaptioner):
 
 
 class Att2in(LogprobsStateCaptioner):
-    """What an LSTM sees of the regions, it sees in its input gate only; masked regions it does not see.
+    """An LSTM that sees the regions only in its input gate. It does not see masked regions.
 
-    State (h, c), each [1, R, hidden].
+    The state is (h, c), each [1, R, hidden].
     """
 
     layers = 1
@@ -306,9 +306,9 @@ class Att2in(LogprobsStateCaptioner):
 
 
 class TransformerLike(LogprobsStateCaptioner):
-    """No cache: the state is a list of the tokens read so far, [1, R, t], and of nothing at all before the first.
+    """No cache: the state is a list with the tokens read so far, [1, R, t]; before the first token it is empty.
 
-    What is not looked at has width 0 after `_prepare_feature`, and where there are no masks, it makes some,
+    Features that are not used have width 0 after ``_prepare_feature``. If there are no masks, it makes masks
     [N, 1, regions].
     """
 
@@ -353,7 +353,7 @@ class TransformerLike(LogprobsStateCaptioner):
 
 
 class WordsAndPositions(torch.nn.Module):
-    """As many positions as a caption may be long, START included; IndexError beyond."""
+    """Embeddings with ``max_caption_length`` positions, START included; IndexError beyond."""
 
     def __init__(self, vocab_size, hidden, max_caption_length, pad):
         super().__init__()
@@ -384,9 +384,9 @@ class TextualHead(torch.nn.Module):
 
 
 class Virtex(torch.nn.Module):
-    """Both directions in one module, which share the image, the words and the output layer, and keep no state.
+    """Both directions in one module, which share the image, the words and the output layer. There is no state.
 
-    The backward half has been trained on reversed captions: what it reads first is END, what it predicts last is START.
+    The backward half was trained on reversed captions. It reads END first and predicts START last.
     """
 
     PAD, START, END = 0, 1, 2
@@ -408,14 +408,14 @@ class Virtex(torch.nn.Module):
         return random_images((REGIONS, FEATURE), count, seed, dtype)
 
     def decoding_step(self, visual_features, partial_captions):
-        """What ``visual`` makes of images, a row for each caption, and captions [R, t]: logits [R, V] of what is next.
+        """Return logits [R, V] of the next token of captions [R, t], which begin with START.
 
-        Captions begin with START.
+        ``visual_features`` is the output of ``visual`` with one row per caption.
         """
         return self.textual(visual_features, partial_captions)[:, -1]
 
     def backward_decoding_step(self, visual_features, partial_captions):
-        """As `decoding_step`, for reversed captions, which begin with END."""
+        """Do the same for reversed captions, which begin with END."""
         return self.backward_textual(visual_features, partial_captions)[:, -1]
 
     def teacher_forced(self, images, captions, backward=False):
@@ -424,7 +424,7 @@ class Virtex(torch.nn.Module):
 
 
 class Stateful(torch.nn.Module):
-    """A module that can hold what has been read in buffers: not re-entrant, one batch at a time."""
+    """A module that can keep what it has read in buffers, for one batch at a time."""
 
     def __init__(self):
         super().__init__()
@@ -432,12 +432,12 @@ class Stateful(torch.nn.Module):
         self._states = {}
 
     def register_state(self, name, default):
-        """A buffer which is ``default`` (without a batch axis) as long as statefulness is off."""
+        """Add a buffer that is ``default``, without a batch axis, while statefulness is off."""
         self._states[name] = default.shape
         self.register_buffer(name, default, persistent=False)
 
     def enable_statefulness(self, batch_size):
-        """Forget what has been read, and from now on remember it, of ``batch_size`` rows."""
+        """Forget what was read, and from now on keep what ``batch_size`` rows read."""
         self._switch(True, (batch_size,))
 
     def disable_statefulness(self):
@@ -451,7 +451,7 @@ class Stateful(torch.nn.Module):
                 module.stateful = on
 
     def apply_to_states(self, function):
-        """Replace every buffer by the function of it: how its own beam search reorders the rows, on axis 0."""
+        """Replace every buffer by ``function(buffer)``: its own beam search reorders the rows on axis 0 in this way."""
         for module in self.modules():
             if isinstance(module, Stateful):
                 for name in module._states:
@@ -459,7 +459,7 @@ class Stateful(torch.nn.Module):
 
 
 class StatefulAttention(Stateful):
-    """Multi-head attention with a residual; ``remembers``: over all keys and values since statefulness was enabled."""
+    """Multi-head attention with a residual; ``remembers``: with all keys and values since statefulness was enabled."""
 
     def __init__(self, hidden, heads=2, remembers=False):
         super().__init__()
@@ -489,7 +489,7 @@ class StatefulAttention(Stateful):
 
 
 class MeshedLayer(Stateful):
-    """Looks at every level of the memory, and weighs what it sees there with a gate."""
+    """Attention to every level of the memory, with a gate for each level."""
 
     def __init__(self, hidden, levels):
         super().__init__()
@@ -512,7 +512,7 @@ class MeshedLayer(Stateful):
 
 
 class MeshedDecoder(Stateful):
-    """Layers over words and positions, which it counts in a buffer of its own while statefulness is on."""
+    """Layers over words and positions. While statefulness is on, a buffer counts the positions."""
 
     max_length = 20
 
@@ -526,7 +526,7 @@ class MeshedDecoder(Stateful):
 
     def forward(self, tokens, memory):
         if self.stateful:
-            self.running_seq.add_(1)  # in place, unlike the other buffers: who keeps it without a copy sees it change
+            self.running_seq.add_(1)  # in place, unlike the other buffers: a reference without a copy sees the change
             positions, unseen = self.running_seq, None
         else:
             positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
@@ -538,10 +538,10 @@ class MeshedDecoder(Stateful):
 
 
 class MeshedMemory(Stateful):
-    """A transformer that keeps what it has read in buffers of its submodules; log-probabilities come out.
+    """A transformer that keeps what it has read in buffers of its submodules, and returns log-probabilities.
 
-    `step` between ``enable_statefulness(rows)`` and ``disable_statefulness()`` reads one token of each row; `forward`
-    reads whole captions while statefulness is off.
+    Between ``enable_statefulness(rows)`` and ``disable_statefulness()``, ``step`` reads one token of each row. While
+    statefulness is off, ``forward`` reads whole captions.
     """
 
     PAD, START, END = 0, 1, 2
@@ -559,7 +559,7 @@ class MeshedMemory(Stateful):
         return random_images((REGIONS, FEATURE), count, seed, dtype)
 
     def encode(self, images):
-        """Images [N, regions, feature] to memory [N, levels, regions, hidden]."""
+        """Map images [N, regions, feature] to the memory [N, levels, regions, hidden]."""
         level, memory = self.project(images), []
         for layer in self.encoder:
             level = layer(level, level)
@@ -567,7 +567,7 @@ class MeshedMemory(Stateful):
         return torch.stack(memory, dim=1)
 
     def step(self, tokens, memory):
-        """Read tokens [R]: log-probabilities [R, V] of the next ones; the buffers grow."""
+        """Read tokens [R]; return log-probabilities [R, V] of the next tokens. The buffers grow."""
         if not self.stateful:
             raise RuntimeError("enable_statefulness(batch_size) comes before the first step")
         return self.decoder(tokens.unsqueeze(1), memory).squeeze(1)

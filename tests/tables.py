@@ -9,7 +9,11 @@ import numpy as np
 from hypothesis import strategies as st
 from reference import Model, random_logits, random_model
 
-from birnn_decode import Template
+from birnn_decode import Objective, Pair, Template
+from birnn_decode.search.direction import Direction, branching_depths
+from birnn_decode.search.holding import Demands, Problem
+from birnn_decode.search.pair import PairCoupling
+from birnn_decode.search.tree import Encoded, PrefixTree
 
 # START, END of a forward scorer in sentences of words 2, 3, …; a backward scorer has them the other way round.
 START, END = 0, 1
@@ -168,6 +172,23 @@ def pair(seed, vocab_size, **options):
         TableScorer(seed, vocab_size, **options),
         TableScorer(seed + 1_000_003, vocab_size, backward=True, **options),
     )
+
+
+def one_sided(model, direction):
+    """A pair that has one model only."""
+    return Pair(model, None) if direction == "forward" else Pair(None, model)
+
+
+def coupled(forward, backward, template, weights=(1.0, 1.0)):
+    """A coupling of two models for one item, and the item's problems, for tests below the front door."""
+    fixed = template.fixed()
+    directions = []
+    for scorer, reverse, weight in ((forward, False, weights[0]), (backward, True, weights[1])):
+        encoded = Encoded(scorer.encode([None]), [0], 1, [0])
+        tree = PrefixTree(scorer, "a", encoded, [branching_depths(fixed, reverse)])
+        directions.append(Direction(tree, weight, reverse, (START, END)))
+    coupling = PairCoupling(tuple(directions), Objective(*weights), ["none"], Demands())
+    return coupling, [Problem(0, one) for one in fixed]
 
 
 def reference_template(template: Sequence, words: Sequence[int]):

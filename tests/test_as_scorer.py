@@ -1,18 +1,18 @@
-"""What is recognised as a model, what is asked for where it is not, and what the models can read."""
-
-import types
+"""Models that as_scorer recognises, messages for other models, and limits of what models can read."""
 
 import numpy as np
 import pytest
 
 from birnn_decode import (
+    BeamSearch,
+    Gibbs,
+    Pair,
     PrefixScorer,
     StepScorer,
     Template,
     as_scorer,
-    beam_decode,
     bscd_decode,
-    gibbs_decode,
+    decode,
     score_sentences,
 )
 
@@ -21,7 +21,7 @@ IDS = {"vocab_size": V, "start_token": 0, "end_token": 1}
 
 
 def table(images, prefixes):
-    """Scores by the last two tokens."""
+    """Return scores that depend on the last two tokens."""
     rows = np.asarray(prefixes)
     before = rows[:, -2] if rows.shape[1] > 1 else rows[:, -1]
     return np.sin(np.arange(V)[None] * (1.0 + rows[:, -1:]) + 3 * before[:, None])
@@ -36,16 +36,22 @@ def test_a_function_becomes_a_prefix_scorer():
     assert isinstance(wrapped, PrefixScorer)
     assert wrapped.direction == "forward"
     template = Template.blank([2], 2, [3])
-    one, other = (beam_decode(scorer, None, template, direction="forward") for scorer in (wrapped, prefix_scorer()))
+    one, other = (
+        decode(Pair(scorer, None), None, template, BeamSearch("forward")) for scorer in (wrapped, prefix_scorer())
+    )
     assert one.hypotheses == other.hypotheses
 
 
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (table, {}, "function.*to make a PrefixScorer of a function.*needs vocab_size=, start_token=, end_token="),
-        (table, {"vocab_size": 3}, "needs start_token=, end_token=$"),
-        (StepScorer, {}, "which is not a Scorer: it lacks"),  # the class, not one of its kind
+        (
+            table,
+            {},
+            r"function: .*needs vocab_size= \(number of ids\), start_token= .*, end_token= .* to make a PrefixScorer",
+        ),
+        (table, {"vocab_size": 3}, r"needs start_token= \(id that begins a sentence\), end_token= \(id that ends"),
+        (StepScorer, {}, "which is not a Scorer: it lacks"),  # the class, not an instance
         (
             object(),
             {},
@@ -56,9 +62,8 @@ def test_a_function_becomes_a_prefix_scorer():
         (
             table,
             {**IDS, "aligned": False},
-            "as_scorer has no option aligned for a builtins.function; there are direction",
+            "as_scorer has no option aligned for a builtins.function. The options are direction",
         ),
-        (types.SimpleNamespace(get_logprobs_state=1), {}, "needs features= a function from a list of images"),
     ],
 )
 def test_what_is_asked_for(model, options, message):
@@ -82,12 +87,12 @@ def test_direction_is_heeded():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"direction": "left"}, ValueError, 'direction=\'left\': use "forward" or "backward"'),
-        ({"max_tokens": 0}, ValueError, "max_tokens=0: it is a whole number, 1 or larger, because START is one"),
-        ({"max_tokens": 2.5}, ValueError, "max_tokens=2.5: it is a whole number"),
-        ({"model": [table]}, TypeError, "model is a list: give the torch.nn.Module that is put in eval mode"),
-        ({"never": 0}, TypeError, "never=0: give a set of ids"),
-        ({"never": "ab"}, TypeError, "never='ab': give a set of ids"),
+        ({"direction": "left"}, ValueError, 'direction must be "forward" or "backward", got \'left\''),
+        ({"max_tokens": 0}, ValueError, "max_tokens must be a positive integer, because START is one token, got 0"),
+        ({"max_tokens": 2.5}, ValueError, "max_tokens must be a positive integer.* got 2.5"),
+        ({"model": [table]}, TypeError, "model must be the torch.nn.Module to put in eval mode, got a list"),
+        ({"never": 0}, TypeError, "never must be a set of ids.* got 0"),
+        ({"never": "ab"}, TypeError, "never must be a set of ids.* got 'ab'"),
     ],
 )
 def test_wrong_declarations(given, error, message):
@@ -96,7 +101,7 @@ def test_wrong_declarations(given, error, message):
 
 
 class Counting:
-    """Scores, and how long the longest prefix was."""
+    """The same scores, with a record of the longest prefix."""
 
     def __init__(self):
         self.longest = 0
@@ -120,14 +125,14 @@ def test_no_more_is_read_than_a_model_can(limits):
     for call in (
         lambda: bscd_decode(*models, None, Template.blank([2], 2, [3])),
         lambda: bscd_decode(*models, None, Template.blank([2], (0, 3))),
-        lambda: score_sentences(*models, None, [[2, 3], [2, 3, 4, 5]]),
-        lambda: gibbs_decode(*models, None, Template.blank([], 4)),
+        lambda: score_sentences(Pair(*models), None, [[2, 3], [2, 3, 4, 5]]),
+        lambda: decode(Pair(*models), None, Template.blank([], 4), Gibbs()),
     ):
-        with pytest.raises(ValueError, match="has 4 words at its widest, and the models read at most 3"):
+        with pytest.raises(ValueError, match="has up to 4 words, but the models read at most 3 words"):
             call()
         assert [model.function.longest for model in models] == [0, 0]
     assert bscd_decode(*models, None, Template.blank([2], (0, 2))).hypotheses
-    assert score_sentences(*models, None, [[2, 3, 4]])
+    assert score_sentences(Pair(*models), None, [[2, 3, 4]])
     assert [model.function.longest for model in models] == [4, 4]
 
 
@@ -143,7 +148,9 @@ def test_captions_are_written_up_to_what_a_model_can_read():
     )
     assert same.hypotheses == result.hypotheses
     for asked, words in (({"min_length": 4}, 4), ({"widths": [2, 5]}, 5)):
-        with pytest.raises(ValueError, match=f"a caption of {words} words is asked for, and the models read at most 3"):
+        with pytest.raises(
+            ValueError, match=f"a caption of {words} words is asked for, but the models read at most 3 words"
+        ):
             bscd_decode(*models, None, **asked)
 
 
@@ -151,7 +158,8 @@ def test_the_models_that_come_along_are_scorers_of_their_own():
     pytest.importorskip("torch")
     from birnn_decode.models import default_pair
 
-    forward, backward = default_pair()
+    models = default_pair()
+    forward, backward = models.forward, models.backward
     assert as_scorer(forward, "forward") is forward
     with pytest.raises(ValueError, match="given as the forward one reads backward: are the two models swapped"):
         as_scorer(backward, "forward")
@@ -160,8 +168,8 @@ def test_the_models_that_come_along_are_scorers_of_their_own():
 def test_a_limit_that_is_no_number():
     scorer = prefix_scorer()
     scorer.max_tokens = "20"
-    with pytest.raises(TypeError, match="the forward scorer's max_tokens is '20'; it is a whole number, or None"):
-        beam_decode(scorer, None, Template.blank([], 1), direction="forward")
+    with pytest.raises(TypeError, match="the forward scorer's max_tokens must be an integer, got '20'"):
+        decode(Pair(scorer, None), None, Template.blank([], 1), BeamSearch("forward"))
 
 
 def test_prefixes_are_tensors_where_the_model_is_a_module():
@@ -174,7 +182,7 @@ def test_prefixes_are_tensors_where_the_model_is_a_module():
         return embedding(prefixes[:, -1])
 
     scorer = as_scorer(function, model=embedding, **IDS)
-    assert beam_decode(scorer, {"of": "any kind"}, Template.blank([2], 2), direction="forward").hypotheses
+    assert decode(Pair(scorer, None), {"of": "any kind"}, Template.blank([2], 2), BeamSearch("forward")).hypotheses
     assert all(isinstance(prefixes, torch.Tensor) for prefixes in seen)
 
 
@@ -190,10 +198,16 @@ def test_features_that_do_not_fit():
     ):
         scorer = as_scorer(model, features=given)
         with pytest.raises(
-            TypeError, match=f"features gave a {kind}; it must give a tuple of tensors, .* _prepare_feature"
+            TypeError, match=f"features returned a {kind}; it must return a tuple of tensors, .* _prepare_feature"
         ):
             scorer.encode([torch.ones(6)])
-    with pytest.raises(TypeError, match=r"as_scorer has no option encode for a standins.NewFC; there are .*features"):
+    with pytest.raises(
+        TypeError, match=r"needs features= \(a function from a list of images .*to make a LogprobsState"
+    ):
+        as_scorer(model)
+    with pytest.raises(
+        TypeError, match=r"as_scorer has no option encode for a standins.NewFC. The options are .*features"
+    ):
         as_scorer(model, features=tuple, encode=list)
 
 
@@ -215,4 +229,4 @@ def test_a_step_that_returns_no_pair():
 
     scorer = TorchScorer(lambda tokens, state: (1, 2, 3), lambda images: torch.ones(len(images)), batch_axis=0, **IDS)
     with pytest.raises(TypeError, match=r"TorchScorer's step must return a pair \(scores, state\); it returned tuple"):
-        beam_decode(scorer, None, Template.blank([2], 2), direction="forward")
+        decode(Pair(scorer, None), None, Template.blank([2], 2), BeamSearch("forward"))

@@ -73,7 +73,7 @@ def test_top_k_of_long_rows(library, k):
     assert_top_k(backend, array, x, k)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 7])
+@pytest.mark.parametrize("rows", [1, 4, 7, 19])
 def test_many_scores_at_once(library, rows):
     """What is computed in pieces is what is computed row by row."""
     x = np.random.default_rng(rows).normal(size=(rows, 2**16 - 1)) + np.arange(rows)[:, None]

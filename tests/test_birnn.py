@@ -14,18 +14,8 @@ from command import output_of, refusal_of, run_here  # noqa: E402
 from test_captioners import FEATURES, KINDS, WORDS, captioner, images, pair  # noqa: E402
 from test_training import counting_data, new_pair  # noqa: E402
 
-from birnn_decode import (  # noqa: E402
-    MustAppear,
-    compare,
-    exact_decode,
-    joint_compare,
-    joint_decode,
-    joint_score_sentences,
-    score_sentences,
-)
+from birnn_decode import Exact, MustAppear, compare, decode, score_sentences  # noqa: E402
 from birnn_decode.captions import WordVocabulary, make_scene  # noqa: E402
-from birnn_decode.decode import COMPARED  # noqa: E402
-from birnn_decode.joint import JOINT_METHODS  # noqa: E402
 from birnn_decode.models import (  # noqa: E402
     BiRNN,
     GRUCaptioner,
@@ -63,7 +53,7 @@ def test_each_word_is_told_from_all_others(kind):
 def test_the_search_knows_what_the_model_does(kind):
     """The pseudo-log-likelihood that a search reports is the loss that the model is trained with."""
     model = BiRNN(*pair(kind, dropout=0.5)).train()
-    scored = [one for (one,) in joint_score_sentences(model, images(), [[sentence] for sentence in SENTENCES])]
+    scored = [one for (one,) in score_sentences(model, images(), [[sentence] for sentence in SENTENCES])]
     assert model.training
     assert model.forward_half.training
     captions = [WORDS.encode(sentence) for sentence in SENTENCES]
@@ -74,7 +64,7 @@ def test_the_search_knows_what_the_model_does(kind):
         log_probs = model(data.images, captions).log_softmax(dim=-1)
     expected = log_probs[torch.arange(len(terms)), [word for words in captions for word in words]]
     assert terms == pytest.approx(expected.tolist())
-    best = joint_decode(model, images()[0], "a _ _ board").best
+    best = decode(model, images()[0], "a _ _ board").best
     assert best.text.split()[0::3] == ["a", "board"]
     assert not {0, 1, 2, 3} & set(best.tokens)
 
@@ -94,7 +84,7 @@ def test_a_birnn_learns_what_can_be_learnt(optimizer):
     assert epochs[-1].validation < 0.05 < epochs[0].validation
     assert epochs[-1].validation == evaluate_birnn(model, data)
     assert training.best.validation == min(epoch.validation for epoch in epochs)
-    assert joint_decode(model, data.images[1].numpy(), "one _ three").best.text == "one two three"
+    assert decode(model, data.images[1].numpy(), "one _ three").best.text == "one two three"
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path):
@@ -114,7 +104,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path):
     for one, two in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, two)
     of_pair = Training(*new_pair(dropout=0.3), data, data, recipe, seed=7)
-    with pytest.raises(ValueError, match="cannot be gone on with: since then the kind of model changed"):
+    with pytest.raises(ValueError, match="cannot be resumed, because the kind of model changed since"):
         of_pair.resume(tmp_path / "checkpoint")
 
 
@@ -140,13 +130,13 @@ def test_captions_without_words_have_nothing_to_be_told():
 def test_what_is_no_birnn(tmp_path):
     forward, backward = pair(GRUCaptioner)
     with pytest.raises(
-        TypeError, match=r"a half of a BiRNN is a captioner, such as an LSTMCaptioner; this is NoneType"
+        TypeError, match=r"a half of a BiRNN must be a captioner, such as an LSTMCaptioner, got NoneType"
     ):
         BiRNN(forward, None)
-    with pytest.raises(TypeError, match=r"save_birnn keeps a BiRNN, not a list; save_pair keeps two captioners"):
+    with pytest.raises(TypeError, match=r"save_birnn takes a BiRNN, got list; use save_pair for two captioners"):
         save_birnn([forward, backward], tmp_path / "x")
     data = counting_data()
-    with pytest.raises(TypeError, match=r"BiRNNTraining fits a BiRNN, not a GRUCaptioner; Training fits a pair"):
+    with pytest.raises(TypeError, match=r"BiRNNTraining takes a BiRNN, got GRUCaptioner; use Training for a pair"):
         BiRNNTraining(forward, data, data, Recipe(1, 1))
 
 
@@ -167,15 +157,17 @@ def test_features_are_brought_to_one_scale_for_both_halves():
 
 def test_halves_that_do_not_fit():
     forward, backward = pair(GRUCaptioner)
-    with pytest.raises(ValueError, match="read forward and backward; these read backward and forward"):
+    with pytest.raises(
+        ValueError, match="of a BiRNN must read forward and backward, but they read backward and forward"
+    ):
         BiRNN(backward, forward)
     other = GRUCaptioner(WordVocabulary(["a"]), direction="backward", feature_size=FEATURES)
-    with pytest.raises(ValueError, match="have the same words at the same ids; these do not"):
+    with pytest.raises(ValueError, match="of a BiRNN must have the same words at the same ids"):
         BiRNN(forward, other)
-    with pytest.raises(ValueError, match="vectors of 6 and 5 numbers"):
+    with pytest.raises(ValueError, match="must have the same feature_size, got 6 and 5"):
         BiRNN(forward, captioner(GRUCaptioner, "backward", feature_size=5))
     seeing = [captioner(GRUCaptioner, direction, encoder=SmallCNN(16, (2,))) for direction in ("forward", "backward")]
-    with pytest.raises(ValueError, match="share one image encoder; these have one each"):
+    with pytest.raises(ValueError, match="of a BiRNN must share one image encoder, but each has its own"):
         BiRNN(*seeing)
 
 
@@ -195,7 +187,7 @@ def test_what_is_saved_is_loaded(sees, tmp_path):
     assert loaded.vocabulary == WORDS
     assert loaded.forward_half.encoder is loaded.backward_half.encoder is loaded.encoder
     image = {"features": images()[0], "pictures": make_scene(0, 0).picture(), "nothing": None}[sees]
-    scored = [joint_score_sentences(one, image, SENTENCES) for one in (model, loaded)]
+    scored = [score_sentences(one, image, SENTENCES) for one in (model, loaded)]
     assert scored[0] == scored[1]
 
 
@@ -204,10 +196,12 @@ def test_a_pair_is_no_birnn(tmp_path):
     save_pair(*halves, tmp_path / "pair")
     save_birnn(BiRNN(*halves), tmp_path / "birnn")
     with pytest.raises(
-        ValueError, match=r"birnn is a safetensors file, but not of a pair of captioners: it is of a Bi"
+        ValueError, match=r"birnn is a safetensors file, but does not hold a pair of captioners: it holds a Bi"
     ):
         load_pair(tmp_path / "birnn")
-    with pytest.raises(ValueError, match=r"pair is a safetensors file, but not of a Bi-RNN: it is of a pair of ca"):
+    with pytest.raises(
+        ValueError, match=r"pair is a safetensors file, but does not hold a Bi-RNN: it holds a pair of ca"
+    ):
         load_birnn(tmp_path / "pair")
 
 
@@ -261,8 +255,8 @@ def test_training_one(trained):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["number", "training", "validation", "seconds"]
     assert float(rows[-1]["validation"]) < 0.3 < float(rows[0]["validation"])
-    model_f, model_b = load_pair(folder / "pair")
-    sizes = [sum(one.numel() for one in part.parameters()) for part in (model_f, model_b, load_birnn(folder / "birnn"))]
+    models, birnn = load_pair(folder / "pair"), load_birnn(folder / "birnn")
+    sizes = [sum(one.numel() for one in part.parameters()) for part in (models.forward, models.backward, birnn)]
     assert sizes[0] + sizes[1] == sizes[2]
 
 
@@ -288,8 +282,8 @@ def test_evaluating_a_pair_and_a_birnn(trained, given, tmp_path, without_caption
     texts = [[one["caption"]] for one in answers]
     asked = [vectors[[entry["imgid"] for entry in entries].index(name)] for name in wanted]
     pair_models, birnn = load_pair(folder / "pair"), load_birnn(folder / "birnn")
-    by_pair = np.mean([one.joint for (one,) in score_sentences(*pair_models, asked, texts)])
-    by_birnn = np.mean([one.pseudo_log_prob for (one,) in joint_score_sentences(birnn, asked, texts)])
+    by_pair = np.mean([one.joint for (one,) in score_sentences(pair_models, asked, texts)])
+    by_birnn = np.mean([one.pseudo_log_prob for (one,) in score_sentences(birnn, asked, texts)])
     assert figures["bscd"]["J"]["value"] == pytest.approx(by_pair, rel=1e-4)
     assert figures["bscd"]["PLL"]["value"] == pytest.approx(by_birnn, rel=1e-4)
 
@@ -321,11 +315,13 @@ def test_evaluating_one_alone(trained, given, without_captioning):
     [
         (["--birnn", "BIRNN", "--methods", "bscd"], "--methods bscd: give --model as well"),
         (["--model", "PAIR", "--methods", "birnn-bscd"], "--methods birnn-bscd: give --birnn as well"),
-        (["--birnn", "BIRNN", "--methods", "birnn-gibbs"], "so birnn-bscd must be among them, too"),
         (["--birnn", "BIRNN", "--methods", "bsdc"], "--methods bsdc: use some of birnn-f,"),
-        (["--birnn", "BIRNN", "--blank", "whole"], "a Bi-RNN does not say where a sentence ends; ask a pair alone"),
-        (["--birnn", "BIRNN", "--exact", "100"], "--exact: proofs are of a pair's sentences: give --model as well"),
-        (["--model", "BIRNN"], "not of a pair of captioners: it is of a Bi-RNN"),
+        (["--birnn", "BIRNN", "--blank", "whole"], "a Bi-RNN does not predict where a sentence ends: ask a pair alone"),
+        (
+            ["--birnn", "BIRNN", "--exact", "100"],
+            "--exact needs a pair, because its bound is a bound of J: give --model as well",
+        ),
+        (["--model", "BIRNN"], "does not hold a pair of captioners: it holds a Bi-RNN"),
         (["--model", "PAIR", "--birnn", "OTHER"], "has other words than --model"),
         (["--birnn", "none"], "there is no model file none"),
     ],
@@ -356,7 +352,7 @@ BLANKED = "a _ and _ wind"
 def test_filling_by_a_birnn(of_words):
     asked = ["fill", "-", BLANKED, "--birnn", of_words / "birnn"]
     answer = json.loads(output_of(*asked, "--must", "girl", "--json", runner=run_here))["methods"]
-    expected = joint_decode(load_birnn(of_words / "birnn"), None, BLANKED, constraints=[MustAppear(["girl"])])
+    expected = decode(load_birnn(of_words / "birnn"), None, BLANKED, constraints=[MustAppear(["girl"])])
     assert list(answer) == ["birnn-bscd"]
     assert [one["text"] for one in answer["birnn-bscd"]["hypotheses"]] == [one.text for one in expected.hypotheses]
     assert answer["birnn-bscd"]["hypotheses"][0]["pseudo_log_prob"] == pytest.approx(expected.best.pseudo_log_prob)
@@ -364,27 +360,29 @@ def test_filling_by_a_birnn(of_words):
     assert head.split() == ["method", "sentence", "PLL", "rows", "ms"]
     assert line.split()[-3] == f"{expected.best.pseudo_log_prob:.2f}"
     printed = output_of("fill", "-", "a {1-2} wind", "--birnn", of_words / "birnn", runner=run_here)
-    assert "score: what sentences of different lengths are ranked by, PLL\n" in printed
+    assert "score: the value that ranks sentences of different lengths, PLL\n" in printed
 
 
 def test_filling_with_a_proof(of_words):
     asked = ["fill", "-", BLANKED, "--model", of_words / "pair", "--beam-size", "2"]
     answer = json.loads(output_of(*asked, "--exact", "1000", "--json", runner=run_here))["methods"]
-    sure = exact_decode(*load_pair(of_words / "pair"), None, BLANKED, beam_size=2, max_rows=1000)
+    sure = decode(load_pair(of_words / "pair"), None, BLANKED, Exact(max_rows=1000), beam_size=2)
     assert list(answer) == ["exact"]
     assert answer["exact"]["proved"]
     assert sure.proved
     assert [one["text"] for one in answer["exact"]["hypotheses"]] == [one.text for one in sure.hypotheses]
-    assert "exact: no other sentence has a higher score" in output_of(*asked, "--exact", "1000", runner=run_here)
-    unsure = exact_decode(*load_pair(of_words / "pair"), None, BLANKED, beam_size=2, max_rows=1)
+    assert "exact: proved: no other sentence has a higher score" in output_of(
+        *asked, "--exact", "1000", runner=run_here
+    )
+    unsure = decode(load_pair(of_words / "pair"), None, BLANKED, Exact(max_rows=1), beam_size=2)
     assert unsure.gap > 0
     printed = output_of(*asked, "--exact", "1", runner=run_here)
-    assert f"exact: not proved; the score of the best of all may be higher by {unsure.gap:.2f}\n" in printed
+    assert f"exact: not proved; another sentence may have a score higher by up to {unsure.gap:.2f}\n" in printed
     asked[-1] = "3"
     rows, found = next(
         (rows, found)
         for rows in range(1, 1000)
-        for found in [exact_decode(*load_pair(of_words / "pair"), None, BLANKED, beam_size=3, max_rows=rows)]
+        for found in [decode(load_pair(of_words / "pair"), None, BLANKED, Exact(max_rows=rows), beam_size=3)]
         if found.gap == 0
     )
     assert not found.proved
@@ -397,27 +395,35 @@ def test_comparing_a_pair_and_a_birnn(of_words):
     asked = ["compare", "-", BLANKED, "--exact", "1000"]
     answer = json.loads(output_of(*asked, *models, "--json", runner=run_here))["methods"]
     pair_models, birnn = load_pair(of_words / "pair"), load_birnn(of_words / "birnn")
-    alone = compare(*pair_models, None, BLANKED, methods=[*COMPARED, "exact"], max_rows=1000)
-    alone |= joint_compare(birnn, None, BLANKED)
+    methods = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd", Exact(max_rows=1000)]
+    alone = compare(pair_models, None, BLANKED, methods)
+    own = compare(birnn, None, BLANKED, ["urnn-f", "urnn-b", "rerank", "gibbs", "bscd"])
+    alone |= {f"birnn-{name.removeprefix('urnn-')}": result for name, result in own.items()}
     assert list(answer) == list(alone)
     for method, result in alone.items():
         assert [one["text"] for one in answer[method]["hypotheses"]] == [one.text for one in result.hypotheses]
         for one in answer[method]["hypotheses"]:
             (of_pair,), (of_birnn,) = (
-                score_sentences(*pair_models, None, [one["text"]]),
-                joint_score_sentences(birnn, None, [one["text"]]),
+                score_sentences(pair_models, None, [one["text"]]),
+                score_sentences(birnn, None, [one["text"]]),
             )
             assert one["joint"] == pytest.approx(of_pair.joint)
             assert one["log_prob_backward"] == pytest.approx(of_pair.log_prob_backward)
             assert one["pseudo_log_prob"] == pytest.approx(of_birnn.pseudo_log_prob)
     printed = output_of(*asked, *models, runner=run_here)
     assert printed.split("\n")[0].split() == ["method", "sentence", "J", "log", "P→", "log", "P←", "PLL", "rows", "ms"]
-    assert "exact: no other sentence" in printed
+    assert "exact: proved: no other sentence" in printed
     printed = output_of("compare", "-", "a {1-2} wind", *models, runner=run_here)
     told = " ".join(printed.split())
-    assert "ranked by, J and half a nat per word; of a Bi-RNN, PLL, of a half by itself its log P and a quarter" in told
+    assert "J plus half a nat per word; of a Bi-RNN, PLL, of a half alone its log P plus a quarter of a nat" in told
     printed = output_of("compare", "-", BLANKED, *models[2:], runner=run_here)
-    assert [line.split()[0] for line in printed.splitlines()[1:6]] == list(JOINT_METHODS)
+    assert [line.split()[0] for line in printed.splitlines()[1:6]] == [
+        "birnn-f",
+        "birnn-b",
+        "birnn-rerank",
+        "birnn-gibbs",
+        "birnn-bscd",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -427,8 +433,14 @@ def test_comparing_a_pair_and_a_birnn(of_words):
             ["fill", "-", BLANKED, "--model", "pair", "--birnn", "birnn"],
             "give --model or --birnn; `compare` takes both",
         ),
-        (["fill", "-", BLANKED, "--birnn", "birnn", "--exact", "9"], "--exact: proofs are of a pair's sentences"),
-        (["compare", "-", BLANKED, "--birnn", "birnn", "--exact", "9"], "--exact: proofs are of a pair's sentences"),
+        (
+            ["fill", "-", BLANKED, "--birnn", "birnn", "--exact", "9"],
+            "--exact needs a pair, because its bound is a bound of J",
+        ),
+        (
+            ["compare", "-", BLANKED, "--birnn", "birnn", "--exact", "9"],
+            "--exact needs a pair, because its bound is a bound of J",
+        ),
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "other"], "has other words than --model"),
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "seeing"], "sees other images than --model"),
         (["fill", "x.png", BLANKED, "--birnn", "birnn"], "the model was trained without images: write - in place"),

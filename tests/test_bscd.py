@@ -1,6 +1,7 @@
 """The batched search against the slow reference, full enumeration, and the properties it must have."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tables import (
     END,
     START,
     TableScorer,
+    coupled,
     members,
     pair,
     reference_template,
@@ -20,10 +22,8 @@ from tables import (
     words_of,
 )
 
-from birnn_decode import Objective, Template, beam_decode, bscd_decode, rerank_decode, score_sentences
+from birnn_decode import BeamSearch, Objective, Pair, Rerank, Template, bscd_decode, decode, score_sentences
 from birnn_decode.search.bscd import bscd
-from birnn_decode.search.problem import Direction, Problem, branching_depths
-from birnn_decode.search.tree import PrefixTree
 from birnn_decode.template import Gap
 
 V = 6
@@ -138,7 +138,7 @@ def test_against_full_enumeration(seed, template, beam_size, weights, table):
     options = {"template": Template.from_tokens(template), "objective": Objective(*weights)}
 
     result = bscd_decode(forward, backward, None, beam_size=beam_size, **options)
-    reranked = rerank_decode(forward, backward, None, beam_size=beam_size, **options)
+    reranked = decode(Pair(forward, backward), None, method=Rerank(), beam_size=beam_size, **options)
     for found, bound in zip(hypotheses(result), every[:beam_size], strict=False):
         assert found[0] <= bound[0] + 1e-9
     for found, floor in zip(hypotheses(result), hypotheses(reranked), strict=False):
@@ -258,23 +258,13 @@ def test_every_hypothesis_is_what_it_says(seed, template, beam_size, weights, sc
         )
         assert hypothesis.joint == hypothesis.score == pytest.approx(joint, abs=1e-9)
 
-    scored = score_sentences(forward, backward, 1, [one.tokens for one in found], objective=Objective(*weights))
+    scored = score_sentences(Pair(forward, backward), 1, [one.tokens for one in found], objective=Objective(*weights))
     for hypothesis, one in zip(found, scored, strict=True):
         assert one.tokens == hypothesis.tokens
         assert one.token_log_probs_forward == pytest.approx(hypothesis.token_log_probs_forward, abs=1e-9)
         assert one.token_log_probs_backward == pytest.approx(hypothesis.token_log_probs_backward, abs=1e-9)
         if scope == "sentence":
             assert one.score == pytest.approx(hypothesis.score, abs=1e-9)
-
-
-def directions(forward, backward, template, banned=(START, END)):
-    """Both directions of one item, for tests below the front door."""
-    fixed = template.fixed()
-    made = []
-    for scorer, reverse in ((forward, False), (backward, True)):
-        tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, [branching_depths(fixed, reverse)], "a")
-        made.append(Direction(tree, 1.0, reverse, banned))
-    return made, [Problem(0, one) for one in fixed]
 
 
 def mirrored_table(scorer, backward):
@@ -293,16 +283,16 @@ def test_mirrored_problem_gives_mirrored_answers(seed, template, beam_size, tabl
     options = {"beam_size": beam_size}
     answers = [
         (
-            rerank_decode(forward, backward, None, straight, **options),
-            rerank_decode(*swapped, None, mirrored, **options),
+            decode(Pair(forward, backward), None, straight, Rerank(), **options),
+            decode(Pair(*swapped), None, mirrored, Rerank(), **options),
         ),
         (
-            beam_decode(forward, None, straight, direction="forward", **options),
-            beam_decode(swapped[1], None, mirrored, direction="backward", **options),
+            decode(Pair(forward, None), None, straight, BeamSearch("forward"), **options),
+            decode(Pair(None, swapped[1]), None, mirrored, BeamSearch("backward"), **options),
         ),
         (
-            beam_decode(backward, None, straight, direction="backward", rank="sentence", **options),
-            beam_decode(swapped[0], None, mirrored, direction="forward", rank="sentence", **options),
+            decode(Pair(None, backward), None, straight, BeamSearch("backward", "sentence"), **options),
+            decode(Pair(swapped[0], None), None, mirrored, BeamSearch("forward", "sentence"), **options),
         ),
     ]
     for one, other in answers:
@@ -321,12 +311,12 @@ def test_mirrored_problem_gives_mirrored_answers(seed, template, beam_size, tabl
 @given(seed=seeds, template=templates(V), beam_size=st.sampled_from([1, 2, 3]), table=table_options)
 def test_mirrored_problem_with_sweeps_swapped(seed, template, beam_size, table):
     forward, backward = pair(seed, V, **table)
-    (first, second), problems = directions(forward, backward, Template.from_tokens(template))
-    (search,), _ = bscd(first, second, problems, beam_size, 4)
-    (other, one), problems = directions(
+    coupling, problems = coupled(forward, backward, Template.from_tokens(template))
+    (search,), _ = bscd(coupling, problems, beam_size, 4)
+    swapped, problems = coupled(
         mirrored_table(backward, False), mirrored_table(forward, True), Template.from_tokens(template[::-1])
     )
-    (mirror,), _ = bscd(one, other, problems, beam_size, 4)
+    (mirror,), _ = bscd(replace(swapped, directions=swapped.directions[::-1]), problems, beam_size, 4)
     assert [[words[::-1] for words in new] for new in mirror.met] == search.met
     assert (mirror.stop, mirror.rounds) == (search.stop, search.rounds)
 
@@ -384,9 +374,9 @@ def test_reading_the_known_words_in_one_call_reads_them_once(seed, template, bea
 def test_nothing_is_kept_where_nobody_asks_again(seed, template, beam_size, aligned):
     """Scores stay for blank positions only, and states where more than one word may follow."""
     template = Template.from_tokens([2, 3, *template, 4, Template.BLANK, 2])
-    (first, second), problems = directions(*pair(seed, V, aligned=aligned), template)
-    bscd(first, second, problems, beam_size, 4)
-    for direction in (first, second):
+    coupling, problems = coupled(*pair(seed, V, aligned=aligned), template)
+    bscd(coupling, problems, beam_size, 4)
+    for direction in coupling.directions:
         tree, lane = direction.tree, direction.lane(problems[0].template)
         nodes = np.arange(len(tree))
         nodes = np.unique(tree.parents[nodes[tree.depths[nodes] > 0]])
@@ -465,5 +455,5 @@ def test_many_finalists_of_a_batch(beam_size):
     assert bscd_decode(*models, list(range(4)), [template] * 4, **options) == alone
     for image, result in enumerate(alone):
         for hypothesis in result.hypotheses:
-            (one,) = score_sentences(*models, image, [hypothesis.tokens])
+            (one,) = score_sentences(Pair(*models), image, [hypothesis.tokens])
             assert one.score == pytest.approx(hypothesis.score, abs=1e-9)

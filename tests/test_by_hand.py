@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from birnn_decode import Objective, StepScorer, Template, beam_decode, bscd_decode, compare, rerank_decode
+from birnn_decode import BeamSearch, Objective, Pair, Rerank, StepScorer, Template, bscd_decode, compare, decode
+from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
-from birnn_decode.search.problem import Direction
-from birnn_decode.search.tree import PrefixTree
+from birnn_decode.search.tree import Encoded, PrefixTree
 
 # Words: a 2, b 3, c 4, d 5. START 0, END 1.
 A, B, C, D = 2, 3, 4, 5
@@ -72,7 +72,7 @@ def trellis():
 def test_each_direction_alone_is_led_astray_and_both_together_are_not():
     forward, backward = trellis()
     template = Template.blank([A], 1, [D])
-    results = compare(forward, backward, None, template, beam_size=1)
+    results = compare(Pair(forward, backward), None, template, beam_size=1)
     words = {name: result.best.blanks for name, result in results.items()}
     assert words == {
         "urnn-f": ((B,),),
@@ -89,7 +89,7 @@ def test_each_direction_alone_is_led_astray_and_both_together_are_not():
 
 def test_rows_of_a_beam_search():
     forward, _ = trellis()
-    result = beam_decode(forward, None, Template.blank([A], 2, [D]), direction="forward", beam_size=2)
+    result = decode(Pair(forward, None), None, Template.blank([A], 2, [D]), BeamSearch("forward"), beam_size=2)
     # The sweep reads START and a once, then its two first words; the second words are chosen and not read by it.
     assert result.trace[0].rows == 2 + 2
     # The answers' terms need the two second words and, behind each, the known d.
@@ -104,7 +104,7 @@ def test_rows_of_rerank_and_bscd():
     # knows its term of the other's word, too. What is missing are the terms behind that: the blank's word and the known
     # word after it must be read, for b and for c, in both directions: 8 rows. (Their J is the same, so neither can be
     # dropped on the way.)
-    reranked = rerank_decode(forward, backward, None, template, beam_size=1)
+    reranked = decode(Pair(forward, backward), None, template, Rerank(), beam_size=1)
     assert reranked.trace[0].rows == 4
     assert reranked.rows_evaluated == 4 + 8 == len(forward.pushed) + len(backward.pushed)
 
@@ -127,11 +127,11 @@ def test_a_finalist_that_cannot_win_is_not_read():
     sure = bigrams({0: {A: 1.0}, A: {C: 0.99, B: 0.01}, C: {D: 1.0}, B: {D: 1.0}, D: {1: 1.0}}, 0, 1)
     mirror = bigrams({1: {D: 1.0}, D: {C: 0.99, B: 0.01}, C: {A: 1.0}, B: {A: 1.0}, A: {0: 1.0}}, 1, 0)
     template = Template.blank([A], 1, [D])
-    result = rerank_decode(sure, mirror, None, template, beam_size=1)
+    result = decode(Pair(sure, mirror), None, template, Rerank(), beam_size=1)
     assert result.best.tokens == (A, C, D)
     # 2 rows a direction for the sweeps, and c and the known word behind it for the only finalist.
     assert result.rows_evaluated == 2 * (2 + 2)
-    wide = rerank_decode(sure, mirror, None, template, beam_size=2)
+    wide = decode(Pair(sure, mirror), None, template, Rerank(), beam_size=2)
     assert [one.tokens for one in wide.hypotheses] == [(A, C, D), (A, B, D)]
     assert wide.rows_evaluated == 2 * (2 + 4)
 
@@ -145,14 +145,16 @@ def test_nothing_blank():
     assert (result.stop, result.rounds) == ("converged", 1)
     assert result.rows_evaluated == 2 * 4  # START and three words, once a direction
     assert result.best.score == pytest.approx(np.log([1, 0.1, 0.5, 1, 1, 0.5, 0.01, 0.5]).sum())
-    assert beam_decode(forward, None, template, direction="forward").best.score == 0  # no term lies before a blank
+    assert (
+        decode(Pair(forward, None), None, template, BeamSearch("forward")).best.score == 0
+    )  # no term lies before a blank
 
 
 def test_ties_go_to_the_lower_ids():
     forward = bigrams({last: dict.fromkeys((1, A, B, C, D), 0.2) for last in range(V)}, 0, 1)
     backward = bigrams({last: dict.fromkeys((0, A, B, C, D), 0.2) for last in range(V)}, 1, 0)
     template = Template.blank((), 2)
-    result = beam_decode(forward, None, template, direction="forward", beam_size=3)
+    result = decode(Pair(forward, None), None, template, BeamSearch("forward"), beam_size=3)
     assert [one.tokens for one in result.hypotheses] == [(A, A), (A, B), (A, C)]
     # Beams of 3: the forward sweep keeps aa, ab, ac; the backward one aa, ba, ca.
     joint = bscd_decode(forward, backward, None, template, beam_size=3)
@@ -178,7 +180,7 @@ def test_a_bound_that_may_still_tie_is_read_on():
         end_token=1,
         normalized=True,
     )
-    tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, [None], "forward")
+    tree = PrefixTree(scorer, "forward", Encoded(scorer.encode([None]), [0], 1, [0]), [None])
     direction = Direction(tree, 1.0, False, (0, 1))
     (template,) = Template.from_tokens([Template.BLANK, Template.BLANK]).fixed()
     finalists = [Finalist(0, template, words) for words in ((C, D), (A, B))]
@@ -205,14 +207,14 @@ def test_beams_are_put_in_order_at_known_words():
         normalized=True,
     )
     template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
-    result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
+    result = decode(Pair(scorer, None), None, template, BeamSearch("forward"), beam_size=2)
     assert [(one.tokens, one.score) for one in result.hypotheses] == [((C, D, A), -4), ((C, D, B), -5)]
 
 
 def test_equal_beams_stay_as_they_stand_at_known_words():
     scorer = bigrams({0: {B: 0.5, C: 0.5}, B: {D: 1.0}, C: {D: 1.0}, D: {A: 0.5, B: 0.5}}, 0, 1)
     template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
-    result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
+    result = decode(Pair(scorer, None), None, template, BeamSearch("forward"), beam_size=2)
     # All four are worth the same. b came first, so b d stands before c d, and its words leave no room.
     assert [one.tokens for one in result.hypotheses] == [(B, D, A), (B, D, B)]
 
@@ -220,7 +222,7 @@ def test_equal_beams_stay_as_they_stand_at_known_words():
 def test_beams_that_known_words_make_impossible_are_not_read():
     scorer = bigrams({0: {B: 0.5, C: 0.5}, B: {D: 1.0}, C: {A: 1.0}, D: {A: 1.0}, A: {1: 1.0}}, 0, 1)
     template = Template.from_tokens([Template.BLANK, D, Template.BLANK])
-    result = beam_decode(scorer, None, template, direction="forward", beam_size=2)
+    result = decode(Pair(scorer, None), None, template, BeamSearch("forward"), beam_size=2)
     assert [one.tokens for one in result.hypotheses] == [(B, D, A)]
     # START, then b and c for what d is worth behind them, and b d alone.
     assert result.trace[0].rows == 1 + 2 + 1
@@ -245,15 +247,15 @@ def test_dead_ends():
 def test_beam_search_ranks_by_what_it_has_read():
     forward, backward = trellis()
     template = Template.blank([A], 1, [D])
-    by_blank = beam_decode(forward, None, template, direction="forward", beam_size=3)
+    by_blank = decode(Pair(forward, None), None, template, BeamSearch("forward"), beam_size=3)
     assert [one.blanks for one in by_blank.hypotheses] == [((B,),), ((A,),), ((C,),)]
     assert by_blank.best.score == pytest.approx(np.log(0.5))
     assert by_blank.best.log_prob_forward == pytest.approx(np.log(0.5 * 0.01))
     assert by_blank.best.log_prob_backward is None
     assert by_blank.best.joint is None
-    by_sentence = beam_decode(forward, None, template, direction="forward", rank="sentence", beam_size=3)
+    by_sentence = decode(Pair(forward, None), None, template, BeamSearch("forward", "sentence"), beam_size=3)
     assert [one.blanks for one in by_sentence.hypotheses] == [((C,),), ((A,),), ((B,),)]
     assert all(one.score == one.log_prob_forward for one in by_sentence.hypotheses)
-    reverse = beam_decode(backward, None, template, direction="backward", beam_size=1)
+    reverse = decode(Pair(None, backward), None, template, BeamSearch("backward"), beam_size=1)
     assert reverse.best.blanks == ((C,),)
     assert np.exp(reverse.best.token_log_probs_backward) == pytest.approx([0.01, 0.5, 1, 0.5])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_bscd import assert_same, hypotheses
 
-from birnn_decode import StepScorer, Template, bscd_decode, score_sentences
+from birnn_decode import Pair, StepScorer, Template, bscd_decode, score_sentences
 
 torch = pytest.importorskip("torch")
 
@@ -86,8 +86,8 @@ def test_optional_members_change_no_answer(kind):
     sentences = [hypothesis.tokens for hypothesis in quick[1].hypotheses]  # of several lengths
     assert len({len(words) for words in sentences}) > 1
     for one, two in zip(
-        score_sentences(*models, images()[1], sentences),
-        score_sentences(*map(stepping, models), images()[1], sentences),
+        score_sentences(Pair(*models), images()[1], sentences),
+        score_sentences(Pair(*map(stepping, models)), images()[1], sentences),
         strict=True,
     ):
         assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
@@ -101,7 +101,7 @@ def test_nothing_is_started_in_vain():
     for model in models:
         start = model.start
         model.start = lambda context, start=start, model=model: started.append(model.direction) or start(context)
-    score_sentences(*models, images()[0], ["a girl"])
+    score_sentences(Pair(*models), images()[0], ["a girl"])
     assert started == ["forward", "backward"]
     started.clear()
     bscd_decode(*models, images()[0], "a _ board")
@@ -113,7 +113,7 @@ def test_half_precision_scores_as_searches_do():
     result = bscd_decode(*models, images()[0], "a _ _ _ board")
     for searched, scored in zip(
         result.hypotheses,
-        score_sentences(*models, images()[0], [one.tokens for one in result.hypotheses]),
+        score_sentences(Pair(*models), images()[0], [one.tokens for one in result.hypotheses]),
         strict=True,
     ):
         assert scored.joint == pytest.approx(searched.joint, rel=0.02)
@@ -144,12 +144,12 @@ def test_the_multimodal_rnn_is_that_of_the_paper():
 def test_directions(kind):
     forward, backward = pair(kind)
     assert (forward.start_token, forward.end_token) == (backward.end_token, backward.start_token)
-    with pytest.raises(ValueError, match="direction='sideways': use \"forward\""):
+    with pytest.raises(ValueError, match="direction must be 'forward' or 'backward', got 'sideways'"):
         captioner(kind, "sideways")
     with pytest.raises(ValueError, match="the model given as the forward one reads backward: are the two models swap"):
         bscd_decode(backward, forward, images()[0], "a _")
     other = kind(WordVocabulary(["a", "girl", "und", "wind", "board"]), direction="backward", feature_size=FEATURES)
-    with pytest.raises(ValueError, match="both must have the same words at the same ids"):
+    with pytest.raises(ValueError, match="Both must have the same words at the same ids"):
         bscd_decode(forward, other, images()[0], "a _")
 
     class Inheriting(WordVocabulary):
@@ -157,7 +157,7 @@ def test_directions(kind):
 
     forward.vocabulary = Inheriting(WORDS.words[4:])
     other.vocabulary = Inheriting(reversed(WORDS.words[4:]))
-    with pytest.raises(ValueError, match="both must have the same words at the same ids"):
+    with pytest.raises(ValueError, match="Both must have the same words at the same ids"):
         bscd_decode(forward, other, images()[0], "a _")
 
 
@@ -165,8 +165,8 @@ def test_directions(kind):
 def test_gradients_flow_through_scores(kind):
     models = pair(kind)
     sentences = ["a girl", "wind and board a"]
-    scored = score_sentences(*models, images()[0], sentences, gradients=True)
-    plain = score_sentences(*models, images()[0], sentences)
+    scored = score_sentences(Pair(*models), images()[0], sentences, gradients=True)
+    plain = score_sentences(Pair(*models), images()[0], sentences)
     for with_graph, without in zip(scored, plain, strict=True):
         assert float(with_graph.score.detach()) == pytest.approx(without.score)
         assert with_graph.to_dict()["token_log_probs_backward"] == pytest.approx(list(without.token_log_probs_backward))
@@ -200,7 +200,7 @@ def test_an_impossible_word_spoils_no_gradient():
         start_token=1,
         end_token=2,
     )
-    good, bad = score_sentences(scorer, None, None, [[4, 6], [4, 5]], gradients=True)
+    good, bad = score_sentences(Pair(scorer), None, [[4, 6], [4, 5]], gradients=True)
     assert bad.score == -torch.inf
     good.score.backward()
     assert logits.grad.isfinite().all()
@@ -214,9 +214,9 @@ def test_gradients_need_torch_and_leave_the_mode():
         vocab_size=9, start_token=1, end_token=2,
     )  # fmt: skip
     with pytest.raises(TypeError, match="gradients=True needs PyTorch models; the forward scorer's scores are numpy"):
-        score_sentences(bigram, None, None, [[4]], gradients=True)
+        score_sentences(Pair(bigram), None, [[4]], gradients=True)
     model = captioner(LSTMCaptioner, dropout=0.5).train()
-    scored = [score_sentences(model, None, images()[0], ["a girl"], gradients=True)[0] for _ in range(5)]
+    scored = [score_sentences(Pair(model), images()[0], ["a girl"], gradients=True)[0] for _ in range(5)]
     assert len({float(one.score.detach()) for one in scored}) == 5  # dropout was on
     assert model.training
 
@@ -330,16 +330,20 @@ def test_pictures_are_upright_and_on_white(tmp_path):
     ("image", "error", "message"),
     [
         ("nowhere.png", OSError, "there is no picture nowhere.png"),
-        (__file__, OSError, "is not a picture that can be read"),
-        (np.zeros((3, 8, 8)), ValueError, r"shape \(3, 8, 8\) is not a picture.*permute\(1, 2, 0\) moves the colours"),
+        (__file__, OSError, "cannot read the picture .*: it is not in an image format that Pillow reads"),
+        (
+            np.zeros((3, 8, 8)),
+            ValueError,
+            r"shape \(3, 8, 8\) is not a picture.*permute\(1, 2, 0\) to move the colours",
+        ),
         (np.zeros((8, 8, 4), np.uint8), ValueError, r"shape \(8, 8, 4\) is not a picture"),
-        (np.full((8, 8, 3), 255.0), ValueError, "a picture of floats has values from 0 to 1"),
-        (np.full((8, 8, 3), np.nan), ValueError, "a picture of floats has values from 0 to 1"),
-        (np.zeros((8, 8, 3), np.int32), ValueError, "uint8, or of floats from 0 to 1; this one is of int32"),
+        (np.full((8, 8, 3), 255.0), ValueError, "the values of a picture of floats must be from 0 to 1"),
+        (np.full((8, 8, 3), np.nan), ValueError, "the values of a picture of floats must be from 0 to 1"),
+        (np.zeros((8, 8, 3), np.int32), ValueError, "uint8, or of floats from 0 to 1, got int32"),
         (np.zeros(5), ValueError, "a feature vector of this captioner has 6 numbers; got 5"),
         (np.full(6, np.nan), ValueError, "the image's feature vector has NaN"),
         (np.full(6, 1e300), ValueError, r"NaN or infinite values \(as torch.float32\)"),
-        (Image.new("F", (8, 8)), ValueError, "a picture of mode F has no agreed white"),
+        (Image.new("F", (8, 8)), ValueError, "the range of a picture of mode F is unknown"),
         (None, TypeError, "None is not a picture: give a PIL image, a path"),
         (7, TypeError, "7 is not a picture"),
     ],
@@ -372,18 +376,18 @@ def test_many_pictures_and_sentences_are_read_in_parts(monkeypatch):
     models = cnn_pair()
     pictures = [make_scene(0, number).picture(16) for number in range(5)]
     sentences = [["a girl", "wind"], ["a"], ["board and a"], ["girl"], ["a girl and wind"]]
-    whole = score_sentences(*models, pictures, sentences)
+    whole = score_sentences(Pair(*models), pictures, sentences)
     monkeypatch.setattr("birnn_decode.models.captioner.PICTURES_AT_A_TIME", 2)
     monkeypatch.setattr("birnn_decode.scorers.reader.LARGEST_BLOCK", 10 * len(WORDS))
-    parts = score_sentences(*models, pictures, sentences)
+    parts = score_sentences(Pair(*models), pictures, sentences)
     for one, two in zip(chain(*whole), chain(*parts), strict=True):
         assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
         assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
     for picture, given, together in zip(pictures, sentences, whole, strict=True):
-        for one, two in zip(score_sentences(*models, picture, given), together, strict=True):
+        for one, two in zip(score_sentences(Pair(*models), picture, given), together, strict=True):
             assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
             assert one.token_log_probs_backward == pytest.approx(two.token_log_probs_backward)
-    assert whole[0][0].joint != pytest.approx(score_sentences(*models, pictures[1], ["a girl"])[0].joint)
+    assert whole[0][0].joint != pytest.approx(score_sentences(Pair(*models), pictures[1], ["a girl"])[0].joint)
 
 
 def test_a_broken_picture(tmp_path):
@@ -395,11 +399,11 @@ def test_a_broken_picture(tmp_path):
 
 
 def test_a_picture_needs_an_encoder():
-    with pytest.raises(ValueError, match=r"no image encoder and takes feature vectors of 6 numbers.*the picture x"):
+    with pytest.raises(ValueError, match=r"no image encoder: give one feature vector of 6 numbers.*got \'x\.png\'"):
         bscd_decode(*pair(GRUCaptioner), "x.png", "a _")
-    with pytest.raises(ValueError, match=r"one per image, several in a list; got an array of shape \(2, 6\)"):
+    with pytest.raises(ValueError, match=r"per image, several in a list; got an array of shape \(2, 6\)"):
         bscd_decode(*pair(GRUCaptioner), np.zeros((2, 6)), "a _")
-    with pytest.raises(ValueError, match="the encoder makes vectors of 24 features, and feature_size is 6"):
+    with pytest.raises(ValueError, match="feature_size must be that of the encoder, 24 numbers, got 6"):
         captioner(GRUCaptioner, encoder=SmallCNN(16, (8,)))
 
 

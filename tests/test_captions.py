@@ -39,7 +39,7 @@ def test_words_that_a_vocabulary_lacks():
     with pytest.raises(ValueError, match="has 'red' twice"):
         WordVocabulary(["red", "blue", "red"])
     for word in ("Red", "two words", "", "<pad>"):
-        with pytest.raises(ValueError, match="is no word: words are of lower-case"):
+        with pytest.raises(ValueError, match="is not a word: a word consists of lower-case"):
             WordVocabulary([word])
 
 
@@ -57,7 +57,7 @@ def test_nothing_to_take_out():
     with pytest.raises(ValueError, match="no words"):
         middle_blank([], 0.5)
     for fraction in (0, -1, 1.5):
-        with pytest.raises(ValueError, match="above 0 and at most 1"):
+        with pytest.raises(ValueError, match=f"fraction must be above 0 and at most 1, got {fraction}"):
             middle_blank([4], fraction)
 
 

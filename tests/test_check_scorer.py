@@ -178,7 +178,7 @@ def check(model, way="forward", images=IMAGES, **given):
 
 
 def ruled_out(net):
-    """Log-probabilities of which some are taken away; what is left is not made more of."""
+    """Log-probabilities of which some are set to -inf, without a new normalisation."""
 
     def step(tokens, state):
         scores, state = net.step(tokens, state)
@@ -324,25 +324,26 @@ def test_random_weights_pass(seed, scale):
 
 
 def test_the_default_pair_passes():
-    pair = default_pair()
+    models = default_pair()
+    forward, backward = models.forward, models.backward
     scenes = [make_scene(2, number) for number in range(4)]
     pictures, captions = [scene.picture() for scene in scenes], [scene.captions[0] for scene in scenes]
-    for model, other in (pair, pair[::-1]):
+    for model, other in ((forward, backward), (backward, forward)):
         report = check_scorer(model, pictures, captions=captions, other=other)
         assert report.ok, str(report)
         assert {finding.check for finding in report.findings if finding.status == "skipped"} == {"reference"}
-    assert check_scorer(pair[0], pictures).ok
+    assert check_scorer(forward, pictures).ok
 
 
 def test_a_wrong_start_is_told_by_first_words():
-    forward, _ = default_pair()
+    forward = default_pair().forward
     scenes = [make_scene(seed=7, number=number) for number in range(12)]
     given = {"captions": [scene.captions[0] for scene in scenes], "vocabulary": forward.vocabulary}
     forward.start_token = 0
     report = check_scorer(forward, [scene.picture() for scene in scenes], **given)
     assert [finding.fault for finding in report.faults] == ["start and end"]
     assert "declare start_token=1" in report.faults[0].cure
-    assert "first words are likelier" in report.faults[0].message
+    assert "first words of the captions are more likely after id" in report.faults[0].message
 
 
 def test_a_captioner_without_images():
@@ -354,7 +355,7 @@ def test_a_captioner_without_images():
     (features,) = [finding for finding in report.findings if finding.check == "features"]
     assert (features.status, features.message) == (
         "skipped",
-        "all images give the same scores, so their rows cannot be told apart",
+        "all images give the same scores, so a row does not show which image it belongs to",
     )
 
 
@@ -387,7 +388,7 @@ def on_axis_0(state, rows):
     return (h[rows], c[rows]), seen[rows]
 
 
-@fault("batch axis", "axis 1 counts the rows, and select gathers on axis 0")
+@fault("batch axis", "axis 1 counts the rows, but select gathers on axis 0")
 def hand_made_select_two_images(nets):
     return by_hand(nets["forward"], on_axis_0), {"images": IMAGES[:LAYERS]}
 
@@ -397,12 +398,12 @@ def hand_made_select(nets):
     return by_hand(nets["forward"], on_axis_0), {}
 
 
-@fault("batch axis", "leaves it as it is")
+@fault("batch axis", "counts the rows, but select does not change it")
 def shared_memory_of_words(nets):
     return wrapped(nets["forward"], batch_axis=((None, None), 0)), {}
 
 
-@fault("features", "what is known of the images is not gathered", "image")
+@fault("features", "features of the images, but select does not gather them", "they do not change")
 def features_not_gathered(nets):
     return wrapped(nets["forward"], batch_axis=((1, 1), None)), {}
 
@@ -453,7 +454,7 @@ def features_of_the_first_image(nets):
     return closure(nets["forward"], lambda seen, rows: seen[:1].expand(rows, -1), hidden=False), KNOWN
 
 
-@fault("features", "by a later encode")
+@fault("features", "after a later encode")
 def features_kept_by_encode_for_start(nets):
     net = nets["forward"]
     kept = {}
@@ -465,7 +466,7 @@ def features_kept_by_encode_for_start(nets):
     return wrapped(net, encode=encode, start=lambda features: net.start(kept["features"][: len(features)])), {}
 
 
-@fault("features", "by a later encode")
+@fault("features", "after a later encode")
 def features_kept_by_start_for_step(nets):
     net = nets["forward"]
     kept = {}
@@ -482,7 +483,7 @@ def features_kept_by_start_for_step(nets):
     return wrapped(net, start=start, step=step, batch_axis=(1, 1, 0)), {}
 
 
-@fault("features", "rows of scores for every row of tokens")
+@fault("features", "rows of scores for each row of tokens")
 def features_expanded_twice_of_one_image(nets):
     net = nets["forward"]
 
@@ -493,7 +494,7 @@ def features_expanded_twice_of_one_image(nets):
     return wrapped(net, step=step), {}
 
 
-@fault("features", "rows of scores for every row of tokens")
+@fault("features", "rows of scores for each row of tokens")
 def features_expanded_twice(nets):
     net = nets["forward"]
 
@@ -504,7 +505,7 @@ def features_expanded_twice(nets):
     return wrapped(net, step=step), {}
 
 
-@fault("features", "select", "makes")
+@fault("features", "select does not gather", "they get shape")
 def memory_repeated_by_select(nets):
     net = nets["forward"]
 
@@ -682,7 +683,7 @@ def bigrams_of_two_steps(nets):
     return bigrams(power=2), KNOWN
 
 
-@fault("alignment", "START has been read twice")
+@fault("alignment", "START is read twice")
 def start_reads_start(nets):
     net = nets["forward"]
 
@@ -759,7 +760,7 @@ def batch_norm_in_training(nets):
     return wrapped(nets["forward"], encode=lambda images: norm(torch.stack(images))), KNOWN
 
 
-@fault("batch", "depends on the batch")
+@fault("batch", "its scores depend on the batch")
 def the_mean_of_the_batch(nets):
     def encode(images):
         features = torch.stack(images)
@@ -768,7 +769,7 @@ def the_mean_of_the_batch(nets):
     return wrapped(nets["forward"], encode=encode), KNOWN
 
 
-@fault("batch", "depends on the batch")
+@fault("batch", "its scores depend on the batch")
 def the_place_in_the_batch(nets):
     net = nets["forward"]
 
@@ -801,7 +802,7 @@ def not_a_number_after_a_word(nets):
     return wrapped(net, step=step), KNOWN
 
 
-@fault("vocabulary", f"scores {V} ids", f"vocab_size says {V + 1}")
+@fault("vocabulary", f"scores {V} ids", f"vocab_size is {V + 1}")
 def another_width(nets):
     return wrapped(nets["forward"], vocab_size=V + 1), {}
 
@@ -816,7 +817,7 @@ def another_size_of_the_other(nets):
     return wrapped(nets["forward"]), {"other": wrapped(nets["backward"], "backward", vocab_size=V + 3)}
 
 
-@fault("vocabulary", "'red' for this scorer and 'circle'")
+@fault("vocabulary", "'red' here, but 'circle' in the other direction's scorer")
 def other_words(nets):
     words = list(WORDS)
     at = WORDS.index("red"), WORDS.index("circle")
@@ -947,9 +948,9 @@ def score_in_bits(nets):
     return scorer, KNOWN
 
 
-@fault("select", "as if it had read something else")
+@fault("select", "as if it had read other tokens")
 def select_mixes_hypotheses(nets):
-    """Rows of one image are told apart by what they have read."""
+    """Rows of the same image differ in the tokens that they have read."""
 
     def select(state, rows):
         (h, c), seen = state
@@ -1108,9 +1109,9 @@ def test_the_report(nets):
     assert (status["batch axis"], status["features"], status["views"]) == ("ok", "FAULT", "skipped")
     left_out = [finding.message for finding in report.findings].count("because features failed")
     assert f"  {f'{left_out} more':14} skipped  because features failed" in lines
-    assert lines[-2].startswith("features: after select")
-    assert lines[-1].startswith("  likely cure: put what is known of the images into the state")
-    assert repr(report).startswith("<forward scorer: features: after select")
+    assert lines[-2].startswith("features: when select reorders the rows")
+    assert lines[-1].startswith("  likely cure: put the features of the images into the state")
+    assert repr(report).startswith("<forward scorer: features: when select")
     assert repr(check(wrapped(nets["forward"]))) == "<forward scorer: no fault found>"
     needs = {finding.message for finding in check(wrapped(nets["forward"])).findings if finding.status == "skipped"}
     assert needs == {
@@ -1147,12 +1148,12 @@ def test_the_model_is_left_as_it_was(nets):
     [
         ({"images": IMAGES[:1]}, ValueError, "at least 2 different images"),
         ({"images": "ab"}, TypeError, "give a list of images"),
-        ({"direction": "left"}, ValueError, 'use "forward" or "backward"'),
+        ({"direction": "left"}, ValueError, 'must be "forward" or "backward"'),
         ({"captions": CAPTIONS[:2]}, ValueError, "12 images, 2 captions"),
         ({"captions": CAPTIONS}, ValueError, "need a vocabulary"),
         ({"captions": ["a purple circle"] * 12, "vocabulary": Words()}, ValueError, "caption 0, 'a purple circle'"),
-        ({"captions": [[4, 99]] * 12}, ValueError, "outside of the vocabulary"),
-        ({"captions": [[START, 4, END]] * 12}, ValueError, "give the words alone"),
+        ({"captions": [[4, 99]] * 12}, ValueError, "outside the vocabulary"),
+        ({"captions": [[START, 4, END]] * 12}, ValueError, "give only the ids of the words"),
     ],
 )
 def test_what_cannot_be_checked(nets, given, error, message):

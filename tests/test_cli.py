@@ -3,10 +3,8 @@
 import importlib.metadata
 import json
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +15,12 @@ import torch
 from command import output_of, refusal_of, run, run_here
 from PIL import Image
 
-from birnn_decode import BanWords, Diversity, MustAppear, NoRepeatedNgram, WordCount, bscd_decode
+from birnn_decode import BanWords, Diversity, MustAppear, NoRepeatedNgram, WordCount, decode
 from birnn_decode.captions import WordVocabulary, make_scene
 from birnn_decode.models import GRUCaptioner, default_pair, save_pair
 
 pytestmark = pytest.mark.process
 
-ROOT = Path(__file__).parents[1]
 METHODS = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
 TEMPLATE = "a _ _ is {1-5} a _ _"
 
@@ -70,17 +67,6 @@ def test_demo(tmp_path):
     assert "✓" in rows["bscd"]
 
 
-def test_the_demo_is_the_one_in_the_readme(tmp_path):
-    def without_milliseconds(text):
-        return [re.sub(r"(\d) +\d+$", r"\1", " ".join(line.split())) for line in text.strip().splitlines()]
-
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"\$ birnn-decode demo\n(.*?)```", readme, flags=re.DOTALL)
-    assert without_milliseconds(output_of("demo", folder=tmp_path)) == without_milliseconds(shown)
-    with Image.open(tmp_path / "scene.png") as drawn, Image.open(ROOT / "docs" / "scene.png") as in_readme:
-        assert drawn.tobytes() == in_readme.tobytes()
-
-
 def test_demo_for_programs(tmp_path):
     arguments = ["demo", "--seed", "5", "--scene", "3", "--out", tmp_path / "x.png", "--beam-size", "3", "--json"]
     answer = json.loads(output_of(*arguments))
@@ -95,7 +81,7 @@ def test_demo_for_programs(tmp_path):
 
 
 def test_fill_says_what_the_library_says(picture):
-    expected = bscd_decode(*default_pair(), picture, TEMPLATE)
+    expected = decode(default_pair(), picture, TEMPLATE)
     answer = json.loads(output_of("fill", picture, TEMPLATE, "--json"))
     assert answer["template"] == TEMPLATE.replace("_ {", "{")
     result = answer["methods"]["bscd"]
@@ -128,6 +114,38 @@ def test_no_rounds_are_the_rerank(picture):
     assert bscd["hypotheses"] == rerank["hypotheses"]
 
 
+@pytest.mark.parametrize("command", [["demo"], ["fill", "PICTURE", TEMPLATE], ["compare", "PICTURE", TEMPLATE]])
+def test_devices(command, picture, tmp_path):
+    command = [picture if one == "PICTURE" else one for one in command]
+    by_default = json.loads(output_of(*command, "--json", folder=tmp_path, runner=run_here))
+    on_device = json.loads(output_of(*command, "--json", "--device", "cpu:0", folder=tmp_path, runner=run_here))
+    for answer in (by_default, on_device):
+        for result in answer["methods"].values():
+            del result["seconds"]
+    assert on_device == by_default
+    for device in ("graphics", "meta", "cuda:99"):
+        refusal = refusal_of(*command, "--device", device, folder=tmp_path, runner=run_here)
+        assert refusal.startswith(f"birnn-decode: --device {device}: there is no such device; use cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("command", [["demo"], ["fill", "PICTURE", TEMPLATE], ["compare", "PICTURE", TEMPLATE]])
+def test_a_device_that_is_not_there(command, picture, tmp_path):
+    command = [picture if one == "PICTURE" else one for one in command]
+    refusal = refusal_of(*command, "--device", "cuda", folder=tmp_path)  # a warning of PyTorch would be a second line
+    assert refusal == "birnn-decode: --device cuda: there is no such device; use cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_filling_on_a_gpu(picture):
+    on_cpu, on_gpu = (
+        json.loads(output_of("fill", picture, TEMPLATE, "--json", "--device", device))["methods"]["bscd"]["hypotheses"]
+        for device in ("cpu", "cuda")
+    )
+    assert on_gpu[0]["text"] == on_cpu[0]["text"]
+    assert on_gpu[0]["joint"] == pytest.approx(on_cpu[0]["joint"], rel=1e-4)
+
+
 def test_a_terminal_without_arrows(picture):
     command = [sys.executable, "-m", "birnn_decode.cli", "fill", str(picture), TEMPLATE]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -139,8 +157,8 @@ def test_a_terminal_without_arrows(picture):
 def test_constraints_and_diversity(picture):
     asked = ["--must", "red", "--ban", "small", "--ban", "little", "--no-repeat", "3", "--word-count", "5-12", "--json"]
     answer = json.loads(output_of("caption", picture, *asked, "--diversity", "5:1"))["methods"]["bscd"]
-    expected = bscd_decode(
-        *default_pair(),
+    expected = decode(
+        default_pair(),
         picture,
         constraints=[MustAppear(["red"]), BanWords(["small", "little"]), NoRepeatedNgram(3), WordCount(5, 12)],
         diversity=Diversity(5, 1.0),
@@ -154,7 +172,7 @@ def test_constraints_and_diversity(picture):
         assert not one["broken"]
     assert "a red" in output_of("fill", picture, "a _ star is over a _", "--must", "red")
     printed = output_of("fill", picture, "a small {1-4}", "--diversity", "5:1", "--top", "5", runner=run_here)
-    assert "score: less what words cost that a sentence of a group before has\n" in printed
+    assert "score: includes the cost of words that a sentence of an earlier group has\n" in printed
     printed = output_of("fill", picture, "a small _ _", "--diversity", "5:1", "--top", "5", runner=run_here)
     assert printed.split()[:3] == ["method", "sentence", "score"]
 
@@ -163,10 +181,10 @@ def test_constraints_and_diversity(picture):
     ("options", "message"),
     [
         (["--must", "zebra"], "the vocabulary lacks 'zebra'"),
-        (["--must", "red", "--ban", "red"], "satisfies the constraints on it: must appear: red; banned: red"),
-        (["--word-count", "3-x"], "--word-count: 'x' is no whole number"),
+        (["--must", "red", "--ban", "red"], "satisfies these constraints together: must appear: red; banned: red"),
+        (["--word-count", "3-x"], "--word-count: 'x' is not a whole number"),
         (["--diversity", "5"], "--diversity 5: write GROUPS:NATS"),
-        (["--diversity", "2:1"], "2 groups and beam_size=5"),
+        (["--diversity", "2:1"], "got beam_size=5 and 2 groups"),
     ],
 )
 def test_constraints_that_cannot_be(options, message, picture):
@@ -192,7 +210,7 @@ def test_scenes(tmp_path):
         assert image["sentences"][0]["tokens"] == scene.captions[0].split()
         with Image.open(tmp_path / "out" / image["filename"]) as drawn:
             assert drawn.tobytes() == scene.picture().tobytes()
-    assert "out is there already; name a new folder" in refusal_of("scenes", "out", folder=tmp_path)
+    assert "out exists already: name a new folder" in refusal_of("scenes", "out", folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -204,19 +222,21 @@ def test_help(command):
     assert max(len(line) for line in printed.splitlines()) <= 100
     if command:
         assert "[default: " in printed
+    if command and command[0] not in ("scenes", "train"):
+        assert "--device" in printed
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fill", "missing.png", "a _"], "there is no picture missing.png"),
-        (["fill", "text.png", "a _"], "text.png is not a picture that can be read"),
+        (["fill", "text.png", "a _"], "cannot read the picture text.png: it is not in an image format"),
         (["fill", "PICTURE", "a smal _"], "the vocabulary lacks 'smal'; near it: small"),
         (["fill", "PICTURE", "a small red circle"], "has no blank: write _ for a missing word"),
-        (["fill", "PICTURE", "a {3-1} circle"], "the blank {3-1} in the template"),
+        (["fill", "PICTURE", "a {3-1} circle"], "a blank must have low <= high <= 10000 words, got 3 to 1 words"),
         (["fill", "PICTURE", "a {x} circle"], "cannot read '{x} circle'"),
         (["fill", "PICTURE", "a {0-99} circle"], "100 combinations of widths; at most 64"),
-        (["fill", "PICTURE", "a {99999999999} circle"], "a blank of 99999999999 words: at most 10000 are searched"),
+        (["fill", "PICTURE", "a {99999999999} circle"], "<= 10000 words, got 99999999999 to 99999999999"),
         (["demo", "--seed", "-1"], "-1 is not in the range x>=0"),
         (["compare", "PICTURE", "_", "--beam-size", "0"], "0 is not in the range x>=1"),
         (["caption", "PICTURE", "--model", "none.st"], "there is no model file none.st"),
@@ -224,7 +244,7 @@ def test_help(command):
         (["caption", "PICTURE", "--model", "text.png"], "text.png is not a model file"),
         (["caption", "PICTURE", "--model", "VECTORS"], "has no image encoder and cannot see pictures"),
         (["caption", "PICTURE", "--model", "TEXT"], "was trained without images: write - in place of"),
-        (["caption", "-"], "this one needs a picture"),
+        (["caption", "-"], "this model needs a picture"),
         (["demo", "--out", "nowhere/x.png"], "nowhere"),
         (["demo", "--scene", "-1"], "-1 is not in the range"),
         (["fil"], "No such command 'fil'"),

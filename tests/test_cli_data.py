@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 pytest.importorskip("click")
 
 import command
+import torch
 from command import command_line, run, run_here
 from PIL import Image
 
@@ -89,7 +90,8 @@ def test_training_says_what_it_does(trained, data):
         "left out: 1 empty captions",
         "left out: 1 images without features",
         "left out: 1 captions of more than 40 words",
-        "train: 17 images, 34 captions, val: 9 images, 18 captions; 13 words; lstm, 115,137 numbers each way",
+        "train: 17 images, 34 captions, val: 9 images, 18 captions; 13 words; lstm, 115,137 parameters in each "
+        "direction",
     ]
     epochs = [line for line in lines if line.startswith("epoch")]
     assert len(epochs) == 120
@@ -108,10 +110,27 @@ def test_the_best_pair_is_the_one_that_is_kept(trained, data):
         losses = [float(row["validation_forward"]) + float(row["validation_backward"]) for row in csv.DictReader(file)]
     best = 1 + losses.index(min(losses))
     assert printed.splitlines()[-1].startswith(f"{path}: the pair of epoch {best},")
-    model_f, model_b = load_pair(path)
+    models = load_pair(path)
     features = np.load(data / "features.npz")
     vector = features["features"][list(features["image_ids"]).index("30.jpg")].astype(np.float32)
-    assert bscd_decode(model_f, model_b, vector, "a _ _ lies here").best.text == "a red box lies here"
+    assert bscd_decode(models.forward, models.backward, vector, "a _ _ lies here").best.text == "a red box lies here"
+
+
+def test_training_on_a_device(given, tmp_path):
+    """The model file is the same as that of the CPU in all but its numbers."""
+    device = "cuda" if torch.cuda.is_available() else "cpu:0"
+    printed = output_of("train", *given, "--out", "pair", *SMALL, "--device", device, folder=tmp_path)
+    assert printed.splitlines()[-1].startswith("pair: the pair of epoch ")
+    models = load_pair(tmp_path / "pair")
+    assert {one.device.type for one in (*models.forward.parameters(), *models.backward.parameters())} == {"cpu"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_training_on_a_device_that_is_not_there(device, given, tmp_path):
+    refusal = refusal_of("train", *given, "--out", "pair", *SMALL, "--device", device, folder=tmp_path)
+    assert refusal == f"birnn-decode: --device {device}: there is no such device; use cpu"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.process
@@ -132,9 +151,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(given, tmp_path):
     assert subprocess.run(line, cwd=tmp_path, stdout=subprocess.PIPE, check=False).returncode == -signal.SIGKILL
     load_pair(tmp_path / "killed")
     again = ["train", *given, "--out", "killed", *SMALL]
-    assert "killed.checkpoint is of a run that can go on: add --resume" in refusal_of(*again, folder=tmp_path)
+    assert "killed.checkpoint is of an interrupted training: add --resume" in refusal_of(*again, folder=tmp_path)
     changed = refusal_of(*again, "--resume", folder=tmp_path)
-    assert "cannot be gone on with: since then the seed changed" in changed
+    assert "cannot be resumed, because the seed changed since" in changed
     (tmp_path / "killed").rename(tmp_path / "elsewhere")
     missing = refusal_of(*again, "--seed", "5", "--resume", folder=tmp_path)
     assert "killed, the best model so far, is missing" in missing
@@ -161,7 +180,7 @@ def test_an_interrupted_run_leaves_a_pair(given, tmp_path):
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate()
     assert running.returncode == 130
-    assert errors == "interrupted: pair has the best pair so far; --resume goes on\n"
+    assert errors == "interrupted: pair holds the best pair so far; --resume continues\n"
     load_pair(tmp_path / "pair")
     assert (tmp_path / "pair.checkpoint").exists()
 
@@ -192,7 +211,7 @@ def test_a_full_disk_leaves_the_checkpoint_whole(given, tmp_path):
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "interrupted", ["training._losses = interrupted", "save, models.save_pair = models.save_pair, interrupted"]
+    "interrupted", ["training._captions_of = interrupted", "save, models.save_pair = models.save_pair, interrupted"]
 )
 def test_an_interruption_before_anything_was_saved_leaves_the_pair_as_it_stood(interrupted, given, tmp_path):
     """In the first epoch, or between its end and the saving of it."""
@@ -210,7 +229,7 @@ def test_an_interruption_before_anything_was_saved_leaves_the_pair_as_it_stood(i
     line = [command_line()[0], "-c", program, *map(str, ["train", *given, "--out", "pair", *SMALL])]
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 130
-    assert done.stderr == "interrupted: pair has the pair as it stood; remove it to begin anew\n"
+    assert done.stderr == "interrupted: pair holds the pair as it was; remove it to start again\n"
     load_pair(tmp_path / "pair")
 
 
@@ -220,7 +239,7 @@ def test_a_pair_without_images(data, tmp_path):
     assert "width known: 17 questions" in output_of(
         "evaluate", *given, "--model", "pair", "--blank", "0.25", "--methods", "bscd", folder=tmp_path
     )
-    assert "trained without images; given vectors of 7" in refusal_of(
+    assert "trained without images, but got vectors of 7" in refusal_of(
         "evaluate", *given[:2], "--features", data / "features.npz", "--model", "pair", folder=tmp_path
     )
 
@@ -291,7 +310,7 @@ def test_evaluating(trained, given, tmp_path):
     assert [one["questions"] for one in reports] == [17, 9]
     assert reports[0]["signatures"]["bscd"].startswith("bscd|rounds:10|")
     assert json.loads((tmp_path / "results" / "figures.json").read_text())["options"]["blanks"] == "0.25,whole"
-    assert "results is there already; name a new folder" in refusal_of(
+    assert "results exists already: name a new folder" in refusal_of(
         "evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path
     )
     whole = json.loads((tmp_path / "results" / "answers-whole-captions-bscd.json").read_text())
@@ -303,12 +322,33 @@ def test_evaluating(trained, given, tmp_path):
     assert len(answers) == 17
 
 
+def test_sampling_takes_the_rows_of_bscd_whether_bscd_is_asked_or_not(trained, given, tmp_path):
+    arguments = ["evaluate", *given, "--model", trained[0], "--blank", "0.5", "--limit", "5"]
+    rows = []
+    for number, names in enumerate(("gibbs,bscd", "gibbs", "bscd")):
+        output_of(*arguments, "--methods", names, "--out", f"{number}", folder=tmp_path)
+        (one,) = json.loads((tmp_path / f"{number}" / "figures.json").read_text())["reports"]
+        assert list(one["figures"]) == names.split(",")
+        rows.append({name: figures["rows"]["value"] for name, figures in one["figures"].items()})
+    assert rows[1]["gibbs"] == rows[0]["gibbs"] >= rows[2]["bscd"] == rows[0]["bscd"]
+
+
+def test_devices(trained, given, tmp_path):
+    """The CPU has several names, and gives the same answers by each."""
+    arguments = ["evaluate", *given, "--model", trained[0], "--blank", "0.5", "--methods", "bscd", "--limit", "5"]
+    for folder, device in (("a", "cpu"), ("b", "cpu:0")):
+        output_of(*arguments, "--device", device, "--out", folder, folder=tmp_path)
+    one, other = (json.loads((tmp_path / folder / "figures.json").read_text()) for folder in ("a", "b"))
+    assert one["reports"][0]["figures"] == other["reports"][0]["figures"]
+    assert (one["options"]["device"], other["options"]["device"]) == ("cpu", "cpu:0")
+
+
 @pytest.mark.process
 def test_search_errors(trained, given, tmp_path):
     arguments = ["--blank", "0.5", "--methods", "urnn-f,bscd", "--exact", "3000", "--out", "results"]
     printed = output_of("evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path, runner=run)
     assert "exact: the best sentence is proved of 100.0% of the questions" in printed
-    assert "search errors: of the questions whose best sentence is proved" in printed
+    assert "search errors: share of the questions with a proved best sentence where the method found a" in printed
     with (tmp_path / "results" / "figures.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if not row["minus"]]
     errors, lost, below = (
@@ -327,7 +367,7 @@ def test_constraints(trained, given, tmp_path):
     assert "right in Top-B" in printed
     assert "no repeated 1-gram|diversity:2,0.5|" in printed
     nothing = refusal_of("evaluate", *given, "--model", trained[0], "--must", "one", "--ban", "one", folder=tmp_path)
-    assert "no answer to any of the questions satisfies the constraints" in nothing
+    assert "no question has an answer that satisfies the constraints" in nothing
 
 
 def test_widths_to_be_found(trained, given, tmp_path):
@@ -376,7 +416,7 @@ def test_an_interrupted_evaluation_says_what_it_has(trained, given, tmp_path):
     done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (130, "")
     assert "8 questions" in done.stdout
-    assert "interrupted: the figures are of the first 8 of 17 questions" in done.stdout
+    assert "interrupted: the figures are for the first 8 of 17 questions" in done.stdout
     assert (tmp_path / "results" / "figures.csv").exists()
 
 
@@ -410,7 +450,8 @@ def test_an_interruption_while_captions_are_compared_keeps_the_rest(trained, giv
 def test_curves(trained, given, tmp_path):
     pytest.importorskip("matplotlib")
     more = ["--beam-sizes", "1,3", "--beam-size", "2", "--rounds", "2", "--budgets", "1,2", "--limit", "6"]
-    printed = output_of("curves", *given, "--model", trained[0], *more, "--out", "curves", folder=tmp_path)
+    command = ["curves", *given, "--model", trained[0], *more, "--out", "curves", "--device", "cpu:0"]
+    printed = output_of(*command, folder=tmp_path)
     assert "curves.csv and 10 pictures are in curves" in printed
     with (tmp_path / "curves" / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -435,34 +476,46 @@ def test_curves(trained, given, tmp_path):
         (["train", "--captions", "JSON", "--images", ".", "--out", "x"], "--images needs an image encoder"),
         (["train", "--captions", "JSON", "--no-image", "--encoder", "efficientnet-lite0", "--out", "x"], "exclude"),
         (["train", "GIVEN", "--encoder", "resnet", "--out", "x"], "--encoder resnet: use efficientnet-lite0, or torch"),
+        (["train", "GIVEN", "--out", "x", "--device", "meta"], "--device meta: there is no such device; use cpu"),
+        (["train", "GIVEN", "--out", "x", "--device", "graphics"], "--device graphics: there is no such device"),
+        (["train", "GIVEN", "--out", "x", "--device", "cuda:99"], "--device cuda:99: there is no such device; use cpu"),
         (["train", "GIVEN", "--out", "no/x"], "cannot write no/x: there is no folder no"),
-        (["train", "GIVEN", "--out", "old"], "old is there already: name another file"),
-        (["train", "GIVEN", "--out", "x", "--resume"], "there is nothing to resume: no x.checkpoint"),
+        (["train", "GIVEN", "--out", "old"], "old exists already; give another name"),
+        (["train", "GIVEN", "--out", "x", "--resume"], "there is nothing to resume: there is no x.checkpoint"),
         (["train", "--captions", "cut.json", "--no-image", "--out", "x"], "cut.json is damaged JSON, or cut short"),
         (["train", "--captions", "none.json", "--no-image", "--out", "x"], "there is no file none.json"),
         (["train", "--captions", "JSON", "--features", "nan.npz", "--out", "x"], "nan.npz: "),
-        (["train", "--captions", "JSON", "--features", "other.npz", "--out", "x"], "no feature vector is of these"),
+        (["train", "--captions", "JSON", "--features", "other.npz", "--out", "x"], "no feature vector belongs to"),
         (["train", "--captions", "JSON", "--list", "train", "--no-image", "--out", "x"], "--list train: write SPLIT="),
-        (["evaluate", "--captions", "other.json", "--no-image"], "the model knows 20% of the words of these captions"),
+        (["evaluate", "--captions", "other.json", "--no-image"], "the model knows only 20% of the words of these"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "2"], "--blank 2: give shares above 0 and at most 1"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--blank", "half"], "--blank half"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "bsdc"], "--methods bsdc: use some of urnn-f,"),
-        (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "gibbs"], "so bscd must be among them"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "bscd,gibbs,bscd"], "--methods: bscd is named twice"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "birnn-f"], "--methods birnn-f: give --birnn as well"),
+        (["evaluate", "GIVEN", "--birnn", "PAIR", "--methods", "bscd"], "--methods bscd: give --model as well"),
+        (["evaluate", "GIVEN", "--birnn", "PAIR", "--exact", "9"], "--exact needs a pair"),
+        (["evaluate", "GIVEN", "--birnn", "PAIR", "--blank", "whole"], "a Bi-RNN does not predict where a sentence"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--methods", "exact"], "--methods exact: give --exact ROWS"),
-        (["evaluate", "GIVEN", "--model", "PAIR", "--exact", "9", "--blank", "whole"], "a whole caption has no width"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--exact", "9", "--blank", "whole"], "nothing can be proved about"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--exact", "0"], "0 is not in the range x>=1"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--min-words", "30"], "no caption is left to ask about: 18 captions"),
-        (["evaluate", "--captions", "JSON", "--no-image", "--model", "PAIR"], "of 7 numbers; given --no"),
+        (["evaluate", "--captions", "JSON", "--no-image", "--model", "PAIR"], "of 7 numbers, but got --no"),
         (["evaluate", "--captions", "test=JSON", "--no-image"], "there is no file JSON"),
         (["train", "GIVEN", "--list", "val=a", "--list", "val=b", "--out", "x"], "--list was given twice for one"),
-        (["train", "--captions", "val=a", "--list", "val=b", "--no-image", "--out", "x"], "both say which split"),
+        (["train", "--captions", "val=a", "--list", "val=b", "--no-image", "--out", "x"], "both name the split of"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--out", "old"], "Directory 'old' is a file"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--out", "old/new"], "cannot make the folder old/new: Not a"),
         (["evaluate", "--captions", "JSON", "--images", ".", "--model", "PAIR"], "--images needs an image encoder"),
         (["evaluate", "GIVEN", "--model", "PAIR", "--length", "long"], "--length long: use auto, none, average, or a"),
-        (["evaluate", "GIVEN", "--model", "PAIR", "--length", "inf"], "a reward per word is a finite number"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--length", "inf"], "finite number of nats per word, got inf"),
+        (["evaluate", "GIVEN", "--model", "PAIR", "--device", "meta"], "--device meta: there is no such device"),
+        (["evaluate", "GIVEN", "--birnn", "PAIR", "--device", "graphics"], "--device graphics: there is no such"),
+        (["evaluate", "GIVEN", "--device", "cuda:99"], "--device cuda:99: there is no such device; use cpu"),
+        (["curves", "GIVEN", "--model", "PAIR", "--out", "x", "--device", "graphics"], "--device graphics: there is"),
+        (["curves", "GIVEN", "--out", "x", "--device", "cuda:99"], "--device cuda:99: there is no such device; use"),
         (["curves", "GIVEN", "--model", "PAIR"], "--out FOLDER is missing"),
-        (["curves", "GIVEN", "--model", "PAIR", "--out", "x", "--beam-sizes", "0,1"], "--beam-sizes 0,1: give whole"),
+        (["curves", "GIVEN", "--model", "PAIR", "--out", "x", "--beam-sizes", "0,1"], "--beam-sizes 0,1: give posi"),
     ],
 )  # fmt: skip
 def test_refusals(arguments, message, trained, data, given, tmp_path):

@@ -1,4 +1,4 @@
-"""Scorers made of scorers: against tables that do the same arithmetic, and full enumeration."""
+"""Scorers made of scorers, compared with tables that do the same arithmetic and with full enumeration."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tables import END, START, TableScorer, members, pair, reference_template, seeds, table_options, templates, words_of
 from test_bscd import assert_same, hypotheses
 
-from birnn_decode import PrefixScorer, StepScorer, Template, bscd_decode, score_sentences
+from birnn_decode import Pair, PrefixScorer, StepScorer, Template, bscd_decode, score_sentences
 from birnn_decode.captions import WordVocabulary
 from birnn_decode.scorers import Scorer, eval_mode
 from birnn_decode.scorers.combined import AdjustedScorer, EnsembleScorer, MappedScorer, in_vocabulary
@@ -33,12 +33,12 @@ def arrays_of(library):
 
 
 def tables(seed, count, **options):
-    """Several pairs, as (forward ones, backward ones)."""
+    """Make several pairs; return the forward scorers and the backward scorers."""
     return tuple(zip(*(pair(seed + 17 * number, V, **options) for number in range(count)), strict=True))
 
 
 def explicit(models, end):
-    """The prefix scorer of models, one per image, with the arithmetic of the reference."""
+    """Make a prefix scorer from models of the reference, one per image."""
 
     def function(images, prefixes):
         rows = zip(images, prefixes.tolist(), strict=True)
@@ -53,7 +53,7 @@ def decode(forward, backward, templates=TEMPLATES):
 
 
 def anew(*scorers):
-    """Ready for another call, which begins with NumPy's arrays again."""
+    """Reset scorers for another call, which begins with NumPy arrays again."""
     for scorer in scorers:
         scorer.check_untouched()
         scorer.read.clear()
@@ -71,7 +71,7 @@ def log_softmax(row):
 
 
 def mixture(models, weights):
-    """The model of mixed probabilities, by the formula."""
+    """Make the model of the mixed probabilities, from the formula."""
 
     def log_probs(prefix):
         rows = [model.log_probs(prefix) for model in models]
@@ -82,7 +82,7 @@ def mixture(models, weights):
 
 
 def adjusted(model, temperature, start=None):
-    """The model at another temperature and, if START is given, without a token that was read before."""
+    """Make the model at another temperature; with ``start``, no token may appear twice."""
 
     def log_probs(prefix):
         row = [x / temperature for x in model.log_probs(prefix)]
@@ -92,7 +92,7 @@ def adjusted(model, temperature, start=None):
 
 
 def nothing_twice(prefixes, scores):
-    """A hook as people write them for Hugging Face, for both libraries."""
+    """A hook in the style of Hugging Face, for both libraries."""
     for prefix, row in zip(prefixes, scores, strict=True):
         row[prefix] = -INF
     return scores
@@ -116,7 +116,7 @@ def test_an_ensemble_is_the_mixture_by_full_enumeration(library, seed, template,
 
 
 def kinds(kind, one, two):
-    """A scorer made of two others, and its model for each image."""
+    """Make a scorer of two others, and its model for each image."""
     a, b = [one.model(image) for image in IMAGES], [two.model(image) for image in IMAGES]
     start, order = one.start_token, [0, 1, 4, 2, 5, 3]
     if kind == "ensemble":
@@ -150,7 +150,9 @@ def test_a_combined_scorer_decodes_as_its_table_does(library, kind, extras, norm
         assert one.hypotheses
     anew(*of_directions[0], *of_directions[1])
     sentences = [[2, 3, 4], [5], []]
-    for one, two in zip(*(score_sentences(*both, 1, sentences) for both in ((forward, backward), tabled)), strict=True):
+    for one, two in zip(
+        *(score_sentences(Pair(*both), 1, sentences) for both in ((forward, backward), tabled)), strict=True
+    ):
         for name in ("token_log_probs_forward", "token_log_probs_backward"):
             assert getattr(one, name) == pytest.approx(getattr(two, name), abs=1e-9)
 
@@ -165,7 +167,7 @@ def test_an_ensemble_of_one_is_its_member_and_equal_weights_are_the_default():
 
 
 def bigram(table, **options):
-    """A scorer whose scores are the rows of an array."""
+    """Make a scorer whose scores are the rows of an array."""
     ids = {"vocab_size": table.shape[-1], "start_token": 0, "end_token": 1, **options}
     return StepScorer(lambda tokens, state: (table[tokens], state), lambda _: None, lambda state, rows: None, **ids)
 
@@ -204,7 +206,7 @@ def test_gradients_go_through_the_impossible():
     table = torch.tensor([[-INF, 1.0, 2.0, 0.5]] * 4, dtype=torch.float64, requires_grad=True)
     forward = EnsembleScorer([bigram(table), AdjustedScorer(MappedScorer(bigram(table), range(4)), temperature=2.0)])
     backward = EnsembleScorer([bigram(table[:, [1, 0, 2, 3]], start_token=1, end_token=0)])
-    score_sentences(forward, backward, None, [[2, 3]], gradients=True)[0].score.backward()
+    score_sentences(Pair(forward, backward), None, [[2, 3]], gradients=True)[0].score.backward()
     assert table.grad.isfinite().all()
     assert table.grad.abs().max() > 0
 
@@ -233,14 +235,14 @@ def test_what_an_ensemble_says_of_itself():
     ("arguments", "error", "says"),
     [
         (([],), ValueError, "no scorers"),
-        ((None,), TypeError, "a list of scorers; it was given a NoneType"),
+        ((None,), TypeError, "a list of scorers, got a NoneType"),
         (([flat(), "model"],), TypeError, r"scorers\[1\]: .* builtins.str.*not a Scorer"),
         (([flat(), flat(5)],), ValueError, r"scorers\[0\] has vocab_size 4, and scorers\[1\] has 5"),
         (([flat(), flat(start_token=2)],), ValueError, "start_token 0.* has 2.*Mapped"),
         (([flat(), flat(end_token=2)],), ValueError, "end_token 1.* has 2"),
         (([flat()] * 2, [1.0]), ValueError, "1 weights for 2 scorers"),
         *(
-            (([flat()] * 2, weights), ValueError, "finite, 0 or more, and not all of them 0")
+            (([flat()] * 2, weights), ValueError, "finite, 0 or larger, and not all 0")
             for weights in ([0, 0], [1, -1], [1, math.nan], [1, INF])
         ),
     ],
@@ -259,13 +261,13 @@ def test_members_that_contradict_each_other_or_fail():
     with pytest.raises(ValueError, match=r"expected \(1, 3\)"):
         MappedScorer(bigram(np.zeros((3, 4)), vocab_size=3), [2, 1, 0]).step(np.array([0]), None)
     one.score = lambda context, items, sentences: [np.array([-1.0])]
-    with pytest.raises(ValueError, match="gave 1 arrays for 2"):
+    with pytest.raises(ValueError, match="returned 1 arrays for 2"):
         EnsembleScorer([one]).score((None,), np.array([0, 0]), [(), ()])
     one.direction, two.direction = "forward", "backward"
     with pytest.raises(ValueError, match=r"direction 'forward', and .* has 'backward'"):
         EnsembleScorer([one, two])
     if find_spec("torch"):
-        with pytest.raises(TypeError, match=r"of one library.* numpy, .* torch"):
+        with pytest.raises(TypeError, match=r"of one library; they are .* numpy, .* torch"):
             EnsembleScorer([one, bigram(arrays_of("torch")(np.zeros((4, 4))))]).step(np.array([0]), (None, None))
 
 
@@ -302,7 +304,7 @@ def test_nothing_twice_by_full_enumeration(library, seed, table, members, temper
 @pytest.mark.parametrize("prefill", [False, True])
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_hook_sees_each_row_with_its_prefix_and_spoils_nothing(library, prefill, normalized):
-    """The table has another row for every prefix, so that scores tell whose they are."""
+    """Every prefix has other scores in the table, so the scores show which prefix they belong to."""
     scorers = pair(9, V, library=library, prefill=prefill, normalized=normalized)
     seen = {START: [], END: []}
 
@@ -339,9 +341,9 @@ def test_a_step_leaves_the_state_as_it_was():
 
 def test_what_cannot_adjust():
     for temperature in (0, -1, INF, math.nan):
-        with pytest.raises(ValueError, match=r"temperature=.*a number above 0"):
+        with pytest.raises(ValueError, match=r"temperature must be a finite number above 0, got"):
             AdjustedScorer(TableScorer(1, V), temperature=temperature)
-    with pytest.raises(TypeError, match="the hook is a int"):
+    with pytest.raises(TypeError, match=r"hook must be a function .* got a int"):
         AdjustedScorer(TableScorer(1, V), hook=3)
     for answer, error in ((None, TypeError), (np.zeros((1, 2)), ValueError)):
         scorer = AdjustedScorer(TableScorer(1, V), hook=lambda prefixes, scores, answer=answer: answer)
@@ -366,12 +368,12 @@ def test_a_mapped_pair_gives_the_same_sentences(library, seed, order, table, mem
     anew(*scorers)
     for one, two in zip(found, expected, strict=True):
         assert_same([(score, tuple(order[v] for v in tokens)) for score, tokens in hypotheses(one)], hypotheses(two))
-    one = score_sentences(*mapped, 1, [[new[2], new[4]]])[0]
+    one = score_sentences(Pair(*mapped), 1, [[new[2], new[4]]])[0]
     anew(*scorers)
-    two = score_sentences(*scorers, 1, [[2, 4]])[0]
+    two = score_sentences(Pair(*scorers), 1, [[2, 4]])[0]
     assert one.score == pytest.approx(two.score)
     anew(*scorers)
-    # One model in an order of its own, brought back to the other's.
+    # One model in its own order of ids, mapped back to the order of the other.
     back = MappedScorer(MappedScorer(scorers[1], order), [new[token] for token in range(V)])
     assert_same_answers(decode_mapped((scorers[0], back), range(V)), expected)
 
@@ -383,11 +385,11 @@ def decode_mapped(scorers, new):
 @pytest.mark.parametrize(
     ("ids", "error", "says"),
     [
-        ([0, 1, 2, 3, 3, 5], ValueError, "0 to 5, once: 3 stands twice, 4 is missing"),
+        ([0, 1, 2, 3, 3, 5], ValueError, "0 to 5, once: 3 appears twice, 4 is missing"),
         ([0, 1, 2, 3, 4], ValueError, "once: 5 is missing"),
-        (range(7), ValueError, "once: 6 is none of them$"),
-        ([0, 1, 2, -1, 4, 5], ValueError, "-1 is none of them, 3 is missing"),
-        ([0, 1, 2, 3, 4, 5.0], TypeError, "ids has 5.0, which is no id"),
+        (range(7), ValueError, "once: 6 is not an id$"),
+        ([0, 1, 2, -1, 4, 5], ValueError, "-1 is not an id, 3 is missing"),
+        ([0, 1, 2, 3, 4, 5.0], TypeError, "an id of ids must be an integer, got 5.0"),
     ],
 )
 def test_what_is_no_order(ids, error, says):
@@ -396,7 +398,7 @@ def test_what_is_no_order(ids, error, says):
 
 
 def tokenizer(**ids):
-    """What there is of Hugging Face's here."""
+    """Make an object with the method of Hugging Face's tokenizers that counts here."""
     return SimpleNamespace(get_vocab=lambda: ids)
 
 
@@ -418,11 +420,11 @@ def test_a_scorer_in_another_vocabulary():
     assert (scores[:, other.encode("on a hat")] == table[own.encode("hat on")][:, ids]).all()
     assert in_vocabulary(scorer, own) is scorer
     assert in_vocabulary(scorer, WordVocabulary(["a", "hat", "on"])) is scorer
-    # The same order, but text is read by something else.
+    # The same order of ids, but another vocabulary reads the text.
     other = tokenizer(**{word: token for token, word in enumerate(own.words)})
     again = in_vocabulary(scorer, other)
     assert (again.vocabulary, again.ids) == (other, tuple(range(7)))
-    # Ids without a word: 0 and 4 here, 1 and 2 there.
+    # Ids without a word: 0 and 4 in the first vocabulary, 1 and 2 in the second.
     padded = with_vocabulary(tokenizer(x=1, y=2, z=3), flat(5))
     assert in_vocabulary(padded, tokenizer(z=0, y=3, x=4)).ids == (3, 0, 4, 2, 1)
 
@@ -433,12 +435,22 @@ A, WORDY = tokenizer(a=0), SimpleNamespace(words=["a", "b", "a"])
 @pytest.mark.parametrize(
     ("own", "given", "error", "says"),
     [
-        (None, A, TypeError, r"has no vocabulary.*MappedScorer\(scorer, ids\) takes"),
+        (None, A, TypeError, r"has no vocabulary.*new order: MappedScorer\(scorer, ids\)"),
         (A, object(), TypeError, r"given vocabulary is a object with neither words nor get_vocab\(\).*MappedScorer"),
         (object(), A, TypeError, "scorer's vocabulary is a object with neither"),
-        (tokenizer(a=0, b=1), tokenizer(a=1, c=0), ValueError, "given .* lacks 1 .*'b'; .*scorer's .* 1 .*'c'. "),
+        (
+            tokenizer(a=0, b=1),
+            tokenizer(a=1, c=0),
+            ValueError,
+            "given .* lacks 1 of .*'b'; .*scorer's .* 1 .*'c'. ",
+        ),
         (tokenizer(a=0, b=1, c=2, d=3), WORDY, ValueError, "given vocabulary has the word 'a' twice"),
-        (tokenizer(z=0, a=1, b=2, c=3), tokenizer(y=0), ValueError, "lacks 4 of .*: 'z', 'a', 'b', …; .*'y'. Both"),
+        (
+            tokenizer(z=0, a=1, b=2, c=3),
+            tokenizer(y=0),
+            ValueError,
+            "lacks 4 of .*: 'z', 'a', 'b', …; .*'y'. Both",
+        ),
         (tokenizer(a=0, b=0), tokenizer(a=0, b=1), ValueError, "scorer's vocabulary has the id 0 twice"),
         (A, tokenizer(a=6), ValueError, "given vocabulary has id 6 for 'a'; the scorer has 4 ids"),
     ],

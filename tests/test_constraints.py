@@ -11,38 +11,51 @@ import reference
 import reference_joint
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tables import END, START, TableScorer, pair, reference_template, seeds, table_options, templates, words_of
+from tables import (
+    END,
+    START,
+    TableScorer,
+    one_sided,
+    pair,
+    reference_template,
+    seeds,
+    table_options,
+    templates,
+    words_of,
+)
 
 from birnn_decode import (
+    BSCD,
     AllowAt,
     BanAt,
     BanWords,
+    BeamSearch,
     Diversity,
+    Exact,
+    Gibbs,
     JointModel,
     MustAppear,
     NoRepeatedNgram,
     Objective,
+    Pair,
+    Rerank,
     Template,
     WordCount,
-    beam_decode,
     bscd_decode,
     compare,
-    exact_decode,
-    gibbs_decode,
-    joint_compare,
-    joint_decode,
-    rerank_decode,
+    decode,
     score_sentences,
 )
-from birnn_decode.constraints import Unlike
+from birnn_decode.constraints import Ruled, Unlike
 from birnn_decode.search.bscd import bscd
+from birnn_decode.search.direction import Direction
 from birnn_decode.search.free import free_search
 from birnn_decode.search.gibbs import gibbs
-from birnn_decode.search.holding import Demands, Held
-from birnn_decode.search.joint import Coupling
-from birnn_decode.search.problem import Direction, Problem
+from birnn_decode.search.holding import Demands, Held, Problem
+from birnn_decode.search.joint import JointCoupling
+from birnn_decode.search.pair import PairCoupling
 from birnn_decode.search.sweep import open_templates
-from birnn_decode.search.tree import PrefixTree
+from birnn_decode.search.tree import Encoded, PrefixTree
 from birnn_decode.template import FixedTemplate
 
 V = 6
@@ -188,12 +201,12 @@ def test_equals_enumeration_of_all_that_satisfy(kinds, met):
         checked += bool(expected)
         assert_equal(bscd_decode(*models, None, template, beam_size=EVERY, max_rounds=1, **options), expected)
         few = int(rng.integers(1, 5))
-        proof = exact_decode(*models, None, template, beam_size=few, max_rows=10**9, **options)
+        proof = decode(Pair(*models), None, template, Exact(max_rows=10**9), beam_size=few, **options)
         assert_equal(proof, expected[:few])
         assert proof.proved or not expected
         if "hook" not in kinds and not models[0].minus_inf:  # else a beam may have nothing left that satisfies
             met.clear()
-            proof = exact_decode(*models, None, template, beam_size=EVERY, max_rows=10**9, **options)
+            proof = decode(Pair(*models), None, template, Exact(max_rows=10**9), beam_size=EVERY, **options)
             assert_equal(proof, expected)
             assert met
             assert not any(one.broken for one in met)
@@ -202,10 +215,10 @@ def test_equals_enumeration_of_all_that_satisfy(kinds, met):
 
 def assert_clash(models, template, objective, drawn_ones):
     with pytest.raises(
-        ValueError, match="no sentence fills the template and satisfies the constraints on it"
+        ValueError, match="no sentence fills the template and satisfies these constraints together"
     ) as raised:
         bscd_decode(*models, None, template, objective=objective, constraints=[one for one, _ in drawn_ones])
-    names = str(raised.value).partition("constraints on it: ")[2].split("; ")
+    names = str(raised.value).partition("constraints together: ")[2].split("; ")
     named = [one for one in drawn_ones if str(one[0]) in names]
     assert named
     for fewer in (named, *([one for one in named if one is not left_out] for left_out in named)):
@@ -227,11 +240,16 @@ def test_one_direction_alone_and_the_rerank_hold_them_too(kinds):
             expected, satisfying = enumerated(models, template, objective, drawn_ones)
             if satisfying:
                 model = models[direction == "backward"]
-                result = beam_decode(
-                    model, None, template, direction=direction, rank="sentence", objective=objective, **options
+                result = decode(
+                    one_sided(model, direction),
+                    None,
+                    template,
+                    BeamSearch(direction, "sentence"),
+                    objective=objective,
+                    **options,
                 )
                 assert_equal(result, expected)
-                assert_equal(rerank_decode(*models, None, template, objective=objective, **options), expected)
+                assert_equal(decode(Pair(*models), None, template, Rerank(), objective=objective, **options), expected)
 
 
 @pytest.mark.parametrize("kinds", ALONE_AND_IN_PAIRS, ids="+".join)
@@ -258,10 +276,10 @@ def test_a_model_with_one_softmax_holds_them_too(kinds, met):
         expected = reference.top(scored, EVERY)
         options = {"objective": Objective(length=0.5), "constraints": constraints}
         met.clear()
-        result = joint_decode(JointModel(*models), None, template, beam_size=EVERY, max_rounds=1, **options)
+        result = decode(JointModel(*models), None, template, BSCD(max_rounds=1), beam_size=EVERY, **options)
         assert_equal(result, expected)
         assert hooks or models[0].minus_inf or not any(one.broken for one in met)
-        results = joint_compare(JointModel(*models), None, template, beam_size=2, **options)
+        results = compare(JointModel(*models), None, template, beam_size=2, **options)
         satisfying = {words for _, words in scored}
         for one in itertools.chain(*(result.hypotheses for result in results.values())):
             assert one.broken or one.tokens in satisfying
@@ -282,7 +300,7 @@ def test_small_beams_give_only_what_satisfies_and_its_own_score(seed, table, bea
     hooks = [one for one in constraints if isinstance(one, Lowers)]
     options = {"beam_size": beam_size, "objective": objective, "constraints": constraints}
     methods = ["rerank", "gibbs", "bscd", "exact"]
-    results = compare(*models, None, template, methods=methods, **options)
+    results = compare(Pair(*models), None, template, methods, **options)
     for result in results.values():
         broken = [bool(one.broken) for one in result.hypotheses]
         assert all(broken) or not any(broken)
@@ -296,7 +314,7 @@ def test_small_beams_give_only_what_satisfies_and_its_own_score(seed, table, bea
             for weight, reverse in ((objective.weight_forward, False), (objective.weight_backward, True)):
                 penalty += weight * change_of(hooks, one.tokens, blanks, reverse) if weight else 0.0
             assert one.penalty == pytest.approx(penalty)
-            (alone,) = score_sentences(*models, None, [one.tokens], objective=objective)
+            (alone,) = score_sentences(Pair(*models), None, [one.tokens], objective=objective)
             assert one.joint == pytest.approx(alone.joint)
             value = reference.length_rule(one.joint + penalty, len(one.tokens), objective.length)
             assert one.score == pytest.approx(value)
@@ -375,11 +393,14 @@ def test_what_must_appear_in_other_items_changes_nothing(seed):
     for words in ([5, 6], [2, 3, 5]):
         options = {"constraints": [MustAppear(words)], "beam_size": 4}
         for direction, model in zip(("forward", "backward"), models, strict=True):
-            together = beam_decode(model, [0, 1, 2], asked, direction=direction, **options)
-            alone = [beam_decode(model, at, one, direction=direction, **options) for at, one in enumerate(asked)]
+            together = decode(one_sided(model, direction), [0, 1, 2], asked, BeamSearch(direction), **options)
+            alone = [
+                decode(one_sided(model, direction), at, one, BeamSearch(direction), **options)
+                for at, one in enumerate(asked)
+            ]
             assert list(map(told, together)) == list(map(told, alone))
-        joined = joint_decode(JointModel(*models), [0, 1, 2], asked, **options)
-        alone = [joint_decode(JointModel(*models), image, one, **options) for image, one in enumerate(asked)]
+        joined = decode(JointModel(*models), [0, 1, 2], asked, **options)
+        alone = [decode(JointModel(*models), image, one, **options) for image, one in enumerate(asked)]
         assert list(map(told, joined)) == list(map(told, alone))
 
 
@@ -404,8 +425,8 @@ def test_whole_captions(seed):
     assert_equal(bscd_decode(*models, None, None, widths=[1, 2, 3], beam_size=EVERY, **options), expected)
     freely = [
         bscd_decode(*models, None, None, max_length=6, beam_size=4, **options),
-        beam_decode(models[0], None, None, direction="forward", max_length=6, beam_size=4, **options),
-        beam_decode(models[1], None, None, direction="backward", max_length=6, beam_size=4, **options),
+        decode(Pair(models[0], None), None, None, BeamSearch("forward"), max_length=6, beam_size=4, **options),
+        decode(Pair(None, models[1]), None, None, BeamSearch("backward"), max_length=6, beam_size=4, **options),
     ]
     for result in freely:
         for one in result.hypotheses:
@@ -426,11 +447,11 @@ def test_free_writing_equals_enumeration_where_the_beam_holds_everything():
         scored = []
         for width in range(4):
             scored += enumerated(models, Template.from_tokens([BLANK] * width), objective, drawn_ones)[0]
-        result = beam_decode(
-            models[direction == "backward"],
+        result = decode(
+            one_sided(models[direction == "backward"], direction),
             None,
             None,
-            direction=direction,
+            BeamSearch(direction),
             max_length=3,
             beam_size=EVERY,
             objective=Objective(length="none"),
@@ -447,7 +468,7 @@ def test_sampling_comes_by_the_best_that_satisfies_and_nothing_that_does_not(met
         expected, _ = enumerated(models, template, Objective(length="none"), drawn_ones)
         if expected:
             constraints = [one for one, _ in drawn_ones]
-            result = gibbs_decode(*models, None, template, beam_size=40, sweeps=60, constraints=constraints)
+            result = decode(Pair(*models), None, template, Gibbs(sweeps=60), beam_size=40, constraints=constraints)
             assert told(result)[0][0] == expected[0][1]
     assert met
     assert not any(one.broken for one in met)
@@ -471,14 +492,14 @@ def test_groups_avoid_what_those_before_have(seed):
         expected, _ = enumerated(models, template, objective, [(None, new)], 2, costs)
         if not expected:
             break
-        result = exact_decode(
-            *models,
+        result = decode(
+            Pair(*models),
             None,
             template,
+            Exact(max_rows=10**9),
             beam_size=2 * (group + 1),
             diversity=Diversity(group + 1, strength),
             objective=objective,
-            max_rows=10**9,
         )
         assert result.proved
         found += [words for _, words in expected]
@@ -505,17 +526,30 @@ def penalties(draw):
     return pair(seed, V, **table), Template.from_tokens(template), allowed, penalty, [] if hook is None else [hook]
 
 
-def searched(models, template, penalty, hooks, weights=(1.0, 1.0), share=1.0):
-    """Both directions, opened, and a problem that has to pay, for what is below the front door."""
+def direction(model, reverse, weight=1.0):
+    """A direction of one item of which every score is kept."""
+    encoded = Encoded(model.encode([None]), [0], 1, [0])
+    tree = PrefixTree(model, "backward" if reverse else "forward", encoded, [None])
+    return Direction(tree, weight, reverse, (START, END))
+
+
+def searched(models, template, penalty, hooks, weights=(1.0, 1.0), share=1.0, kind=PairCoupling):
+    """A coupling, opened, and a problem that has to pay, for what is below the front door."""
     (fixed,) = template.fixed()
     costs = [cost if fixed.undecided(at) else {} for at, cost in enumerate(penalty.costs)]
     problem = Problem(0, fixed, Held(fixed, (), hooks, costs, share))
-    directions = []
-    for model, reverse, weight in zip(models, (False, True), weights, strict=True):
-        tree = PrefixTree(model, model.encode([None]), [0], 1, [None], "backward" if reverse else "forward")
-        directions.append(Direction(tree, weight, reverse, (START, END)))
-        open_templates(directions[-1], [problem])
-    return directions, problem
+    coupling = kind(
+        tuple(
+            direction(model, reverse, weight)
+            for model, reverse, weight in zip(models, (False, True), weights, strict=True)
+        ),
+        Objective(*weights),
+        ["none"],
+        Demands(),
+    )
+    for one in coupling.directions:
+        open_templates(one, [problem])
+    return coupling, problem
 
 
 @settings(max_examples=150)
@@ -537,8 +571,8 @@ def test_what_words_cost_steers_as_in_the_slow_reference(problem, beam_size, max
         weights,
         penalty=penalty,
     )
-    directions, asked = searched(models, template, penalty, hooks, weights)
-    (search,), _ = bscd(*directions, [asked], beam_size, max_rounds)
+    coupling, asked = searched(models, template, penalty, hooks, weights)
+    (search,), _ = bscd(coupling, [asked], beam_size, max_rounds)
     assert set(itertools.chain(*search.met)) == expected.pool
     assert (search.stop, search.rounds) == (expected.stop, expected.rounds)
 
@@ -553,8 +587,8 @@ def test_and_a_search_with_one_softmax(problem, beam_size, max_rounds):
     expected = reference_joint.bscd(
         halves, conditionals, allowed, penalty.blanks, beam_size, max_rounds, penalty=penalty
     )
-    directions, asked = searched(models, template, penalty, hooks, share=0.5)
-    (search,), _ = bscd(*directions, [asked], beam_size, max_rounds, sweep=Coupling(*directions).sweep, splices=None)
+    coupling, asked = searched(models, template, penalty, hooks, share=0.5, kind=JointCoupling)
+    (search,), _ = bscd(coupling, [asked], beam_size, max_rounds)
     assert set(itertools.chain(*search.met)) == expected.pool
     assert (search.stop, search.rounds) == (expected.stop, expected.rounds)
 
@@ -565,9 +599,8 @@ def test_and_a_caption_that_is_written_freely(seed, beam_size, table):
     """Of either direction: word costs are those of positions from the beginning, which only the forward one knows."""
     costs = [dict.fromkeys(WORDS, 0.0) | {WORDS[at % len(WORDS)]: 1.5} for at in range(4)]
     model = TableScorer(seed, V, **table)
-    tree = PrefixTree(model, model.encode([None]), [0], 1, [None], "a")
     held = Held(FixedTemplate.all_blank(4), costs=costs, may_end=lambda words: True)
-    (found,) = free_search(Direction(tree, 1.0, False, (START, END)), [0], beam_size, 0, 4, {0: held})
+    (found,) = free_search(direction(model, False), [0], beam_size, 0, 4, {0: held})
 
     class Paying:
         """The same model with what words cost taken off: nothing else is looked at when one side writes alone."""
@@ -586,8 +619,8 @@ def test_and_a_caption_that_is_written_freely(seed, beam_size, table):
 @given(seed=seeds, beam_size=st.integers(1, 3), strength=st.sampled_from([0.0, 0.5, 3.0]))
 def test_a_group_that_writes_freely_pays_for_the_words_of_those_before(seed, beam_size, strength):
     model = TableScorer(seed, V, sharpness=0.3)
-    options = {"direction": "forward", "max_length": 4, "objective": Objective(length="none")}
-    alone = beam_decode(model, None, beam_size=beam_size, **options)
+    options = {"max_length": 4, "objective": Objective(length="none")}
+    alone = decode(Pair(model, None), None, method=BeamSearch("forward"), beam_size=beam_size, **options)
     assume(alone.best.finished)
     first = [one.tokens for one in alone.hypotheses]
 
@@ -605,7 +638,14 @@ def test_a_group_that_writes_freely_pays_for_the_words_of_those_before(seed, bea
     expected = [
         words for _, words, done in reference.free_search(reference.Model(log_probs, END), WORDS, beam_size, 4) if done
     ]
-    groups = beam_decode(model, None, beam_size=2 * beam_size, diversity=Diversity(2, strength), **options)
+    groups = decode(
+        Pair(model, None),
+        None,
+        method=BeamSearch("forward"),
+        beam_size=2 * beam_size,
+        diversity=Diversity(2, strength),
+        **options,
+    )
     assume(all(one.finished for one in groups.hypotheses))
     assert {one.tokens for one in groups.hypotheses} == {*first, *expected}
 
@@ -615,26 +655,26 @@ def test_sampling_pays_what_words_cost():
     models, template = pair(5, V), Template.from_tokens([2, BLANK, 4])
     costs = [{}, {3: 2.0, 5: 50.0}, {}]
     penalty = reference.Penalty(3, {1}, None, costs)
-    directions, asked = searched(models, template, penalty, [])
+    coupling, asked = searched(models, template, penalty, [])
     drawn_words = []
 
     def met(sentences):
         drawn_words.extend(words[1] for _, words in sentences)
         return [True]
 
-    gibbs(directions, [asked], 500, scan="ordered", sweeps=5, restart_after=20, seed=0, met=met)
+    gibbs(coupling, [asked], 500, Gibbs(sweeps=5), met)
     both = sum(np.array(model.model().log_probs(words)) for model, words in zip(models, ((2,), (4,)), strict=True))
     chances = np.exp([both[word] - costs[1].get(word, 0.0) for word in WORDS])
     found = np.array([drawn_words[500:].count(word) for word in WORDS]) / 2000
     assert found == pytest.approx(chances / chances.sum(), abs=0.04)
 
 
-@pytest.mark.parametrize("decode", [bscd_decode, rerank_decode, gibbs_decode, exact_decode])
-def test_groups_may_have_sentences_of_different_lengths(decode):
+@pytest.mark.parametrize("method", [BSCD(), Rerank(), Gibbs(), Exact()])
+def test_groups_may_have_sentences_of_different_lengths(method):
     template = Template.blank([2], (0, 3), [])
     for seed in range(6):
         models = pair(seed, V, sharpness=0.3)
-        result = decode(*models, None, template, beam_size=6, diversity=Diversity(3, 0.5))
+        result = decode(Pair(*models), None, template, method, beam_size=6, diversity=Diversity(3, 0.5))
         assert len(result.hypotheses) == len({one.tokens for one in result.hypotheses}) == 6
         assert not any(one.broken for one in result.hypotheses)
         assert [one.score for one in result.hypotheses] == sorted(
@@ -646,7 +686,7 @@ def test_groups_may_write_freely():
     models = pair(3, V, sharpness=0.3)
     result = bscd_decode(*models, None, max_length=5, beam_size=6, diversity=Diversity(3, 0.5))
     assert len({one.tokens for one in result.hypotheses}) == 6
-    jointly = joint_decode(JointModel(*models), None, widths=range(4), beam_size=6, diversity=Diversity(3, 0.5))
+    jointly = decode(JointModel(*models), None, widths=range(4), beam_size=6, diversity=Diversity(3, 0.5))
     assert len({one.tokens for one in jointly.hypotheses}) == 6
 
 
@@ -654,12 +694,12 @@ def test_groups_that_are_left_nothing_add_nothing():
     """Three sentences satisfy, and there are five groups: the proof is one, and nothing that breaks comes in front."""
     models = pair(3, V)
     template, options = Template.from_tokens([{2, 3, 4}]), {"beam_size": 5, "diversity": Diversity(5, 1.0)}
-    result = exact_decode(*models, None, template, **options)
+    result = decode(Pair(*models), None, template, Exact(), **options)
     assert (result.proved, result.stop, result.gap) == (True, "proved", 0.0)
     assert {one.tokens for one in result.hypotheses} == {(2,), (3,), (4,)}
     constraints = [MustAppear([3])]
-    for decode in (bscd_decode, exact_decode):
-        result = decode(*models, None, template, constraints=constraints, **options)
+    for method in (BSCD(), Exact()):
+        result = decode(Pair(*models), None, template, method, constraints=constraints, **options)
         assert [(one.tokens, one.broken) for one in result.hypotheses] == [((3,), ())]
     assert (result.proved, result.gap) == (True, 0.0)
 
@@ -667,12 +707,12 @@ def test_groups_that_are_left_nothing_add_nothing():
 def test_groups_share_what_may_be_read():
     models, template = pair(3, V), Template.from_tokens([2, *[BLANK] * 4])
     options = {"beam_size": 4, "diversity": Diversity(4, 0.5)}
-    result = exact_decode(*models, None, template, max_rows=2, **options)
+    result = decode(Pair(*models), None, template, Exact(max_rows=2), **options)
     assert (result.proved, result.stop) == (False, "budget")
     assert "|rows:2|" in result.signature
     assert "|beams:4|" in result.signature
-    sampled = gibbs_decode(*models, None, template, rows=200, sweeps=10**6, **options)
-    alone = gibbs_decode(*models, None, template, rows=50, sweeps=10**6, beam_size=1)
+    sampled = decode(Pair(*models), None, template, Gibbs(sweeps=10**6, rows=200), **options)
+    alone = decode(Pair(*models), None, template, Gibbs(sweeps=10**6, rows=50), beam_size=1)
     assert sampled.rows_evaluated <= 4 * (alone.rows_evaluated + 20)
     assert "|rows:200|" in sampled.signature
 
@@ -684,13 +724,12 @@ def test_an_answer_that_breaks_a_constraint_proves_nothing():
     for seed in range(40):
         models = pair(seed, V, minus_inf=0.25)
         for rows in (1, 30, 10**9):
-            result = exact_decode(
-                *models,
+            result = decode(
+                Pair(*models),
                 None,
                 Template.from_tokens([BLANK] * 4),
+                Exact(max_rounds=0, max_rows=rows),
                 beam_size=1,
-                max_rounds=0,
-                max_rows=rows,
                 constraints=constraints,
             )
             if result.hypotheses and result.best.broken:
@@ -707,10 +746,19 @@ def test_words_that_must_appear_count_together():
     """Each by itself would think that all places left are its own."""
     for seed in range(20):
         model = pair(seed, V)[0]
-        options = {"direction": "forward", "beam_size": 1}
+        options = {"beam_size": 1}
         template = Template.from_tokens([BLANK] * 2)
-        together = beam_decode(model, None, template, constraints=[MustAppear([3, 4])], **options)
-        apart = beam_decode(model, None, template, constraints=[MustAppear([3]), MustAppear([4])], **options)
+        together = decode(
+            Pair(model, None), None, template, BeamSearch("forward"), constraints=[MustAppear([3, 4])], **options
+        )
+        apart = decode(
+            Pair(model, None),
+            None,
+            template,
+            BeamSearch("forward"),
+            constraints=[MustAppear([3]), MustAppear([4])],
+            **options,
+        )
         assert told(apart) == told(together)
         assert not apart.best.broken
 
@@ -728,14 +776,14 @@ def test_a_clash_that_only_a_sentence_shows():
 
 def test_whether_a_long_blank_can_be_filled_is_found_out():
     """However many positions there are to try."""
-    options = {"direction": "forward", "beam_size": 1, "constraints": [MustAppear([3])]}
-    result = beam_decode(pair(0, V)[0], None, Template.blank([], 1200), **options)
+    options = {"beam_size": 1, "constraints": [MustAppear([3])]}
+    result = decode(Pair(pair(0, V)[0], None), None, Template.blank([], 1200), BeamSearch("forward"), **options)
     assert not result.best.broken
 
 
 def test_a_constraint_that_is_given_twice_clashes_once():
     same = NoRepeatedNgram(1)
-    with pytest.raises(ValueError, match=r"constraints on it: no repeated 1-gram$"):
+    with pytest.raises(ValueError, match=r"constraints together: no repeated 1-gram$"):
         bscd_decode(*pair(0, V), None, Template.from_tokens([2, 2, BLANK]), constraints=[same, same])
 
 
@@ -764,10 +812,10 @@ def test_a_beam_that_cannot_satisfy_says_what_is_broken():
             return np.zeros((len(rows), 1), dtype=np.int64)
 
     template = Template.from_tokens([BLANK, BLANK])
-    options = {"direction": "forward", "constraints": [NoRepeatedNgram(1)]}
-    narrow = beam_decode(Trap(), None, template, beam_size=1, **options)
+    options = {"constraints": [NoRepeatedNgram(1)]}
+    narrow = decode(Pair(Trap(), None), None, template, BeamSearch("forward"), beam_size=1, **options)
     assert [(one.tokens, one.broken) for one in narrow.hypotheses] == [((2, 2), ("no repeated 1-gram",))]
-    wide = beam_decode(Trap(), None, template, beam_size=2, **options)
+    wide = decode(Pair(Trap(), None), None, template, BeamSearch("forward"), beam_size=2, **options)
     assert [(one.tokens, one.broken) for one in wide.hypotheses] == [((3, 2), ())]
 
 
@@ -785,7 +833,9 @@ def test_words_that_must_appear_have_places_in_the_beam():
 
     model = Model(0, 5, normalized=True)
     template = Template.from_tokens([BLANK] * 3)
-    result = beam_decode(model, None, template, direction="forward", beam_size=4, constraints=[MustAppear([4])])
+    result = decode(
+        Pair(model, None), None, template, BeamSearch("forward"), beam_size=4, constraints=[MustAppear([4])]
+    )
     assert result.best.tokens[0] == 4
 
 
@@ -793,28 +843,30 @@ def test_unlike_rules_out_the_last_word_of_a_sentence():
     constraint = Unlike([(2, 3, 4), (2, 5, 4)])
     template = FixedTemplate.all_blank(3)
     assert constraint.ruled_out([2, -1, 4], 1, template).out == {3, 5}
-    assert not constraint.ruled_out([2, -1, -1], 1, template)
+    assert constraint.ruled_out([2, -1, -1], 1, template) == Ruled()
 
 
 @pytest.mark.parametrize(
     ("constraints", "message"),
     [
-        (MustAppear([3]), r"constraints=.*: give a list of constraints and score hooks"),
-        ("banned", r"constraints='banned': give a list"),
-        ([3], r"constraints has 3: give BanWords, MustAppear, \.\.\., or a function"),
-        ([BanWords], r"constraints has <class .*BanWords'>: give BanWords, MustAppear"),
+        (MustAppear([3]), r"constraints must be a list of constraints and score hooks, got MustAppear"),
+        ("banned", r"constraints must be a list of constraints and score hooks, got 'banned'"),
+        ([3], r"every entry of constraints must be a constraint, such as BanWords, or a function, got 3"),
+        ([BanWords], r"every entry of constraints must be a constraint, .* got <class .*BanWords'>"),
         ([BanWords([77])], r"banned: 77"),
         ([MustAppear([START])], r"must appear: 0"),
         ([BanWords(["word"])], r"the word 'word' of a constraint needs a vocabulary"),
-        ([BanWords([None])], r"banned: None: None is no word; give an id, or a text"),
         (
             [lambda position, prefix, scores: scores[:2]],
-            r"hook <lambda> returned an array of shape \(2,\), float64, at",
+            r"hook <lambda> returned an array of shape \(2,\), float64 at position 0; expected numbers of shape \(6,\)",
         ),
-        ([lambda position, prefix, scores: None], r"score hook <lambda> returned NoneType, at position 0; expected"),
+        (
+            [lambda position, prefix, scores: None],
+            r"score hook <lambda> returned NoneType at position 0; expected numbers",
+        ),
         (
             [lambda position, prefix, scores: scores.astype(str)],
-            r"returned an array of shape \(6,\), <U32, at",
+            r"returned an array of shape \(6,\), <U32 at position 0; expected numbers",
         ),
         ([lambda position, prefix, scores: scores + math.inf], r"returned NaN or \+inf at position 0"),
     ],
@@ -827,18 +879,37 @@ def test_what_is_no_constraint_is_named(constraints, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BanWords("dog"), r"BanWords of 'dog': give a list of words or ids"),
-        (lambda: MustAppear([]), r"MustAppear of \[\]: give a list"),
-        (lambda: BanWords(np.array([], dtype=int)), r"BanWords of array\(\[\], dtype=int64\): give a list"),
+        (lambda: BanWords("dog"), r"BanWords.words must be a list of words or ids, got 'dog'"),
+        (lambda: BanWords(3), r"BanWords.words must be a list of words or ids, got 3"),
+        (lambda: MustAppear([]), r"MustAppear.words must have at least one word or id, .* got \[\]"),
+        (lambda: MustAppear(["dog", ""]), r"at least one word or id, none of them empty, got \['dog', ''\]"),
+        (lambda: BanWords(np.array([], dtype=int)), r"at least one word or id, .* got array\(\[\], dtype=int64\)"),
+        (lambda: BanWords([None]), r"each of BanWords.words must be text or an id, 0 or larger, got None"),
+        (lambda: BanWords([3, True]), r"each of BanWords.words must be text or an id, 0 or larger, got True"),
+        (lambda: BanWords([3, -1]), r"each of BanWords.words must be text or an id, 0 or larger, got -1"),
+        (lambda: BanAt([2.0], 0), r"each of BanAt.words must be text or an id, 0 or larger, got 2.0"),
         (lambda: AllowAt([3]), r"missing 1 required positional argument: 'position'"),
-        (lambda: AllowAt([3], position="first"), r"AllowAt at position 'first': it is a whole number"),
-        (lambda: NoRepeatedNgram(0), r"NoRepeatedNgram of 0 words: it is a whole number, 1 or larger"),
-        (lambda: WordCount(3, 2), r"WordCount of 3 to 2 words: least is more than most"),
-        (lambda: WordCount(-1), r"WordCount of -1 words"),
-        (lambda: Diversity(0, 1.0), r"Diversity of groups=0"),
-        (lambda: Diversity(2, -1.0), r"Diversity of strength=-1.0"),
-        (lambda: bscd_decode(*pair(0, V), None, beam_size=5, diversity=Diversity(2, 1.0)), r"2 groups and beam_size=5"),
-        (lambda: bscd_decode(*pair(0, V), None, diversity=0.5), r"diversity=0.5: give a Diversity"),
+        (lambda: AllowAt([3], position="first"), r"AllowAt.position must be a whole number, such as 0 .*, got 'first'"),
+        (lambda: BanAt([3], position=False), r"BanAt.position must be a whole number, such as 0 .*, got False"),
+        (lambda: NoRepeatedNgram(0), r"NoRepeatedNgram.size must be a positive integer, got 0"),
+        (lambda: NoRepeatedNgram("2"), r"NoRepeatedNgram.size must be a positive integer, got '2'"),
+        (lambda: NoRepeatedNgram(True), r"NoRepeatedNgram.size must be a positive integer, got True"),
+        (lambda: WordCount(3, 2), r"WordCount.least must not be larger than most, got 3 and 2"),
+        (lambda: WordCount(-1), r"WordCount.least must be a whole number, 0 or larger, got -1"),
+        (lambda: WordCount(1.5), r"WordCount.least must be a whole number, 0 or larger, got 1.5"),
+        (lambda: WordCount(0, "3"), r"WordCount.most must be a whole number, 0 or larger, got '3'"),
+        (lambda: WordCount(True, 3), r"WordCount.least must be a whole number, 0 or larger, got True"),
+        (lambda: Diversity(0, 1.0), r"Diversity.groups must be a positive integer, got 0"),
+        (lambda: Diversity(True, 1.0), r"Diversity.groups must be a positive integer, got True"),
+        (lambda: Diversity("2", 1.0), r"Diversity.groups must be a positive integer, got '2'"),
+        (lambda: Diversity(2, -1.0), r"Diversity.strength must be a finite number of nats, 0 or larger, got -1.0"),
+        (lambda: Diversity(2, math.inf), r"Diversity.strength must be a finite number of nats, 0 or larger, got inf"),
+        (lambda: Diversity(2, "1"), r"Diversity.strength must be a finite number of nats, 0 or larger, got '1'"),
+        (
+            lambda: bscd_decode(*pair(0, V), None, beam_size=5, diversity=Diversity(2, 1.0)),
+            r"beam_size must be a multiple of .* got beam_size=5 and 2 groups",
+        ),
+        (lambda: bscd_decode(*pair(0, V), None, diversity=0.5), r"diversity must be a Diversity, .* got 0.5"),
     ],
 )
 def test_what_cannot_be_right_is_refused(make, message):
@@ -846,13 +917,13 @@ def test_what_cannot_be_right_is_refused(make, message):
         make()
 
 
-@pytest.mark.parametrize("decode", [bscd_decode, gibbs_decode, exact_decode])
-def test_hooks_may_return_tensors(decode):
+@pytest.mark.parametrize("method", [BSCD(), Gibbs(), Exact()])
+def test_hooks_may_return_tensors(method):
     torch = pytest.importorskip("torch")
     models, template = pair(0, V), Template.from_tokens([BLANK, 2, BLANK])
     plain = Lowers(0)
     asked, same = (
-        decode(*models, None, template, constraints=[hook])
+        decode(Pair(*models), None, template, method, constraints=[hook])
         for hook in (plain, lambda position, prefix, scores: torch.tensor(plain(position, prefix, scores)))
     )
     assert told(same) == told(asked)
@@ -868,16 +939,19 @@ def test_hooks_that_raise_scores_are_for_searches_without_a_proof():
     result = bscd_decode(*models, None, template, beam_size=EVERY, constraints=[hook])
     assert_equal(result, expected)
     assert any(one.penalty > 0 for one in result.hypotheses)
-    with pytest.raises(ValueError, match="score hook Lowers raises scores, as at position 0: an exact"):
-        exact_decode(*models, None, template, beam_size=1, constraints=[hook])
+    with pytest.raises(
+        ValueError, match=r"score hook Lowers raises a score at position 0\. Exact needs hooks that only lower"
+    ):
+        decode(Pair(*models), None, template, Exact(), beam_size=1, constraints=[hook])
 
 
 def test_the_signature_names_constraints():
     constraints = [BanWords([3]), NoRepeatedNgram(2), Lowers(1)]
-    result = rerank_decode(
-        *pair(0, V),
+    result = decode(
+        Pair(*pair(0, V)),
         None,
         Template.from_tokens([BLANK]),
+        Rerank(),
         beam_size=4,
         constraints=constraints,
         diversity=Diversity(2, 0.5),
@@ -910,21 +984,23 @@ def test_what_a_prefix_has_paid_goes_with_it():
         scores[2] -= 1.0
         return scores
 
-    options = {"direction": "forward", "beam_size": 2}
-    plain = beam_decode(ThreeSteps(), None, template, **options)
+    options = {"beam_size": 2}
+    plain = decode(Pair(ThreeSteps(), None), None, template, BeamSearch("forward"), **options)
     assert [one.tokens for one in plain.hypotheses] == [(2, 4, 5), (2, 4, 6)]
-    hooked = beam_decode(ThreeSteps(), None, template, constraints=[not_2], **options)
+    hooked = decode(Pair(ThreeSteps(), None), None, template, BeamSearch("forward"), constraints=[not_2], **options)
     assert [one.tokens for one in hooked.hypotheses] == [(3, 4, 5), (3, 4, 6)]
     # The second group pays for 2, for 4, and for 5 and 6, all of which the first has.
-    groups = beam_decode(ThreeSteps(), None, template, direction="forward", beam_size=4, diversity=Diversity(2, 1.0))
+    groups = decode(
+        Pair(ThreeSteps(), None), None, template, BeamSearch("forward"), beam_size=4, diversity=Diversity(2, 1.0)
+    )
     assert {one.tokens for one in groups.hypotheses} == {(2, 4, 5), (2, 4, 6), (3, 4, 3), (3, 4, 5)}
 
 
 def test_a_word_waits_for_no_place_that_does_not_take_it():
     template = FixedTemplate((frozenset({2, 3}), frozenset({4, 5})), ((0, 2),))
-    (three, four) = (MustAppear([word]).resolved(lambda _, words: frozenset(words)) for word in (3, 4))
+    (three, four) = (MustAppear([word]) for word in (3, 4))
     assert three.ruled_out([-1, -1], 0, template).only == {3}
-    assert not four.ruled_out([-1, -1], 0, template)
+    assert four.ruled_out([-1, -1], 0, template) == Ruled()
     assert three.broken([2, -1], template)
 
 

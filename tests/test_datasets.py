@@ -145,17 +145,17 @@ def test_blank_captions_are_counted(write):
 def test_a_split_of_which_there_is_no_image(write):
     file = read_captions(write(karpathy(image("1", "train", "a"), image("2", "test", "a"), image("3", "test", "b"))))
     with pytest.raises(
-        ValueError, match=r"no image is of the split 'val'; there are images of test \(2\), train \(1\)"
+        ValueError, match=r"no image is in the split 'val'; splits with images: test \(2\), train \(1\)"
     ):
         file.of("val")
-    with pytest.raises(ValueError, match="there are images of no split at all"):
+    with pytest.raises(ValueError, match=r"splits with images: none$"):
         merge([]).of("val")
 
 
 def test_files_that_cannot_be_read(write, tmp_path):
     fails(tmp_path / "none", "^there is no file ", FileNotFoundError)
     fails(tmp_path, "is a folder, not a file$", IsADirectoryError)
-    fails("x" * 5000, "^cannot read x*: .*too long", OSError, split="val")
+    fails("x" * 5000, "^cannot read the file x*: .*too long", OSError, split="val")
     fails(write(""), "is empty$")
     fails(write("\ufeff \n\n"), "is empty$")
     fails(write(b"\x89PNG\r\n"), "is not text in UTF-8: byte 0x89 in line 1$")
@@ -165,7 +165,7 @@ def test_files_that_cannot_be_read(write, tmp_path):
 def test_json_that_is_damaged(write):
     whole = json.dumps(karpathy(image("1.tif", "train", "a"), image("2.tif", "val", "b")), indent=1)
     fails(write(whole[:-30]), r"is damaged JSON, or cut short: .* line \d+ column \d+ \(char \d+\)$")
-    fails(write("[" * 100000), "is JSON nested too deeply")
+    fails(write("[" * 100000), "is JSON that is nested too deeply")
 
 
 @given(st.integers(1, 240))
@@ -191,25 +191,26 @@ def test_json_that_is_cut_short_is_never_taken_for_a_whole(tmp_path_factory, len
     ],
 )
 def test_json_of_another_layout(write, other):
-    message = r"is JSON, but of neither layout that is read: Karpathy's \{\"images\": .* or COCO's \{\"images\": "
-    fails(write(other), message)
+    message = r"is JSON, but has neither of the two layouts that are read: "
+    fails(write(other), message + r"Karpathy's \{\"images\": .* or COCO's \{\"images\": ")
 
 
 def test_what_is_wrong_with_karpathys(write):
     good = image("1.tif", "val", "a")
     fails(
-        write(karpathy(good, image("2.tif", "dev", "a"))), r"image 2 \(2\.tif\) is of the split 'dev'; the splits are"
+        write(karpathy(good, image("2.tif", "dev", "a"))),
+        r"image 2 \(2\.tif\) is in the split 'dev'; use train, val, test or",
     )
-    fails(write(karpathy(good, {"split": "val", "sentences": []})), "image 2 has no text 'filename'")
-    fails(write(karpathy(good, "2.tif")), "image 2 has no text 'filename'")
-    fails(write(karpathy(good, {**good, "split": 1})), r"image 2 \(1\.tif\) has no text 'split'")
-    fails(write(karpathy(good, {**good, "sentences": {}})), r"image 2 \(1\.tif\) has no list 'sentences'")
-    fails(write(karpathy(good, {"filename": "2", "split": "val"})), r"image 2 \(2\) has no list 'sentences'")
+    fails(write(karpathy(good, {"split": "val", "sentences": []})), "image 2 needs text under 'filename'")
+    fails(write(karpathy(good, "2.tif")), "image 2 needs text under 'filename'")
+    fails(write(karpathy(good, {**good, "split": 1})), r"image 2 \(1\.tif\) needs text under 'split'")
+    fails(write(karpathy(good, {**good, "sentences": {}})), r"image 2 \(1\.tif\) needs a list under 'sentences'")
+    fails(write(karpathy(good, {"filename": "2", "split": "val"})), r"image 2 \(2\) needs a list under 'sentences'")
     for wrong in ({"tokens": ["a"]}, {"raw": None}, "a"):
         path = write(karpathy({**good, "sentences": [{"raw": "a"}, wrong]}))
-        fails(path, r"image 1 \(1\.tif\), sentence 2 has no text 'raw'")
+        fails(path, r"image 1 \(1\.tif\), sentence 2 needs text under 'raw'")
     for wrong in (True, None, 1.5):
-        fails(write(karpathy({**good, "imgid": wrong})), r"image 1 \(1\.tif\) has no 'imgid' that is a number or text")
+        fails(write(karpathy({**good, "imgid": wrong})), r"image 1 \(1\.tif\) needs a number or text under 'imgid'")
     fails(write(karpathy(good, good)), "has two images named '1.tif'")
     for none in (karpathy(), karpathy(image("1", "val", "")), coco([], [])):
         fails(write(none), "has no image with a caption$", split="val" if "annotations" in none else None)
@@ -217,15 +218,17 @@ def test_what_is_wrong_with_karpathys(write):
 
 def test_what_is_wrong_with_cocos(write):
     images, notes = [(1, "x.jpg")], [(1, "a")]
-    fails(write(coco(images, notes)), "knows no splits: say which one its images are of, by split= or SPLIT=FILE$")
-    fails(write(coco(images, [*notes, (72, "b")])), "annotation 2 is of the image 72, which is not among", split="val")
-    fails(write(coco(images, [("1", "b")])), "annotation 1 is of the image '1', which is not among", split="val")
-    fails(write(coco([*images, (1, "y.jpg")], notes)), "two images of the id 1$", split="val")
+    fails(write(coco(images, notes)), "names no splits: give the split by split= or SPLIT=FILE$")
+    fails(
+        write(coco(images, [*notes, (72, "b")])), "annotation 2 belongs to the image 72, which is not in", split="val"
+    )
+    fails(write(coco(images, [("1", "b")])), "annotation 1 belongs to the image '1', which is not in", split="val")
+    fails(write(coco([*images, (1, "y.jpg")], notes)), "two images with the id 1$", split="val")
     fails(write(coco([*images, (2, "x.jpg")], [*notes, (2, "b")])), "two images named 'x.jpg'$", split="val")
-    fails(write(coco([*images, (True, "y.jpg")], notes)), "image 2 has no 'id' that is a number or text", split="val")
-    fails(write(coco([*images, (2, None)], notes)), "image 2 has no text 'file_name'", split="val")
-    fails(write(coco(images, [(1, None)])), "annotation 1 has no text 'caption'", split="val")
-    fails(write(coco(images, [(None, "a")])), "annotation 1 has no 'image_id' that is", split="val")
+    fails(write(coco([*images, (True, "y.jpg")], notes)), "image 2 needs a number or text under 'id'", split="val")
+    fails(write(coco([*images, (2, None)], notes)), "image 2 needs text under 'file_name'", split="val")
+    fails(write(coco(images, [(1, None)])), "annotation 1 needs text under 'caption'", split="val")
+    fails(write(coco(images, [(None, "a")])), "annotation 1 needs a number or text under 'image_id'", split="val")
 
 
 def test_what_is_wrong_with_flickrs(write):
@@ -235,16 +238,19 @@ def test_what_is_wrong_with_flickrs(write):
             rf", line 3: {re.escape(repr(wrong))} is not NAME#N<TAB>caption$",
             split="val",
         )
-    fails(write("image,caption\n"), ", line 1: .* is not NAME#N<TAB>caption; a file of captions is this, Karp.* COCO")
+    fails(
+        write("image,caption\n"),
+        ", line 1: .* is not NAME#N<TAB>caption; a file of captions has such lines, or Karp.* COCO",
+    )
     fails(write(f"{'long ' * 1000}\n"), ", line 1: '(long ){8}' is not")
     fails(write(FLICKR + "a.jpg#1\tAgain\n"), ", line 5: a second caption a.jpg#1$", split="val")
-    fails(write(FLICKR), "knows no splits: give a text file .* for each, by lists= or --list, or say which one")
-    fails(write(FLICKR), "knows no splits", lists={})
+    fails(write(FLICKR), "names no splits: give a text file .* for each split, by lists= or --list, or give one split")
+    fails(write(FLICKR), "names no splits", lists={})
 
 
 def test_what_is_wrong_with_lists(write, tmp_path):
     path, train, val = write(FLICKR), write("a.jpg\nb.jpg\n", "train"), write("c.jpg.1\nb.jpg\n", "val")
-    with pytest.raises(ValueError, match=r"^'b.jpg' is in two lists, those of train and val$"):
+    with pytest.raises(ValueError, match=r"^'b.jpg' is in two lists, train and val; it may be in one$"):
         read_captions(path, lists={"train": train, "val": val})
     other = write("a.png\nb.png\n", "other")
     fails(path, f"has none of the 2 images of {re.escape(str(other))}, such as 'a.png'$", lists={"val": other})
@@ -256,14 +262,14 @@ def test_what_is_wrong_with_lists(write, tmp_path):
 
 def test_options_that_make_no_sense(write):
     path, train = write(FLICKR), write("a.jpg\n", "train")
-    with pytest.raises(ValueError, match=r"^'dev' is no split: the splits are train, val and test$"):
+    with pytest.raises(ValueError, match=r"^'dev' is not a split; use train, val or test$"):
         read_captions(path, split="dev")
-    with pytest.raises(ValueError, match="'restval' is no split"):
+    with pytest.raises(ValueError, match="'restval' is not a split"):
         read_captions(path, lists={"train": train, "restval": train})
-    with pytest.raises(ValueError, match=r"give split= for all images, or lists= .*, not both$"):
+    with pytest.raises(ValueError, match=r"give either split= for all images or lists= .*, not both$"):
         read_captions(path, split="val", lists={"train": train})
     own = write(karpathy(image("1.tif", "val", "a")))
-    fails(own, "says itself which split each image is of; split= and SPLIT=FILE are for others", split="val")
+    fails(own, "names the split of each image itself; split= and SPLIT=FILE are for other", split="val")
     fails(own, "is JSON; lists= and --list are for Flickr's token files", lists={"train": train})
     fails(write(coco([(1, "x")], [(1, "a")])), "is JSON; lists= and --list are for", lists={"train": train})
 
@@ -297,7 +303,7 @@ def test_captions_become_ids():
     assert encoded == [[[4, 5, 3], [5]], [], [[5, 4, 5]]]
     assert left_out == {"captions without a word": 2, "captions of more than 3 words": 2}
     assert encode_captions(images[2:], WordVocabulary(["a"]), 3) == ([[[3, 4, 3]]], {})
-    with pytest.raises(ValueError, match="max_words=0: a caption has at least one word"):
+    with pytest.raises(ValueError, match="max_words must be a positive integer, got 0"):
         encode_captions(images, WordVocabulary(["a"]), 0)
 
 

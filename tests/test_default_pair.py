@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 
 from birnn_decode import bscd_decode
 from birnn_decode.captions import CaptionedImage, make_scenes
-from birnn_decode.evaluation import ask, blank_questions, report
+from birnn_decode.evaluation import ask, asked, blank_questions, report
 from birnn_decode.models import default_pair
 
 HELD_OUT = 2  # the seed of scenes that the pair has not seen
@@ -36,9 +36,10 @@ def test_bscd_fills_blanks_that_looking_one_way_does_not():
     scenes = make_scenes(500, HELD_OUT, captions=1)
     images = [CaptionedImage(str(at), at, "test", scene.captions) for at, scene in enumerate(scenes)]
     pictures = {str(at): scene.picture() for at, scene in enumerate(scenes)}
-    questions, left_out = blank_questions(images, pictures, models[0].vocabulary, 0.5)
+    questions, left_out = blank_questions(images, pictures, models.forward.vocabulary, 0.5)
     assert not left_out
-    batches = list(ask(*models, questions))
+    names = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
+    batches = list(ask(asked(names, models), questions))
     made = report("half", questions, batches, captioning=False)
     right = {method: figures["exactly right"].value for method, figures in made.figures.items()}
     assert right["bscd"] >= 0.15 + max(right["urnn-f"], right["urnn-b"])
@@ -52,8 +53,9 @@ def test_captions_are_about_the_picture():
     """Whole captions mention no colour that is not there, nearly always."""
     models = default_pair()
     scenes = make_scenes(50, HELD_OUT, captions=1)
+    results = bscd_decode(models.forward, models.backward, [scene.picture() for scene in scenes])
     right = 0
-    for scene, result in zip(scenes, bscd_decode(*models, [scene.picture() for scene in scenes]), strict=True):
+    for scene, result in zip(scenes, results, strict=True):
         colours = {"red", "blue", "green", "yellow", "purple", "black"} & set(result.best.text.split())
         right += bool(colours) and colours <= {shape.colour for shape in scene.shapes}
     assert right >= 45

@@ -11,10 +11,17 @@ import pytest
 from tables import pair
 
 from birnn_decode import (
+    BSCD,
+    BeamSearch,
     DecodeResult,
+    Exact,
+    Gibbs,
     Hypothesis,
+    JointModel,
     NoRepeatedNgram,
     Objective,
+    Pair,
+    Rerank,
     StopReason,
     Template,
     compare,
@@ -24,9 +31,11 @@ from birnn_decode.captions import CaptionedImage, WordVocabulary, middle_blank
 from birnn_decode.evaluation import (
     Question,
     ask,
+    asked,
     blank_questions,
     caption_questions,
     interval,
+    joint_cycles,
     mean_metric,
     paired_difference,
     report,
@@ -85,7 +94,8 @@ def test_answers_keep_the_words_of_the_caption():
 
 
 CAPTIONS = [[2, 3, 4, 5], [5, 5], [3, 2, 4], [4, 4, 4, 2, 3], [2]]
-MODELS = pair(3, 6)
+MODELS = Pair(*pair(3, 6))
+COMPARED = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
 
 
 def questions_of(captions, fraction=0.5, widths=None):
@@ -105,21 +115,21 @@ def test_every_question_is_put_whatever_the_batches():
     questions = questions_of(CAPTIONS)
     given = [one.image for one in questions], [one.template for one in questions]
     expected = compare(
-        *MODELS, *given, methods=("rerank", "gibbs", "bscd"), beam_size=2, objective=Objective(length=1.0)
+        MODELS, *given, methods=("rerank", "gibbs", "bscd"), beam_size=2, objective=Objective(length=1.0)
     )
     for batch_size in (1, 2, 64):
-        settings = {"methods": ("rerank", "gibbs", "bscd"), "beam_size": 2, "objective": Objective(length=1.0)}
-        batches = list(ask(*MODELS, questions, batch_size=batch_size, **settings))
+        settings = {"beam_size": 2, "objective": Objective(length=1.0)}
+        batches = list(ask(asked(["rerank", "gibbs", "bscd"], MODELS), questions, batch_size=batch_size, **settings))
         assert [len(batch) for batch in batches] == {1: [1] * 5, 2: [2, 2, 1], 64: [5]}[batch_size]
         assert [result for batch in batches for result in batch] == expected
 
 
 def test_questions_that_no_answer_satisfies_are_left_out():
     questions = questions_of(CAPTIONS)
-    settings = {"methods": ("rerank", "bscd"), "beam_size": 2}
-    plain = [one for batch in ask(*MODELS, questions, **settings) for one in batch]
+    methods = asked(["rerank", "bscd"], MODELS)
+    plain = [one for batch in ask(methods, questions, beam_size=2) for one in batch]
     for batch_size in (1, 2, 64):
-        batches = ask(*MODELS, questions, batch_size=batch_size, constraints=[NoRepeatedNgram(1)], **settings)
+        batches = ask(methods, questions, batch_size=batch_size, constraints=[NoRepeatedNgram(1)], beam_size=2)
         held = [one for batch in batches for one in batch]
         # 4 4 4 2 3 with its middle missing repeats a word already.
         assert [bool(one) for one in held] == [True, True, True, False, True]
@@ -128,6 +138,75 @@ def test_questions_that_no_answer_satisfies_are_left_out():
             assert len(set(tokens)) == len(tokens)
             if tokens and len(set(before["bscd"].best.tokens)) == len(question.truths[0]):
                 assert tokens == before["bscd"].best.tokens
+
+
+def test_a_pair_and_a_birnn_are_asked_together():
+    """Each method searches with its own models, and every best answer has the scores of both."""
+    birnn = JointModel(*pair(4, 6))
+    questions = questions_of(CAPTIONS)
+    given = [one.image for one in questions], [one.template for one in questions]
+    names = ["birnn-bscd", "urnn-f", "birnn-f", "gibbs", "birnn-gibbs", "bscd", "birnn-rerank", "birnn-b"]
+    batches = list(ask(asked(names, MODELS, birnn, max_rounds=2), questions, batch_size=2, beam_size=3))
+    answers = [answer for batch in batches for answer in batch]
+    assert [list(answer) for answer in answers] == [names] * 5
+    methods = [BeamSearch("forward"), BSCD(2), Gibbs(rows=BSCD(2)), BeamSearch("backward"), Rerank()]
+    expected = [
+        {**by_pair, "birnn-f": by_birnn.pop("urnn-f"), "birnn-b": by_birnn.pop("urnn-b")}
+        | {f"birnn-{name}": result for name, result in by_birnn.items()}
+        for by_pair, by_birnn in zip(
+            *(compare(models, *given, methods, beam_size=3) for models in (MODELS, birnn)), strict=True
+        )
+    ]
+    for question, answer, alone in zip(questions, answers, expected, strict=True):
+        for name, result in answer.items():
+            assert [one.tokens for one in result.hypotheses] == [one.tokens for one in alone[name].hypotheses]
+            assert [one.score for one in result.hypotheses] == [one.score for one in alone[name].hypotheses]
+            assert result.rows_evaluated == alone[name].rows_evaluated
+            (by_pair,) = score_sentences(MODELS, question.image, [result.best.tokens])
+            (by_birnn,) = score_sentences(birnn, question.image, [result.best.tokens])
+            assert result.best.joint == pytest.approx(by_pair.joint)
+            assert result.best.log_prob_forward == pytest.approx(by_pair.log_prob_forward)
+            assert result.best.pseudo_log_prob == pytest.approx(by_birnn.pseudo_log_prob)
+            assert result.best.token_conditionals == pytest.approx(by_birnn.token_conditionals)
+
+
+def test_only_the_models_that_are_asked_score_the_answers():
+    questions = questions_of(CAPTIONS[:1])
+    ((by_pair,),) = ask(asked(["bscd"], MODELS), questions)
+    ((by_birnn,),) = ask(asked(["birnn-bscd"], birnn=JointModel(*pair(4, 6))), questions)
+    assert by_pair["bscd"].best.pseudo_log_prob is None
+    assert by_birnn["birnn-bscd"].best.joint is None
+
+
+def test_answers_that_a_constraint_leaves_none_are_left_out_of_both():
+    birnn = JointModel(*pair(4, 6))
+    batches = ask(
+        asked(["bscd", "birnn-bscd"], MODELS, birnn), questions_of(CAPTIONS), constraints=[NoRepeatedNgram(1)]
+    )
+    answers = [answer for batch in batches for answer in batch]
+    assert [bool(answer) for answer in answers] == [True, True, True, False, True]
+    assert [list(answer) for answer in answers if answer] == [["bscd", "birnn-bscd"]] * 4
+
+
+def test_methods_by_name():
+    birnn = JointModel(MODELS.forward, MODELS.backward)
+    found = asked(["gibbs", "exact", "birnn-f"], MODELS, birnn, max_rounds=3, max_rows=77)
+    assert found["gibbs"] == (MODELS, Gibbs(rows=BSCD(3)))
+    assert found["exact"] == (MODELS, Exact(3, 77))
+    assert found["birnn-f"] == (birnn, BeamSearch("forward"))
+    with pytest.raises(ValueError, match=r"names has 'bsdc', which is no method\. The names are urnn-f, .*-bscd"):
+        asked(["bsdc"], MODELS, birnn)
+    with pytest.raises(ValueError, match=r"names has 'birnn-b'\. Give birnn"):
+        asked(["bscd", "birnn-b"], MODELS)
+    with pytest.raises(ValueError, match=r"names has 'bscd'\. Give pair"):
+        asked(["birnn-b", "bscd"], birnn=birnn)
+
+
+def test_a_pair_has_no_cycles():
+    with pytest.raises(
+        TypeError, match="model must be a JointModel or another JointScorer: a Pair has no conditionals"
+    ):
+        joint_cycles(MODELS, None, [[2, 3]])
 
 
 def test_a_top_b_that_was_to_differ_is_told_by_how_much_it_does():
@@ -150,23 +229,23 @@ def test_a_top_b_that_was_to_differ_is_told_by_how_much_it_does():
 
 def test_the_figures_are_what_they_say():
     questions = questions_of(CAPTIONS)
-    batches = list(ask(*MODELS, questions, batch_size=2, max_rounds=1))
+    batches = list(ask(asked(COMPARED, MODELS, max_rounds=1), questions, batch_size=2))
     results = [result for batch in batches for result in batch]
     found = [result["bscd"].best.tokens for result in results]
     truths = [found[0], found[1], *(tuple(caption) for caption in CAPTIONS[2:])]
-    asked = [
+    known = [
         Question(one.image, one.source, one.template, (truth,), one.words)
         for one, truth in zip(questions, truths, strict=True)
     ]
     right = [float(one == truth) for one, truth in zip(found, truths, strict=True)]
     assert 2 <= sum(right) < 5
-    made = report("half", asked, batches, captioning=False, notes=["a note"])
+    made = report("half", known, batches, captioning=False, notes=["a note"])
     assert (made.name, made.questions, made.notes) == ("half", 5, ["a note"])
     assert list(made.figures) == list(results[0])
     figures = made.figures["bscd"]
     images = [0, 0, 1, 1, 2]
     assert figures["exactly right"] == interval(mean_metric("", right), images)
-    blanks = [one.template.fixed()[0].runs[0] for one in asked]
+    blanks = [one.template.fixed()[0].runs[0] for one in known]
     placed = [
         [word == other for word, other in zip(one[begin:end], truth[begin:end], strict=True)]
         for one, truth, (begin, end) in zip(found, truths, blanks, strict=True)
@@ -174,8 +253,8 @@ def test_the_figures_are_what_they_say():
     assert figures["words right"].value == pytest.approx(np.mean([hit for hits in placed for hit in hits]))
     joints = {
         method: [
-            score_sentences(*MODELS, one.image, [result[method].best.tokens])[0].joint
-            for one, result in zip(asked, results, strict=True)
+            score_sentences(MODELS, one.image, [result[method].best.tokens])[0].joint
+            for one, result in zip(known, results, strict=True)
         ]
         for method in results[0]
     }
@@ -195,7 +274,7 @@ def test_the_figures_are_what_they_say():
         for caption, result in zip(CAPTIONS, results, strict=True)
     ]
     assert not report(
-        "half", asked, [[{"rerank": result["rerank"]} for result in results]], captioning=False
+        "half", known, [[{"rerank": result["rerank"]} for result in results]], captioning=False
     ).differences
 
 
@@ -212,7 +291,7 @@ def test_words_are_right_at_their_own_place():
 
 def test_widths_that_were_to_be_found():
     questions = questions_of([[2, 3, 4, 5], [2, 3, 4, 4, 5, 5]], widths=(1, 3))
-    batches = list(ask(*MODELS, questions, methods=["bscd"]))
+    batches = list(ask(asked(["bscd"], MODELS), questions))
     figures = report("", questions, batches, captioning=False).figures["bscd"]
     found = [result["bscd"].best.blanks[0] for result in batches[0]]
     assert figures["words too many"].value == (len(found[0]) - 2 + len(found[1]) - 3) / 2
@@ -242,8 +321,8 @@ def test_search_errors_by_hand():
     }
     assert told == {"bscd": [0.5, 1.5, 2.0], "exact": [0, 0, pytest.approx(2 / 3)]}
     assert made.notes == [
-        "exact: the best sentence is proved of 66.7% of the questions, all that it returned of 33.3%; median of its "
-        "rows 40"
+        "exact: the best sentence is proved of 66.7% of the questions, and all returned sentences of 33.3%; 40 rows in "
+        "the median"
     ]
     better = answered(-3.0)
     results[0]["bscd"] = replace(better, hypotheses=(replace(better.best, broken=("no repeated 1-gram",)),))
@@ -259,7 +338,7 @@ def test_scores_of_unknown_widths_are_compared_under_their_rule():
     questions = questions_of([[2, 3, 4, 5]], widths=(1, 2))
     objective = Objective(length=2.0)
     results = compare(
-        *MODELS, 0, questions[0].template, methods=["urnn-f", "bscd", "exact"], beam_size=1, objective=objective
+        MODELS, 0, questions[0].template, methods=["urnn-f", "bscd", "exact"], beam_size=1, objective=objective
     )
     made = report("", questions, [[results]], captioning=False)
     for method, result in results.items():
@@ -269,7 +348,7 @@ def test_scores_of_unknown_widths_are_compared_under_their_rule():
 
 def test_a_whole_caption_is_right_if_it_is_any_of_the_images():
     template = None
-    results = [compare(*MODELS, 0, template, methods=["bscd"])]
+    results = [compare(MODELS, 0, template, methods=["bscd"])]
     best = results[0]["bscd"].best.tokens
     for truths, right in (((best,), 1), (((5,), best), 1), (((5, 5, 5, 5),), 0)):
         source = CaptionedImage("x", 0, "test", ("a",))
@@ -293,7 +372,7 @@ def test_the_metrics_of_captions_are_there_when_asked_for(monkeypatch):
     pytest.importorskip("pycocoevalcap")
     monkeypatch.setenv("PATH", "/nowhere")
     questions = questions_of(CAPTIONS)
-    batches = list(ask(*MODELS, questions, methods=["rerank", "bscd"]))
+    batches = list(ask(asked(["rerank", "bscd"], MODELS), questions))
     made = report("", questions, batches)
     for figures in (*made.figures.values(), *made.differences.values()):
         assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= set(figures)
@@ -302,7 +381,7 @@ def test_the_metrics_of_captions_are_there_when_asked_for(monkeypatch):
 
 def test_files_of_figures():
     questions = questions_of(CAPTIONS)
-    batches = list(ask(*MODELS, questions, methods=["rerank", "bscd"]))
+    batches = list(ask(asked(["rerank", "bscd"], MODELS), questions))
     reports = [report(name, questions, batches, captioning=False) for name in ("half, known", "again")]
     rows = list(csv.DictReader(io.StringIO(reports_csv(reports))))
     assert {row["blank"] for row in rows} == {"half, known", "again"}
@@ -323,18 +402,18 @@ def test_files_of_figures():
 def test_curves_are_measured_as_the_methods_are():
     questions = questions_of(CAPTIONS)
     settings = {"beam_sizes": [1, 3], "fixed_beam": 2, "rounds": 2, "budgets": [1, 3]}
-    parts = list(measure(*MODELS, questions, batch_size=2, **settings))
+    parts = list(measure(MODELS, questions, batch_size=2, **settings))
     assert len(parts) == steps([1, 3], 2, [1, 3]) == 7
     points = [point for part in parts for point in part]
     given = [one.image for one in questions], [one.template for one in questions]
     beams = curve(points, BEAM)
-    assert list(beams) == ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
-    expected = [result["urnn-b"].best.joint for result in compare(*MODELS, *given, beam_size=3)]
+    assert list(beams) == COMPARED
+    expected = [result["urnn-b"].best.joint for result in compare(MODELS, *given, beam_size=3)]
     assert beams["urnn-b"][1].setting == 3
     assert beams["urnn-b"][1].figures["J"].value == pytest.approx(np.mean(expected))
     rounds = curve(points, ROUNDS)["bscd"]
     assert [point.setting for point in rounds] == [0, 1, 2]
-    rerank = [result["rerank"].best.joint for result in compare(*MODELS, *given, beam_size=2)]
+    rerank = [result["rerank"].best.joint for result in compare(MODELS, *given, beam_size=2)]
     for point in points:
         assert point.figures[LEAD].value == pytest.approx(point.figures["J"].value - np.mean(rerank))
     assert (rounds[0].figures[LEAD].low, rounds[0].figures[LEAD].high) == (0, 0)

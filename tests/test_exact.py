@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import FIRST_WORD, TableScorer, members, pair, reference_template, seeds, table_options, templates, words_of
 
-from birnn_decode import Objective, Template, bscd_decode, compare, exact_decode
+from birnn_decode import Exact, Objective, Pair, Template, bscd_decode, compare, decode
 from birnn_decode.search import exact
 from birnn_decode.search import leaves as leaves_module
 from birnn_decode.template import Gap
@@ -73,12 +73,14 @@ def drawn(seed):
         prefill=bool(rng.integers(2)),
     )
     objective = Objective(*WEIGHTS[rng.integers(len(WEIGHTS))], scope=["sentence", "blank"][rng.integers(2)])
-    options = {"beam_size": int(rng.integers(1, 6)), "max_rounds": int(rng.integers(3)), "objective": objective}
+    beam_size = int(rng.integers(1, 6))
+    method = Exact(max_rounds=int(rng.integers(3)), max_rows=10**9)
+    options = {"beam_size": beam_size, "objective": objective}
     template = Template.from_tokens(template)
     if rng.random() < 0.25:
         low = int(rng.integers(3))
         template = Template((*template.parts[:2], FIRST_WORD, Gap(low, int(rng.integers(low, 3))), V - 1))
-    return models, template, options
+    return models, template, method, options
 
 
 @pytest.mark.parametrize("leaves", ["many", "one"])
@@ -89,8 +91,8 @@ def test_equals_full_enumeration(begin, leaves, monkeypatch):
         monkeypatch.setattr(leaves_module, "CHUNK", 1)
         monkeypatch.setattr(leaves_module, "LEAVES", 1)
     for seed in range(begin, begin + 250):
-        models, template, options = drawn(seed + 1000 * (leaves == "one"))
-        result = exact_decode(*models, None, template, **options, max_rows=10**9)
+        models, template, method, options = drawn(seed + 1000 * (leaves == "one"))
+        result = decode(Pair(*models), None, template, method, **options)
         assert_best(result, enumerated(models, template, options["beam_size"], options["objective"]))
         assert result.rows_evaluated == sum(model.tokens_read for model in models)
         for model in models:
@@ -129,14 +131,14 @@ objectives = st.builds(
 )
 def test_all_widths_share_the_incumbent(seed, template, beam_size, objective, table, members):
     models = pair(seed, V, **table, **members)
-    result = exact_decode(*models, None, template, beam_size=beam_size, objective=objective, max_rows=10**9)
+    result = decode(Pair(*models), None, template, Exact(max_rows=10**9), beam_size=beam_size, objective=objective)
     assert_best(result, enumerated(models, template, beam_size, objective))
 
 
 def test_whole_captions_of_given_lengths():
     models = pair(3, V)
     objective = Objective(length="average")
-    result = exact_decode(*models, None, None, widths=[1, 3, 4], objective=objective, max_rows=10**9)
+    result = decode(Pair(*models), None, None, Exact(max_rows=10**9), widths=[1, 3, 4], objective=objective)
     scored = [
         (reference.joint(models[0].model(), models[1].model(), words) / (width + 1), words)
         for width in (1, 3, 4)
@@ -156,7 +158,7 @@ def test_whole_captions_of_given_lengths():
 def test_a_budget_leaves_a_bound(seed, template, rows, objective, table):
     models = pair(seed, V, **table)
     options = {"beam_size": 2, "objective": objective}
-    result = exact_decode(*models, None, template, max_rows=rows, **options)
+    result = decode(Pair(*models), None, template, Exact(max_rows=rows), **options)
     expected = enumerated(models, template, 2, objective)
     start = bscd_decode(*models, None, template, **options)
     if expected:
@@ -181,7 +183,9 @@ def test_a_bound_is_one_of_scores(rule):
     missed = 0
     for seed in range(30):
         models = pair(seed, V, sharpness=3.0)
-        result = exact_decode(*models, None, template, beam_size=1, max_rounds=0, max_rows=1, objective=objective)
+        result = decode(
+            Pair(*models), None, template, Exact(max_rounds=0, max_rows=1), beam_size=1, objective=objective
+        )
         ((score, _),) = enumerated(models, template, 1, objective)
         assert result.upper_bound >= score - 1e-9
         missed += result.best.score < score - 1e-6
@@ -191,14 +195,14 @@ def test_a_bound_is_one_of_scores(rule):
 def test_bounds_fall_with_rows():
     template = Template.from_tokens([2, *[BLANK] * 6, 3])
     models = pair(5, V, sharpness=0.3)
-    bounds = [exact_decode(*models, None, template, max_rows=rows).upper_bound for rows in (60, 300, 1500)]
+    bounds = [decode(Pair(*models), None, template, Exact(max_rows=rows)).upper_bound for rows in (60, 300, 1500)]
     assert bounds == sorted(bounds, reverse=True)
     assert bounds[0] > bounds[-1]
 
 
 def test_seconds_end_it():
     models = pair(0, V, sharpness=0.3)
-    result = exact_decode(*models, None, Template.from_tokens([BLANK] * 6), max_seconds=1e-6)
+    result = decode(Pair(*models), None, Template.from_tokens([BLANK] * 6), Exact(max_seconds=1e-6))
     start = bscd_decode(*models, None, Template.from_tokens([BLANK] * 6))
     assert (result.proved, result.stop) == (False, "budget")
     assert result.hypotheses == start.hypotheses
@@ -220,7 +224,7 @@ class Impatient(TableScorer):
 
 @pytest.mark.parametrize(("limit", "reward"), [(None, 0.0), (1, 0.0), (1, 20.0)])
 def test_an_interruption_gives_the_best_so_far(limit, reward):
-    options = {"max_rounds": 1, "objective": Objective(length=reward)}
+    objective = Objective(length=reward)
     asked = [Template.from_tokens([2, *[BLANK] * 4, 3]), Template.from_tokens([BLANK] * 4)]
 
     def models(calls):
@@ -228,12 +232,13 @@ def test_an_interruption_gives_the_best_so_far(limit, reward):
         backward.calls_left = calls
         return forward, backward
 
-    best = [enumerated(models(math.inf), one, 1, options["objective"])[0][0] for one in asked]
-    start = bscd_decode(*models(math.inf), [0, 0], asked, **options)
+    best = [enumerated(models(math.inf), one, 1, objective)[0][0] for one in asked]
+    start = bscd_decode(*models(math.inf), [0, 0], asked, max_rounds=1, objective=objective)
+    method = Exact(max_rounds=1, max_rows=10**6)
     seen = set()
     for calls in range(200):
         try:
-            results = exact_decode(*models(calls), [0, 0], asked, max_rows=10**6, memory_limit=limit, **options)
+            results = decode(Pair(*models(calls)), [0, 0], asked, method, memory_limit=limit, objective=objective)
         except KeyboardInterrupt:
             assert calls < 40, "BSCD was over"
             assert not seen, "there was something to return"
@@ -262,9 +267,10 @@ def test_an_interruption_gives_the_best_so_far(limit, reward):
 def test_an_item_does_not_depend_on_its_batch(seed, batch, table, members):
     models = pair(seed, V, **table, **members)
     asked = [Template.from_tokens(one) for one in batch]
-    together = exact_decode(*models, list(range(len(batch))), asked, beam_size=3, max_rows=60)
+    together = decode(Pair(*models), list(range(len(batch))), asked, Exact(max_rows=60), beam_size=3)
     alone = [
-        exact_decode(*models, [0] * at + [at], asked[at], beam_size=3, max_rows=60)[-1] for at in range(len(asked))
+        decode(Pair(*models), [0] * at + [at], asked[at], Exact(max_rows=60), beam_size=3)[-1]
+        for at in range(len(asked))
     ]
     assert [one.hypotheses for one in together] == [one.hypotheses for one in alone]
     assert list(map(told, together)) == list(map(told, alone))
@@ -278,7 +284,7 @@ def test_an_item_whose_turn_has_not_come_has_a_bound(reward, monkeypatch):
     asked = [Template.from_tokens([2, *[BLANK] * 4, 3]), Template((2, Gap(1, 3), 3)), Template.from_tokens([2, 3])]
     best = [enumerated(models, one, 1, objective)[0][0] for one in asked]
     models[1].calls_left = 40
-    results = exact_decode(*models, [0] * 3, asked, max_rounds=1, objective=objective)
+    results = decode(Pair(*models), [0] * 3, asked, Exact(max_rounds=1), objective=objective)
     assert [str(one.stop) for one in results] == ["interrupted", "interrupted", "proved"]
     assert all(one.upper_bound >= score - 1e-9 for one, score in zip(results, best, strict=True))
 
@@ -286,9 +292,9 @@ def test_an_item_whose_turn_has_not_come_has_a_bound(reward, monkeypatch):
 def test_items_that_wait_for_room_have_the_same_answers(monkeypatch):
     models = pair(1, V)
     asked = [Template.from_tokens([2, *[BLANK] * width]) for width in (1, 4, 2, 3)]
-    together = exact_decode(*models, [0] * 4, asked)
+    together = decode(Pair(*models), [0] * 4, asked, Exact())
     monkeypatch.setattr(exact, "AT_ONCE", 1)
-    assert list(map(told, exact_decode(*models, [0] * 4, asked))) == list(map(told, together))
+    assert list(map(told, decode(Pair(*models), [0] * 4, asked, Exact()))) == list(map(told, together))
 
 
 @settings(max_examples=20)
@@ -297,7 +303,7 @@ def test_both_libraries_prove_the_same(seed, template, table, scope):
     pytest.importorskip("torch")
     objective, template = Objective(scope=scope), Template.from_tokens(template)
     results = [
-        exact_decode(*pair(seed, V, library=library, **table), None, template, objective=objective)
+        decode(Pair(*pair(seed, V, library=library, **table)), None, template, Exact(), objective=objective)
         for library in ("numpy", "torch")
     ]
     numpy, torch = results
@@ -311,13 +317,13 @@ def test_nothing_is_possible():
         def _scores(self, read):
             return np.full((len(read), V), -np.inf)
 
-    result = exact_decode(Never(0, V), pair(0, V)[1], None, Template.from_tokens([2, BLANK, BLANK]))
+    result = decode(Pair(Never(0, V), pair(0, V)[1]), None, Template.from_tokens([2, BLANK, BLANK]), Exact())
     assert (result.proved, result.hypotheses, result.gap) == (True, (), 0.0)
     assert result.to_dict()["upper_bound"] == "-inf"
 
 
 def test_other_searches_prove_nothing():
-    results = compare(*pair(0, V), None, Template.from_tokens([2, BLANK]), methods=["bscd", "exact"])
+    results = compare(Pair(*pair(0, V)), None, Template.from_tokens([2, BLANK]), ["bscd", "exact"])
     assert (results["bscd"].proved, results["bscd"].upper_bound, results["bscd"].gap) == (False, None, None)
     assert results["exact"].proved
     assert results["exact"].best.score >= results["bscd"].best.score
@@ -326,10 +332,7 @@ def test_other_searches_prove_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"template": None}, "needs the lengths that it may have: give widths="),
-        ({"max_rows": 0}, "max_rows=0: it is a whole number, 1 or larger"),
-        ({"max_seconds": 0}, "max_seconds=0: it is a number of seconds above 0"),
-        ({"max_seconds": math.nan}, "max_seconds=nan: it is a number of seconds above 0"),
+        ({"template": None}, "of a whole caption needs the lengths that the caption may have: give widths"),
         ({"template": None, "widths": []}, "give at least one length"),
         ({"widths": [3]}, "widths, min_length and max_length are for whole captions"),
     ],
@@ -337,9 +340,22 @@ def test_other_searches_prove_nothing():
 def test_what_cannot_be_asked(options, message):
     template = options.pop("template", Template.from_tokens([2, BLANK]))
     with pytest.raises(ValueError, match=message):
-        exact_decode(*pair(0, V), None, template, **options)
+        decode(Pair(*pair(0, V)), None, template, Exact(), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_rows": 0}, "max_rows must be a positive integer, got 0"),
+        ({"max_seconds": 0}, "max_seconds must be a positive number of seconds.*, got 0"),
+        ({"max_seconds": math.nan}, "max_seconds must be a positive number of seconds.*, got nan"),
+    ],
+)
+def test_a_search_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        Exact(**options)
 
 
 def test_a_comparison_asks_for_lengths_too():
-    with pytest.raises(ValueError, match="give widths="):
-        compare(*pair(0, V), None, methods=["bscd", "exact"])
+    with pytest.raises(ValueError, match="give widths"):
+        compare(Pair(*pair(0, V)), None, methods=["bscd", "exact"])

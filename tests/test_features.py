@@ -110,7 +110,7 @@ def test_hdf5_of_other_arrays(path):
     with h5py.File(path, "w") as file:
         file["x"] = VECTORS
         file.create_dataset("refs", data=[file["x"].ref] * 3, dtype=h5py.ref_dtype)
-    fails(path, "the id <HDF5 object reference> is neither text nor an integer")
+    fails(path, "an id must be text or an integer, got <HDF5 object reference>")
 
 
 def test_hdf5_that_is_cut_short(path):
@@ -139,7 +139,7 @@ def test_files_that_cannot_be_read(path, tmp_path):
     np.save(tmp_path / "one.npy", VECTORS)
     path.write_text("PK is how this text begins")
     for other in (tmp_path / "one.npy", path):
-        fails(other, r"is no file of features: these are NumPy's \.npz and HDF5$")
+        fails(other, r"is not a file of features: give a NumPy \.npz file or an HDF5 file$")
 
 
 def test_zip_files_of_other_things(path):
@@ -170,18 +170,18 @@ def test_npz_of_other_arrays(path, arrays, listed):
 
 def test_python_objects_are_not_read(path):
     save(path, x=VECTORS, names=np.array(IDS, dtype=object))
-    fails(path, r"the array 'names' is of Python objects, which are not read; save ids as strings, with np\.array\(ids")
+    fails(path, r"the array 'names' holds Python objects, which are not read; save ids as strings with np\.array\(ids")
 
 
 def test_what_is_wrong_with_vectors_and_ids(path):
     save(path, x=VECTORS, y=np.array(IDS[:2]))
     fails(path, ": there are 2 ids for 3 feature vectors$")
     save(path, x=VECTORS, y=np.array(["a", "b", "b"]))
-    fails(path, ": the id 'b' occurs twice$")
+    fails(path, ": the id 'b' occurs twice; ids must differ$")
     save(path, x=VECTORS[:0], y=np.array(IDS)[:0])
-    fails(path, r": an array \[0, 2\] has no feature vectors$")
+    fails(path, r": feature vectors .* not empty, got \[0, 2\] of float32$")
     save(path, x=VECTORS[:, :0], y=np.array(IDS))
-    fails(path, r": an array \[3, 0\] has no feature vectors$")
+    fails(path, r": feature vectors .* not empty, got \[3, 0\] of float32$")
     save(path, x=VECTORS, y=np.array([b"a", b"\xff", b"c"]))
     fails(path, ": 'utf-8' codec can't decode")
 
@@ -191,7 +191,9 @@ def test_values_that_are_not_finite(path, bad):
     vectors = VECTORS.astype(np.float64)
     vectors[1, 1] = vectors[2, 0] = vectors[2, 1] = bad
     save(path, x=vectors, y=np.array(IDS))
-    fails(path, ": 2 of 3 feature vectors have values that are NaN or infinite in float32, the first that of 'a.jpg'$")
+    fails(
+        path, ": 2 of 3 feature vectors have values that are NaN or infinite in float32; the first is that of 'a.jpg'$"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +228,9 @@ def test_npz_with_a_byte_that_changed(whole, tmp_path_factory, data):
 
 def test_features_in_memory_are_checked_too():
     for vectors in (VECTORS.astype(np.float64), VECTORS[0]):
-        with pytest.raises(ValueError, match=rf"^an array {re.escape(str(list(vectors.shape)))} of {vectors.dtype} is"):
+        with pytest.raises(
+            ValueError, match=rf"must be a .*, got {re.escape(str(list(vectors.shape)))} of {vectors.dtype}$"
+        ):
             Features(IDS, vectors)
     with pytest.raises(ValueError, match=r"^there are 1 ids for 3"):
         Features(IDS[:1], VECTORS)
@@ -272,7 +276,7 @@ def test_the_same_image_may_be_asked_for_twice():
 
 def test_no_vector_is_of_these_images():
     with pytest.raises(
-        ValueError, match=r"ids such as 'b\.npy', the images names such as 'x\.jpg' and ids such as 17$"
+        ValueError, match=r"ids of vectors are like 'b\.npy', names of images like 'x\.jpg' and ids of images like 17$"
     ):
         named("b.npy", "a.npy").rows(images(("x.jpg", 17), ("y.jpg", 18)))
 

@@ -8,21 +8,23 @@ import weakref
 
 import numpy as np
 import pytest
-from tables import pair, words_of
-from test_bscd import directions
+from tables import coupled, pair, words_of
 
 from birnn_decode import (
+    BSCD,
+    BeamSearch,
     DecodeResult,
     Objective,
+    Pair,
     PrefixScorer,
+    Rerank,
     Scorer,
     StepScorer,
     Template,
     as_scorer,
-    beam_decode,
     bscd_decode,
     compare,
-    rerank_decode,
+    decode,
     score_sentences,
 )
 from birnn_decode.search.bscd import bscd
@@ -53,7 +55,7 @@ def test_texts():
     backward.vocabulary = Letters()
     assert bscd_decode(forward, backward, None, "a _ {0-2} b") == result
     assert bscd_decode(forward, backward, None, Template.blank([2], (1, 3), [3])).hypotheses == result.hypotheses
-    scored = score_sentences(forward, backward, None, ["a c b", [2, 4, 3], np.array([2, 4, 3])])
+    scored = score_sentences(Pair(forward, backward), None, ["a c b", [2, 4, 3], np.array([2, 4, 3])])
     assert scored[0] == scored[1] == scored[2]
 
 
@@ -66,38 +68,40 @@ def test_lists_in_lists_out():
     assert bscd_decode(forward, backward, 0, [one, two]) == [single, bscd_decode(forward, backward, 0, two)]
     assert bscd_decode(forward, backward, [], one) == []
     assert bscd_decode(forward, backward, 0, []) == []
-    assert beam_decode(forward, [], direction="forward") == []
-    assert compare(forward, backward, [], one) == []
-    assert compare(forward, backward, [0, 1], one)[0] == compare(forward, backward, 0, one)
-    assert score_sentences(forward, backward, [], []) == []
-    assert score_sentences(forward, backward, [0, 1], [[], [[2]]])[0] == []
+    assert decode(Pair(forward, None), [], method=BeamSearch("forward")) == []
+    assert compare(Pair(forward, backward), [], one) == []
+    assert compare(Pair(forward, backward), [0, 1], one)[0] == compare(Pair(forward, backward), 0, one)
+    assert score_sentences(Pair(forward, backward), [], []) == []
+    assert score_sentences(Pair(forward, backward), [0, 1], [[], [[2]]])[0] == []
 
 
 def test_compare_is_every_method_on_the_same_input():
     forward, backward = pair(3, V)
     template = Template.blank([2], 2, [3])
-    results = compare(forward, backward, None, template, beam_size=3, max_rounds=4)
-    assert list(results) == ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
-    options = {"beam_size": 3}
+    models, options = Pair(forward, backward), {"beam_size": 3}
+    names = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
+    results = compare(models, None, template, [*names[:-1], BSCD(max_rounds=4)], **options)
+    assert list(results) == names
+    assert list(compare(models, None, template)) == names
     alone = {
-        "urnn-f": beam_decode(forward, None, template, direction="forward", **options),
-        "urnn-b": beam_decode(backward, None, template, direction="backward", **options),
-        "urnn-f+end": beam_decode(forward, None, template, direction="forward", rank="sentence", **options),
-        "urnn-b+end": beam_decode(backward, None, template, direction="backward", rank="sentence", **options),
-        "rerank": rerank_decode(forward, backward, None, template, **options),
+        "urnn-f": decode(Pair(forward, None), None, template, BeamSearch("forward"), **options),
+        "urnn-b": decode(Pair(None, backward), None, template, BeamSearch("backward"), **options),
+        "urnn-f+end": decode(Pair(forward, None), None, template, BeamSearch("forward", "sentence"), **options),
+        "urnn-b+end": decode(Pair(None, backward), None, template, BeamSearch("backward", "sentence"), **options),
+        "rerank": decode(Pair(forward, backward), None, template, Rerank(), **options),
         "bscd": bscd_decode(forward, backward, None, template, max_rounds=4, **options),
     }
     for name, result in results.items():
         assert [one.tokens for one in result.hypotheses] == [one.tokens for one in alone[name].hypotheses]
         assert [one.score for one in result.hypotheses] == [one.score for one in alone[name].hypotheses]
-        scored = score_sentences(forward, backward, None, [one.tokens for one in result.hypotheses])
+        scored = score_sentences(Pair(forward, backward), None, [one.tokens for one in result.hypotheses])
         for hypothesis, own in zip(result.hypotheses, scored, strict=True):
             assert hypothesis.joint == pytest.approx(own.score)
             assert hypothesis.log_prob_forward == pytest.approx(own.log_prob_forward)
             assert hypothesis.log_prob_backward == pytest.approx(own.log_prob_backward)
     assert results["bscd"] == alone["bscd"]
     assert results["rerank"] == alone["rerank"]
-    assert compare(forward, backward, None, max_length=3)["urnn-f"].hypotheses
+    assert compare(Pair(forward, backward), None, max_length=3)["urnn-f"].hypotheses
 
 
 def test_results_for_machines():
@@ -143,10 +147,11 @@ def test_a_prior_steers_the_search_and_is_no_part_of_the_score():
     for seed in range(20):
         forward, backward = pair(seed, V)
         result = bscd_decode(forward, backward, None, template, prior=prior, beam_size=2)
-        (scored,) = score_sentences(forward, backward, None, [result.best.tokens])
+        (scored,) = score_sentences(Pair(forward, backward), None, [result.best.tokens])
         assert result.best.score == pytest.approx(scored.score)
-        both, problems = directions(forward, backward, template)
-        (search,), _ = bscd(*both, problems, 2, 10, Prior(prior, 1.0), splices=None)
+        coupling, problems = coupled(forward, backward, template)
+        coupling.splices = lambda problems, beams, prior: [[] for _ in problems]
+        (search,), _ = bscd(coupling, problems, 2, 10, Prior(prior, 1.0))
         added += itertools.chain(*search.met[1:])
     assert added
     assert all(2 not in tokens[1:-1] for tokens in added)
@@ -170,7 +175,7 @@ def test_scorers():
         lambda context, prefixes: bigram[prefixes[:, -1]], vocab_size=V, start_token=0, end_token=1
     )
     template = Template.blank([2], 2, [3])
-    answers = [beam_decode(scorer, None, template, direction="forward") for scorer in (by_step, by_prefix)]
+    answers = [decode(Pair(scorer, None), None, template, BeamSearch("forward")) for scorer in (by_step, by_prefix)]
     assert answers[0].hypotheses == answers[1].hypotheses
     assert answers[0].rows_evaluated == answers[1].rows_evaluated
 
@@ -193,7 +198,7 @@ def test_nothing_is_left_in_memory(template):
     gc.disable()
     try:
         result = bscd_decode(forward, backward, None, template)
-        compare(forward, backward, None, template)
+        compare(Pair(forward, backward), None, template)
         assert result.hypotheses
         assert alive
         assert not any(reference() is not None for reference in alive)
@@ -211,15 +216,15 @@ def test_prefix_scorers_see_the_context_of_their_rows():
     template = Template.blank([2], 2, [3])
     for encode in (None, np.stack):
         scorer = PrefixScorer(function, encode=encode, vocab_size=V, start_token=0, end_token=1)
-        together = beam_decode(scorer, list(tables), template, direction="forward")
-        alone = [beam_decode(scorer, table, template, direction="forward") for table in tables]
+        together = decode(Pair(scorer, None), list(tables), template, BeamSearch("forward"))
+        alone = [decode(Pair(scorer, None), table, template, BeamSearch("forward")) for table in tables]
         assert together == alone
         assert len({result.best.score for result in alone}) == 3
     scorer = PrefixScorer(function, encode=lambda images: 5, vocab_size=V, start_token=0, end_token=1)
     with pytest.raises(
         TypeError, match="encode returned a int; a PrefixScorer needs a list or an array with one entry per"
     ):
-        beam_decode(scorer, tables[0], template, direction="forward")
+        decode(Pair(scorer, None), tables[0], template, BeamSearch("forward"))
 
 
 MODELS = pair(10, V)
@@ -236,8 +241,8 @@ class Text:
     [
         (
             lambda f, b: bscd_decode(f, None, None, TEMPLATE),
-            TypeError,
-            "the backward model is None, which is not a Scorer",
+            ValueError,
+            "needs a backward model, and the Pair has none",
         ),
         (
             lambda f, b: bscd_decode(Text(vocab_size=3), b, None),
@@ -254,8 +259,12 @@ class Text:
             TypeError,
             "a template in text needs a vocabulary with encode(text)",
         ),
-        (lambda f, b: bscd_decode(f, b, None, (2, 3)), TypeError, "the template is (2, 3); give a text, a Template"),
-        (lambda f, b: bscd_decode(f, b, [0, 1], [TEMPLATE]), ValueError, "2 images and 1 templates"),
+        (
+            lambda f, b: bscd_decode(f, b, None, (2, 3)),
+            TypeError,
+            "the template must be a text, a Template (from ids: Template.from_tokens), or None",
+        ),
+        (lambda f, b: bscd_decode(f, b, [0, 1], [TEMPLATE]), ValueError, "got 2 sources and 1 templates"),
         (
             lambda f, b: bscd_decode(f, b, 0, Template((9,))),
             ValueError,
@@ -265,10 +274,18 @@ class Text:
         (
             lambda f, b: bscd_decode(f, b, 0, TEMPLATE, beam_size=0),
             ValueError,
-            "beam_size=0: it is a whole number, 1 or",
+            "beam_size must be a positive integer, got 0",
         ),
-        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, beam_size=2.0), TypeError, "beam_size=2.0: it is a whole number"),
-        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, max_rounds=-1), ValueError, "max_rounds=-1"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, beam_size=2.0),
+            TypeError,
+            "beam_size must be a positive integer, got 2.0",
+        ),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, max_rounds=-1),
+            ValueError,
+            "max_rounds must be a whole number, 0 or larger, got -1",
+        ),
         (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, widths=[2]), ValueError, "are for whole captions (template=None)"),
         (
             lambda f, b: bscd_decode(f, b, 0, TEMPLATE, max_length=9),
@@ -281,7 +298,7 @@ class Text:
             "min_length=5 is more than max_length=4",
         ),
         (
-            lambda f, b: bscd_decode(f, b, 0, widths=[40]),
+            lambda f, b: bscd_decode(f, b, 0, widths=[40], max_length=30),
             ValueError,
             "widths=[40]: give at least one length, all from 0 to 30 words (min_length, max_length)",
         ),
@@ -289,74 +306,98 @@ class Text:
         (
             lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros(5)),
             ValueError,
-            "the prior has shape (5,); expected",
+            "prior must have shape [6] or [positions, 6], because the models have 6 ids, got (5,)",
         ),
         (
             lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.full(V, np.nan)),
             ValueError,
-            "the prior has NaN or +inf",
+            "prior has NaN or +inf",
         ),
-        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros((2, V))), ValueError, "the prior has 2 positions"),
-        (lambda f, b: bscd_decode(f, b, 0, prior=np.zeros((2, V))), ValueError, "the prior has 2 positions"),
+        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros((2, V))), ValueError, "prior has 2 positions"),
+        (lambda f, b: bscd_decode(f, b, 0, prior=np.zeros((2, V))), ValueError, "prior has 2 positions"),
         (
             lambda f, b: bscd_decode(f, b, 0, TEMPLATE, prior=np.zeros(V), prior_weight=np.inf),
             ValueError,
-            "prior_weight=inf",
+            "prior_weight must be a finite number, got inf",
         ),
         (
-            lambda f, b: beam_decode(f, 0, direction="left"),
+            lambda f, b: BeamSearch("left"),
             ValueError,
-            'direction=\'left\': use "forward" or "backward"',
+            "direction must be 'forward' or 'backward', got 'left'",
         ),
-        (lambda f, b: beam_decode(f, 0, direction="forward", rank="end"), ValueError, "rank='end'"),
-        (lambda f, b: score_sentences(None, None, 0, []), TypeError, "needs a forward or a backward model"),
-        (lambda f, b: score_sentences(f, b, 0, "a b"), TypeError, "the sentences of an image are a list"),
+        (lambda f, b: BeamSearch("forward", rank="end"), ValueError, "rank must be 'blank' or 'sentence', got 'end'"),
         (
-            lambda f, b: score_sentences(f, b, 0, [2, 3]),
+            lambda f, b: score_sentences(Pair(None, None), 0, []),
             TypeError,
-            "the sentence is 2; give a text or a sequence of ids",
+            "models is a Pair of None and None. Give at least one model.",
         ),
-        (lambda f, b: score_sentences(f, b, 0, [[2.5]]), TypeError, "the sentence is [2.5]; give a text or a sequence"),
+        (lambda f, b: score_sentences(Pair(f, b), 0, "a b"), TypeError, "the sentences of a source must be a list"),
         (
-            lambda f, b: score_sentences(f, b, [0], [2]),
+            lambda f, b: score_sentences(Pair(f, b), 0, [2, 3]),
             TypeError,
-            "the sentences of an image are a list, even a single",
+            "a sentence must be a text or a sequence of ids, got 2",
         ),
-        (lambda f, b: score_sentences(f, b, 0, [[2, 9]]), ValueError, "part 1 of the sentence has id 9"),
         (
-            lambda f, b: score_sentences(f, None, 0, [[2]], objective=Objective(0, 1)),
+            lambda f, b: score_sentences(Pair(f, b), 0, [[2.5]]),
+            TypeError,
+            "a sentence must be a text or a sequence of ids, got [2.5]",
+        ),
+        (
+            lambda f, b: score_sentences(Pair(f, b), [0], [2]),
+            TypeError,
+            "the sentences of a source must be a list, even a single sentence, got 2",
+        ),
+        (lambda f, b: score_sentences(Pair(f, b), 0, [[2, 9]]), ValueError, "part 1 of the sentence has id 9"),
+        (
+            lambda f, b: score_sentences(Pair(f, None), 0, [[2]], objective=Objective(0, 1)),
             ValueError,
-            "weight 0 to the only model there is",
+            "weight 0 to the only model of the Pair",
         ),
-        (lambda f, b: score_sentences(f, b, 0, [[2]], objective="average"), TypeError, "objective='average': give an"),
+        (
+            lambda f, b: score_sentences(Pair(f, b), 0, [[2]], objective="average"),
+            TypeError,
+            "objective must be an Objective, for example Objective(length='average'), got 'average'",
+        ),
         (
             lambda f, b: bscd_decode(f, b, 0, "_", vocabulary={"a": 1}),
             TypeError,
-            "the vocabulary is a dict without encode",
+            "vocabulary must have encode(text) -> ids and decode(ids) -> text, got a builtins.dict without encode",
         ),
         (
             lambda f, b: as_scorer(StepScorer(None, None, None, vocab_size=None, start_token=0, end_token=0)),
             TypeError,
-            "the given scorer's vocab_size is None; it is a whole number",
+            "the given scorer's vocab_size must be an integer, got None",
         ),
-        (lambda f, b: bscd_decode(f, b, 0, TEMPLATE, objective="average"), TypeError, "objective='average': give an"),
-        (lambda f, b: beam_decode(f, 0, direction="forward", objective=2), TypeError, "objective=2: give an Objective"),
-        (lambda f, b: bscd_decode(f, b, 0, widths=3), TypeError, "widths=3: give a list of whole numbers"),
+        (
+            lambda f, b: bscd_decode(f, b, 0, TEMPLATE, objective="average"),
+            TypeError,
+            "objective must be an Objective, for example Objective(length='average'), got 'average'",
+        ),
+        (
+            lambda f, b: decode(Pair(f, None), 0, method=BeamSearch("forward"), objective=2),
+            TypeError,
+            "objective must be an Objective, for example Objective(length='average'), got 2",
+        ),
+        (lambda f, b: bscd_decode(f, b, 0, widths=3), TypeError, "widths must be a list of whole numbers, got 3"),
         (lambda f, b: bscd_decode(f, b, [0, 1], [TEMPLATE, Template((9,))]), ValueError, "template of item 1 has id 9"),
-        (lambda f, b: bscd_decode(f, b, 0, [2, 3]), TypeError, "a list is one template for each image"),
+        (lambda f, b: bscd_decode(f, b, 0, [2, 3]), TypeError, "Only a list is one template for each source"),
         (
             lambda f, b: Template.blank([2], 1.5),
             TypeError,
-            "a blank of 1.5 words: a width is a whole number, or a pair",
+            "width must be an integer or a pair (low, high) of integers, got 1.5",
         ),
-        (lambda f, b: Template.blank([2], [1, 3]), TypeError, "a blank of [1, 3] words"),
+        (
+            lambda f, b: Template.blank([2], [1, 3]),
+            TypeError,
+            "width must be an integer or a pair (low, high) of integers, got [1, 3]",
+        ),
         (
             lambda f, b: as_scorer(StepScorer(None, None, None, vocab_size=3, start_token=None, end_token=0)),
             TypeError,
-            "the given scorer's start_token has None, which is no id",
+            "the given scorer's start_token: an id must be an integer, got None",
         ),
-        (lambda f, b: score_sentences(f, b, [0], []), ValueError, "1 images and 0 lists of sentences"),
-        (lambda f, b: score_sentences(f, b, 0, [[2, 1]]), ValueError, "id 1, which is START or END"),
+        (lambda f, b: score_sentences(Pair(f, b), [0], []), ValueError, "got 1 sources and 0 lists of sentences"),
+        (lambda f, b: score_sentences(Pair(f, b), 0, [[2, 1]]), ValueError, "id 1, which is START or END"),
         (
             lambda f, b: bscd_decode(
                 f, b, 0, Template.blank([], (0, 2)), objective=Objective(scope="blank", length="none")
@@ -442,10 +483,10 @@ def test_what_is_no_pair_of_scores_and_state():
 def test_the_widths_of_given_sentences_are_known():
     models = pair(13, V)
     objective = Objective(scope="blank", length="none")
-    (scored,) = score_sentences(*models, None, [[2, 3]], objective=objective)
+    (scored,) = score_sentences(Pair(*models), None, [[2, 3]], objective=objective)
     every = (*scored.token_log_probs_forward[:-1], *scored.token_log_probs_backward[:-1])
     assert scored.score == pytest.approx(sum(every))
-    (whole,) = score_sentences(*models, None, [[2, 3]])
+    (whole,) = score_sentences(Pair(*models), None, [[2, 3]])
     assert whole.score == whole.joint == pytest.approx(whole.log_prob_forward + whole.log_prob_backward)
 
 
@@ -453,25 +494,25 @@ def test_a_score_of_the_wrong_sign():
     forward, backward = pair(13, V, score=True)
     forward.score = lambda context, items, sentences: [np.full(len(words) + 1, 3.0) for words in sentences]
     with pytest.raises(ValueError, match=r"score gave 3.0 for item 0 .*log-probabilities are 0 or less"):
-        score_sentences(forward, backward, None, [[2, 3]])
+        score_sentences(Pair(forward, backward), None, [[2, 3]])
 
 
 def test_scoring_nothing():
     models = pair(13, V, score=True)
-    assert score_sentences(*models, None, []) == []
-    assert score_sentences(*models, [0, 1], [[], []]) == [[], []]
+    assert score_sentences(Pair(*models), None, []) == []
+    assert score_sentences(Pair(*models), [0, 1], [[], []]) == [[], []]
 
 
 def test_terms_of_a_wrong_number():
     forward, backward = pair(13, V, score=True)
     forward.score = lambda context, items, sentences: []
     with pytest.raises(ValueError, match="score gave 0 arrays for 1 sentences"):
-        score_sentences(forward, backward, None, [[2, 3]])
+        score_sentences(Pair(forward, backward), None, [[2, 3]])
     forward.score = lambda context, items, sentences: [np.zeros(len(words)) for words in sentences]
     with pytest.raises(ValueError, match="score gave 2 terms for a sentence of 2 words; it must give one per word and"):
-        score_sentences(forward, backward, None, [[2, 3]])
+        score_sentences(Pair(forward, backward), None, [[2, 3]])
     forward.score = lambda context, items, sentences: [np.full(len(words) + 1, np.nan) for words in sentences]
     with pytest.raises(
         ValueError, match="score gave nan for item 0 at position 0 of its reading order: log-probabilities"
     ):
-        score_sentences(forward, backward, None, [[2, 3]])
+        score_sentences(Pair(forward, backward), None, [[2, 3]])

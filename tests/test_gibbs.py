@@ -7,7 +7,7 @@ import math
 import re
 import weakref
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,27 +16,41 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import chisquare
-from tables import END, START, TableScorer, members, pair, reference_template, seeds, table_options, templates, words_of
+from tables import (
+    END,
+    START,
+    TableScorer,
+    coupled,
+    members,
+    one_sided,
+    pair,
+    reference_template,
+    seeds,
+    table_options,
+    templates,
+    words_of,
+)
 from test_bscd import assert_same, hypotheses
 
 from birnn_decode import (
+    BSCD,
+    BeamSearch,
+    Gibbs,
     Objective,
+    Pair,
     PrefixScorer,
+    Rerank,
     StopReason,
     Template,
-    beam_decode,
-    bscd_decode,
     compare,
-    gibbs_decode,
-    rerank_decode,
+    decode,
     score_sentences,
 )
 from birnn_decode.backend import backend_for
 from birnn_decode.search import gibbs as gibbs_module
+from birnn_decode.search.chains import Chain
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
-from birnn_decode.search.problem import Direction, Problem, branching_depths
 from birnn_decode.search.sweep import open_templates
-from birnn_decode.search.tree import PrefixTree
 from birnn_decode.template import Gap
 
 V = 6
@@ -66,21 +80,21 @@ def record(monkeypatch):
     """Every draw from now on, in order."""
     drawn = []
 
-    def recording_round(directions, moving, conditional, original=gibbs_module._draw):
+    def recording_round(coupling, moving, original=gibbs_module._draw):
         asked = [(chain, at, tuple(chain.words)) for chain, at in moving if -1 not in chain.words[:at]]
         begin = len(drawn)
-        original(directions, moving, conditional)
+        original(coupling, moving)
         for draw, (chain, at, words) in zip(drawn[begin:], asked, strict=True):
             assert draw.chain is chain
             draw.at, draw.words = at, words
 
-    def recording_draw(chain, log_probs, original=gibbs_module.Chain.draw):
+    def recording_draw(chain, log_probs, original=Chain.draw):
         before = log_probs.copy()
         drawn.append(Draw(chain, -1, (), before, original(chain, log_probs)))
         return drawn[-1].token
 
     monkeypatch.setattr(gibbs_module, "_draw", recording_round)
-    monkeypatch.setattr(gibbs_module.Chain, "draw", recording_draw)
+    monkeypatch.setattr(Chain, "draw", recording_draw)
     return drawn
 
 
@@ -135,16 +149,12 @@ def test_a_word_is_drawn_from_the_product_of_both_conditionals(
     allowed, blanks = reference_template(template, [word for word in words_of(V, ids) if word not in (never or ())])
     with pytest.MonkeyPatch.context() as monkeypatch:
         drawn = record(monkeypatch)
-        gibbs_decode(
-            forward,
-            backward,
+        decode(
+            Pair(forward, backward),
             1,
             Template.from_tokens(template),
+            Gibbs(sweeps=5, scan=scan, restart_after=3, seed=seed),
             beam_size=beam_size,
-            sweeps=5,
-            restart_after=3,
-            scan=scan,
-            seed=seed,
             objective=Objective(*weights),
         )
     assert bool(drawn) == bool(blanks)
@@ -180,24 +190,20 @@ def test_models_that_mask_with_the_lowest_number():
         )
 
     template = Template.from_tokens([2, BLANK, BLANK])
-    result = gibbs_decode(
-        scorer(0, 1), scorer(1, 0), None, template, beam_size=40, sweeps=20, objective=Objective(2.0, 2.0)
+    result = decode(
+        Pair(scorer(0, 1), scorer(1, 0)), None, template, Gibbs(sweeps=20), beam_size=40, objective=Objective(2.0, 2.0)
     )
     assert {one.tokens for one in result.hypotheses if one.score > lowest} == set()
-    masked = gibbs_decode(scorer(0, 1), scorer(1, 0), None, Template.blank((), 2), beam_size=40, sweeps=20)
+    masked = decode(Pair(scorer(0, 1), scorer(1, 0)), None, Template.blank((), 2), Gibbs(sweeps=20), beam_size=40)
     assert {one.tokens for one in masked.hypotheses} == {(4, 4), (4, 5), (5, 4), (5, 5)}
 
 
-def directions(forward, backward, template, weights=(1.0, 1.0)):
-    """Both directions of one item and its problems, opened, for tests below the front door."""
-    fixed = template.fixed()
-    problems = [Problem(0, one) for one in fixed]
-    made = []
-    for scorer, reverse, weight in ((forward, False, weights[0]), (backward, True, weights[1])):
-        tree = PrefixTree(scorer, scorer.encode([None]), [0], 1, [branching_depths(fixed, reverse)], "a")
-        made.append(Direction(tree, weight, reverse, (START, END)))
-        open_templates(made[-1], problems)
-    return made, problems
+def opened(forward, backward, template, weights=(1.0, 1.0)):
+    """A coupling for one item and the item's problems, with their known words read."""
+    coupling, problems = coupled(forward, backward, template, weights)
+    for direction in coupling.directions:
+        open_templates(direction, problems)
+    return coupling, problems
 
 
 class Rigged:
@@ -211,8 +217,8 @@ class Rigged:
 
 
 def a_chain(*numbers):
-    both, problems = directions(*pair(1, V), Template.blank((), 1))
-    chain = gibbs_module.Chain(problems[0], both, (0, 0))
+    coupling, problems = opened(*pair(1, V), Template.blank((), 1))
+    chain = Chain(problems[0], coupling.directions, (0, 0))
     if numbers:
         chain._random = Rigged(*numbers)
     return chain
@@ -248,7 +254,7 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
     assert chisquare(counts[probabilities > 0], 5000 * probabilities[probabilities > 0]).pvalue > 1e-3
 
 
-def sample(both, problems, chains, sweeps, *, scan="ordered", restart_after=20, seed=0):
+def sample(coupling, problems, chains, sweeps, **options):
     """For each sweep the sentences, by problem, that it came to, and the draws it made."""
     after = []
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -259,16 +265,7 @@ def sample(both, problems, chains, sweeps, *, scan="ordered", restart_after=20, 
             drawn.clear()
             return [True]
 
-        gibbs_module.gibbs(
-            both,
-            problems,
-            chains,
-            scan=scan,
-            sweeps=sweeps,
-            restart_after=restart_after,
-            seed=seed,
-            met=met,
-        )
+        gibbs_module.gibbs(coupling, problems, chains, Gibbs(sweeps=sweeps, **options), met)
     return after
 
 
@@ -287,8 +284,8 @@ def test_a_chain_begins_with_a_sentence_of_the_forward_model(minus_inf):
     forward, backward = pair(8, V, minus_inf=minus_inf)
     template = [BLANK, 4, {2, 5}]
     allowed, blanks = reference_template(template, WORDS)
-    both, problems = directions(forward, backward, Template.from_tokens(template), weights=(0.0, 1.0))
-    ((sentences, _),) = sample(both, problems, 2000, 1)
+    coupling, problems = opened(forward, backward, Template.from_tokens(template), weights=(0.0, 1.0))
+    ((sentences, _),) = sample(coupling, problems, 2000, 1)
     log_probs = {
         words: sum(
             conditional(forward.model(), None, (*words[:at], -1, -1, -1)[:3], at, allowed[at], (1, 0))[words[at]]
@@ -303,8 +300,8 @@ def test_a_chain_begins_with_a_sentence_of_the_forward_model(minus_inf):
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 2.0)])
 def test_a_single_blank_is_drawn_from_the_product(weights):
     forward, backward = pair(5, V)
-    both, problems = directions(forward, backward, Template.from_tokens([2, BLANK, 4]), weights)
-    _, (sentences, _) = sample(both, problems, 2000, 2)
+    coupling, problems = opened(forward, backward, Template.from_tokens([2, BLANK, 4]), weights)
+    _, (sentences, _) = sample(coupling, problems, 2000, 2)
     log_probs = conditional(forward.model(), backward.model(), (2, 2, 4), 1, WORDS, weights)
     assert_frequencies([words for _, words in sentences], {(2, word, 4): p for word, p in log_probs.items()})
 
@@ -321,8 +318,8 @@ def positions(sweep):
 
 @pytest.mark.parametrize("restart_after", [1, 2, 3, 20])
 def test_an_ordered_scan_goes_left_to_right_and_back_by_turns(restart_after):
-    both, problems = directions(*pair(6, V), Template.from_tokens(SCATTERED))
-    after = sample(both, problems, 1, 10, restart_after=restart_after)
+    coupling, problems = opened(*pair(6, V), Template.from_tokens(SCATTERED))
+    after = sample(coupling, problems, 1, 10, restart_after=restart_after)
     assert len(after) == 10
     for number, sweep in enumerate(after):
         since_begin = number % (restart_after + 1)
@@ -336,8 +333,8 @@ def test_an_ordered_scan_goes_left_to_right_and_back_by_turns(restart_after):
 
 @pytest.mark.parametrize("restart_after", [4, 100])
 def test_a_random_scan_draws_as_many_words_as_there_are_blanks(restart_after):
-    both, problems = directions(*pair(7, V), Template.from_tokens(SCATTERED))
-    after = sample(both, problems, 2, 100, scan="random", restart_after=restart_after)
+    coupling, problems = opened(*pair(7, V), Template.from_tokens(SCATTERED))
+    after = sample(coupling, problems, 2, 100, scan="random", restart_after=restart_after)
     orders = set()
     for number, sweep in enumerate(after):
         for chain in {id(draw.chain) for draw in sweep[1]}:
@@ -357,8 +354,8 @@ def test_chains_have_their_own_random_numbers():
     """Of one item, of its widths, and of other seeds; the same seed gives the same."""
 
     def begun(seed):
-        both, problems = directions(*pair(8, V, sharpness=0.3), Template.blank([2], (8, 9), [3]))
-        return sample(both, problems, 3, 2, seed=seed)[0][0]
+        coupling, problems = opened(*pair(8, V, sharpness=0.3), Template.blank([2], (8, 9), [3]))
+        return sample(coupling, problems, 3, 2, seed=seed)[0][0]
 
     drawn = begun(0)
     assert begun(0) == drawn
@@ -384,8 +381,8 @@ def test_chains_of_a_batch_are_read_together():
         images = list(range(items))
         with pytest.MonkeyPatch.context() as monkeypatch:
             # What finalists cost is no matter here.
-            monkeypatch.setattr("birnn_decode.decode.rank_finalists", lambda pool, count, *_, **__: [[]] * count)
-            gibbs_decode(*models, images, Template.blank([2], 6, [3]), beam_size=beam_size, sweeps=6)
+            monkeypatch.setattr("birnn_decode.search.pair.rank_finalists", lambda pool, count, *_, **__: [[]] * count)
+            decode(Pair(*models), images, Template.blank([2], 6, [3]), Gibbs(sweeps=6), beam_size=beam_size)
         calls.append(len(rows))
         assert sum(rows) > 4 * len(rows) or items == 1
     # In a tick a chain needs what was read, a word more, or all of a side; with many chains one of them needs most.
@@ -401,13 +398,15 @@ def test_long_runs_find_the_best_sentences_there_are(seed, scan):
     template = [BLANK, 3, BLANK, {2, 4, 5}]
     forward, backward = pair(seed, V, minus_inf=0.25 if seed % 2 else 0.0)
     allowed, blanks = reference_template(template, WORDS)
-    options = {"scan": scan, "beam_size": 8, "restart_after": 3, "sweeps": 120}
+    sampling = Gibbs(sweeps=120, scan=scan, restart_after=3)
     for both, scope in (((1.0, 1.0), "sentence"), ((0.5, 1.5), "sentence"), ((1.0, 1.0), "blank")):
         expected = reference.enumerate_best(
             forward.model(), backward.model(), allowed, 8, both, None if scope == "sentence" else blanks
         )
         objective = Objective(*both, scope=scope)
-        result = gibbs_decode(forward, backward, None, Template.from_tokens(template), objective=objective, **options)
+        result = decode(
+            Pair(forward, backward), None, Template.from_tokens(template), sampling, beam_size=8, objective=objective
+        )
         assert expected
         assert_same(hypotheses(result)[:2], expected[:2])
         # Below the best, one that is rarely drawn may be missing; none is better than it can be.
@@ -429,15 +428,12 @@ def test_every_hypothesis_is_what_it_says(seed, template, beam_size, weights, sc
     forward, backward = pair(seed, V, **table, **members)
     allowed, blanks = reference_template(template, WORDS)
     objective = Objective(*weights, scope=scope)
-    result = gibbs_decode(
-        forward,
-        backward,
+    result = decode(
+        Pair(forward, backward),
         1,
         Template.from_tokens(template),
+        Gibbs(sweeps=6, scan=scan, restart_after=2),
         beam_size=beam_size,
-        sweeps=6,
-        restart_after=2,
-        scan=scan,
         objective=objective,
     )
     found = result.hypotheses
@@ -453,7 +449,7 @@ def test_every_hypothesis_is_what_it_says(seed, template, beam_size, weights, sc
         counted = None if scope == "sentence" else blanks
         joint = reference.joint(forward.model(1), backward.model(1), one.tokens, weights, counted)
         assert one.score == pytest.approx(joint, abs=1e-9)
-    scored = score_sentences(forward, backward, 1, [one.tokens for one in found], objective=Objective(*weights))
+    scored = score_sentences(Pair(forward, backward), 1, [one.tokens for one in found], objective=Objective(*weights))
     for one, same in zip(found, scored, strict=True):
         assert one.token_log_probs_forward == pytest.approx(same.token_log_probs_forward, abs=1e-9)
         assert one.token_log_probs_backward == pytest.approx(same.token_log_probs_backward, abs=1e-9)
@@ -467,14 +463,16 @@ def drawn_sentences(monkeypatch):
     """The distinct sentences handed over after each sweep, by item."""
     sweeps = []
 
-    def recording(*given, met, original=gibbs_module.gibbs, **options):
+    def recording(*given, original=gibbs_module.gibbs):
+        *given, met = given
+
         def recording_met(sentences):
             sweeps.append([(problem.item, problem.template, words) for problem, words in sentences])
             return met(sentences)
 
-        return original(*given, met=recording_met, **options)
+        return original(*given, recording_met)
 
-    monkeypatch.setattr("birnn_decode.call.gibbs", recording)
+    monkeypatch.setattr("birnn_decode.methods.gibbs", recording)
     return sweeps
 
 
@@ -486,7 +484,7 @@ def test_the_best_of_all_that_was_drawn_are_returned(seed, template, beam_size, 
     template = Template((Gap(0, width), 2, *Template.from_tokens(template).parts, 2, Gap(0, width)))
     with pytest.MonkeyPatch.context() as monkeypatch:
         sweeps = drawn_sentences(monkeypatch)
-        result = gibbs_decode(forward, backward, None, template, beam_size=beam_size, sweeps=8, restart_after=3)
+        result = decode(Pair(forward, backward), None, template, Gibbs(sweeps=8, restart_after=3), beam_size=beam_size)
     rule = 0.5 if width else "none"
     known = set()
     for sweep, entry in zip(sweeps, result.trace[1:], strict=True):
@@ -518,23 +516,27 @@ batches = st.lists(st.one_of(templates(V), st.none()), min_size=2, max_size=4)
 def test_answers_do_not_depend_on_the_batch(seed, batch, beam_size, table, members, share_image, scan, rows, weights):
     forward, backward = pair(seed, V, **table, **members)
     templates = [None if one is None else Template.from_tokens(one) for one in batch]
-    options = {"beam_size": beam_size, "sweeps": 5, "restart_after": 2, "scan": scan, "objective": Objective(*weights)}
+    sampling = Gibbs(sweeps=5, scan=scan, restart_after=2, seed=seed)
+    options = {"beam_size": beam_size, "objective": Objective(*weights)}
     lengths = {"max_length": 3} if None in batch else {}
     images = [3] * len(batch) if share_image else list(range(len(batch)))
     rows = rows and rows[: len(batch)]
-    together = gibbs_decode(
-        forward, backward, 3 if share_image else images, templates, seed=seed, rows=rows, **options, **lengths
+    together = decode(
+        Pair(forward, backward),
+        3 if share_image else images,
+        templates,
+        replace(sampling, rows=rows),
+        **options,
+        **lengths,
     )
     alone = [
-        gibbs_decode(
-            forward,
-            backward,
+        decode(
+            Pair(forward, backward),
             image,
             template,
-            seed=seed,
-            rows=rows and rows[item],
+            replace(sampling, rows=rows and rows[item]),
             **options,
-            **(lengths if template is None else {}),
+            **lengths if template is None else {},
         )
         for item, (image, template) in enumerate(zip(images, templates, strict=True))
     ]
@@ -553,15 +555,19 @@ def test_answers_do_not_depend_on_the_batch(seed, batch, beam_size, table, membe
 )
 def test_scorers_of_every_kind_give_the_same_answer(seed, template, beam_size, table, members, normalized, scan):
     """Aligned or not, with the optional members or without, normalised by themselves or by the search."""
-    options = {"beam_size": beam_size, "sweeps": 5, "restart_after": 2, "scan": scan}
+    sampling = Gibbs(sweeps=5, scan=scan, restart_after=2)
     template = Template.from_tokens([3, *template])
+
+    def sampled(**options):
+        return decode(Pair(*pair(seed, V, **table, **options)), 1, template, sampling, beam_size=beam_size)
+
     one_by_one = {"join": False, "aligned": members["aligned"]}
-    plain = gibbs_decode(*pair(seed, V, **one_by_one, **table), 1, template, **options)
-    other = gibbs_decode(*pair(seed, V, **table, **members), 1, template, **options)
+    plain = sampled(**one_by_one)
+    other = sampled(**members)
     if not members["prefill"]:
         assert other == plain
     # In which order sentences are scored depends on what a call may hold.
-    turned = gibbs_decode(*pair(seed, V, aligned=not members["aligned"], **table), 1, template, **options)
+    turned = sampled(aligned=not members["aligned"])
     assert turned.hypotheses == plain.hypotheses
     # What is prefilled is read a sweep earlier, and also where no chain gets so far.
     assert other.hypotheses == plain.hypotheses
@@ -569,7 +575,7 @@ def test_scorers_of_every_kind_give_the_same_answer(seed, template, beam_size, t
     if not table["minus_inf"]:
         assert other.trace[2:] == plain.trace[2:]
         assert other.rows_evaluated == plain.rows_evaluated
-    own = gibbs_decode(*pair(seed, V, normalized=normalized, **table, **members), 1, template, **options)
+    own = sampled(normalized=normalized, **members)
     assert_same(hypotheses(own), hypotheses(plain))
     assert own.trace == other.trace
 
@@ -594,7 +600,7 @@ def test_torch_equals_numpy(seed, batch, beam_size, table, members, normalized):
         )
         images = list(range(len(batch)))
         templates = [Template.from_tokens(one) for one in batch]
-        answers.append(gibbs_decode(*models, images, templates, beam_size=beam_size, sweeps=5, restart_after=3))
+        answers.append(decode(Pair(*models), images, templates, Gibbs(sweeps=5, restart_after=3), beam_size=beam_size))
         for model in models:
             model.check_untouched()
     for in_numpy, *others in zip(*answers, strict=True):
@@ -623,12 +629,12 @@ def test_scores_as_numbers_of_their_own(library, dtype):
 def test_the_seed():
     forward, backward = pair(10, V, sharpness=0.3)
     template = Template.blank([2], 6, [3])
-    options = {"beam_size": 2, "sweeps": 3}
-    answers = [gibbs_decode(forward, backward, None, template, seed=seed, **options) for seed in range(4)]
+    models = Pair(forward, backward)
+    answers = [decode(models, None, template, Gibbs(sweeps=3, seed=seed), beam_size=2) for seed in range(4)]
     assert len({result.best.tokens for result in answers}) > 1
     for seed, result in enumerate(answers):
-        assert gibbs_decode(forward, backward, None, template, seed=seed, **options) == result
-    assert gibbs_decode(forward, backward, None, template, **options) == answers[0]
+        assert decode(models, None, template, Gibbs(sweeps=3, seed=seed), beam_size=2) == result
+    assert decode(models, None, template, Gibbs(sweeps=3), beam_size=2) == answers[0]
 
 
 # ------------------------------------------------------------------------------------------ rows
@@ -646,14 +652,12 @@ def test_the_seed():
 def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members, scope, scan):
     """A prefix is pushed through a model once, however often chains come by it."""
     models = pair(seed, V, **table, **members)
-    results = gibbs_decode(
-        *models,
+    results = decode(
+        Pair(*models),
         list(range(len(batch))),
         [Template.from_tokens(one) for one in batch],
+        Gibbs(sweeps=6, scan=scan, restart_after=2),
         beam_size=beam_size,
-        sweeps=6,
-        restart_after=2,
-        scan=scan,
         objective=Objective(scope=scope),
     )
     assert sum(result.rows_evaluated for result in results) == sum(model.tokens_read for model in models)
@@ -668,36 +672,39 @@ def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members, 
 )
 def test_a_budget_of_rows_ends_with_the_sweep_that_reaches_it(seed, template, beam_size, rows, table):
     models = pair(seed, V, **table)
-    options = {"template": Template.from_tokens(template), "beam_size": beam_size, "sweeps": 8}
-    free = gibbs_decode(*models, None, **options)
-    limited = gibbs_decode(*models, None, rows=rows, **options)
+    options = {"template": Template.from_tokens(template), "beam_size": beam_size}
+    free = decode(Pair(*models), None, method=Gibbs(sweeps=8), **options)
+    limited = decode(Pair(*models), None, method=Gibbs(sweeps=8, rows=rows), **options)
     spent = list(itertools.accumulate(entry.rows for entry in free.trace))
     last = next((number for number in range(1, 9) if spent[number] >= rows), 8)
     assert limited.rounds == last
     assert limited.trace == free.trace[: last + 1]
     assert limited.rows_evaluated == spent[last]
-    assert limited.hypotheses == gibbs_decode(*models, None, **{**options, "sweeps": last}).hypotheses
+    assert limited.hypotheses == decode(Pair(*models), None, method=Gibbs(sweeps=last), **options).hypotheses
 
 
 def test_a_budget_for_each_item():
     models = pair(11, V, sharpness=0.3)
     template = Template.blank([2], 6, [3])
     budgets = [5, 400, 150]
-    together = gibbs_decode(*models, [0, 1, 2], template, rows=budgets)
+    together = decode(Pair(*models), [0, 1, 2], template, Gibbs(rows=budgets))
     for image, (result, budget) in enumerate(zip(together, budgets, strict=True)):
-        assert result == gibbs_decode(*models, image, template, rows=budget)
+        assert result == decode(Pair(*models), image, template, Gibbs(rows=budget))
         assert result.rows_evaluated - result.trace[-1].rows < budget <= result.rows_evaluated
     assert together[0].rounds == 1 < together[2].rounds < together[1].rounds < 100
-    shared = gibbs_decode(*models, [0, 1, 2], template, rows=150)
+    shared = decode(Pair(*models), [0, 1, 2], template, Gibbs(rows=150))
     assert shared[2] == together[2]
-    assert shared == gibbs_decode(*models, [0, 1, 2], template, rows=np.int64(150))
-    assert gibbs_decode(*models, 2, template, rows=[150]) == shared[2]
-    assert gibbs_decode(*models, [], template, rows=3) == gibbs_decode(*models, [], template, rows=[]) == []
+    assert shared == decode(Pair(*models), [0, 1, 2], template, Gibbs(rows=np.int64(150)))
+    assert decode(Pair(*models), 2, template, Gibbs(rows=[150])) == shared[2]
+    assert (
+        decode(Pair(*models), [], template, Gibbs(rows=3)) == decode(Pair(*models), [], template, Gibbs(rows=[])) == []
+    )
 
 
 def test_finalists_between_sweeps_leave_the_scores_in_the_tree():
     template = Template.from_tokens([BLANK, 3, BLANK])
-    both, problems = directions(*pair(12, V), template)
+    coupling, problems = opened(*pair(12, V), template)
+    both = coupling.directions
     ranking = Ranking(dict.fromkeys(both, 1.0), ["sentence"], ["none"])
 
     def ranked(words, **options):
@@ -726,7 +733,7 @@ def test_finalists_between_sweeps_leave_the_scores_in_the_tree():
 def test_nothing_blank():
     for scan in ("ordered", "random"):
         forward, backward = pair(13, V)
-        result = gibbs_decode(forward, backward, None, Template((2, 3, 4)), scan=scan, sweeps=3)
+        result = decode(Pair(forward, backward), None, Template((2, 3, 4)), Gibbs(sweeps=3, scan=scan))
         assert [one.tokens for one in result.hypotheses] == [(2, 3, 4)]
         assert [one.blanks for one in result.hypotheses] == [()]
         assert [entry.new_sentences for entry in result.trace] == [0, 1, 0, 0]
@@ -736,8 +743,8 @@ def test_nothing_blank():
 def test_blanks_that_may_be_empty():
     forward, backward = pair(14, V)
     template = Template((2, Gap(0, 2), 3, Gap(0, 1)))
-    result = gibbs_decode(
-        forward, backward, None, template, beam_size=40, sweeps=10, objective=Objective(length="none")
+    result = decode(
+        Pair(forward, backward), None, template, Gibbs(sweeps=10), beam_size=40, objective=Objective(length="none")
     )
     sentences = {
         (2, *one, 3, *other)
@@ -752,14 +759,14 @@ def test_blanks_that_may_be_empty():
         assert one.joint == one.score == pytest.approx(joint)
     # The same words in other blanks are one sentence.
     assert len({one.tokens for one in result.hypotheses}) == len(result.hypotheses)
-    only = gibbs_decode(forward, backward, None, Template((Gap(0, 0),)))
+    only = decode(Pair(forward, backward), None, Template((Gap(0, 0),)), Gibbs())
     assert [(one.tokens, one.blanks) for one in only.hypotheses] == [((), ((),))]
 
 
 def test_a_beam_of_more_than_all_sentences():
     forward, backward = pair(15, V, sharpness=0.3)
     allowed, _ = reference_template([BLANK, {2, 3}], WORDS)
-    result = gibbs_decode(forward, backward, None, Template.from_tokens([BLANK, {2, 3}]), beam_size=20)
+    result = decode(Pair(forward, backward), None, Template.from_tokens([BLANK, {2, 3}]), Gibbs(), beam_size=20)
     assert_same(hypotheses(result), reference.enumerate_best(forward.model(), backward.model(), allowed, 20))
     assert len(result.hypotheses) == 8
 
@@ -767,16 +774,16 @@ def test_a_beam_of_more_than_all_sentences():
 def test_sets_of_allowed_ids_and_ids_that_are_never_drawn():
     forward, backward = pair(16, V, never=frozenset({5}))
     template = Template.from_tokens([{4}, BLANK, {2, 5}, 5])
-    result = gibbs_decode(forward, backward, None, template, beam_size=40, sweeps=40)
+    result = decode(Pair(forward, backward), None, template, Gibbs(sweeps=40), beam_size=40)
     assert {one.tokens for one in result.hypotheses} == {(4, word, other, 5) for word in (2, 3, 4) for other in (2, 5)}
     backward.never = frozenset({4})  # either scorer rules ids out for both
-    result = gibbs_decode(forward, backward, None, Template.blank((), 2), beam_size=40, sweeps=40)
+    result = decode(Pair(forward, backward), None, Template.blank((), 2), Gibbs(sweeps=40), beam_size=40)
     assert {one.tokens for one in result.hypotheses} == set(itertools.product((2, 3), repeat=2))
 
 
 def test_whole_captions_of_the_lengths_asked_for():
     forward, backward = pair(17, V)
-    result = gibbs_decode(forward, backward, None, widths=[1, 2], beam_size=30)
+    result = decode(Pair(forward, backward), None, method=Gibbs(), widths=[1, 2], beam_size=30)
     expected = [
         (reference.length_rule(reference.joint(forward.model(), backward.model(), words), len(words), "average"), words)
         for width in (1, 2)
@@ -793,7 +800,7 @@ def test_whole_captions_of_the_lengths_asked_for():
 def test_whole_captions_of_the_lengths_that_are_written_freely(seed):
     forward, backward = pair(seed, V)
     options = {"beam_size": 4, "min_length": 1, "max_length": 3}
-    result = gibbs_decode(forward, backward, None, sweeps=60, **options)
+    result = decode(Pair(forward, backward), None, method=Gibbs(sweeps=60), **options)
     lengths = {
         len(words)
         for model in (forward, backward)
@@ -833,20 +840,22 @@ def test_a_forward_model_that_cannot_begin():
     backward = dying({(image, last): flat for last in range(V) for image in ("alive", "dead")}, END, START)
     template = Template.blank([2], 3)
     for objective in (Objective(), Objective(0.0, 1.0)):
-        dead, alive = gibbs_decode(
-            forward, backward, ["dead", "alive"], template, sweeps=4, restart_after=2, objective=objective
+        dead, alive = decode(
+            Pair(forward, backward), ["dead", "alive"], template, Gibbs(sweeps=4, restart_after=2), objective=objective
         )
         assert (dead.hypotheses, dead.stop) == ((), "dead_end")
-        assert dead == gibbs_decode(forward, backward, "dead", template, sweeps=4, restart_after=2, objective=objective)
+        assert dead == decode(
+            Pair(forward, backward), "dead", template, Gibbs(sweeps=4, restart_after=2), objective=objective
+        )
         assert sum(entry.new_sentences for entry in dead.trace) == 0
         with pytest.raises(ValueError, match=r"no hypothesis: .* It stopped with dead_end"):
             _ = dead.best
         assert alive.hypotheses
     # Neither direction can write a caption: there is no length to sample at, alone or among others.
     backward = dying({("alive", last): flat for last in range(V)}, END, START)
-    dead, alive = gibbs_decode(forward, backward, ["dead", "alive"], max_length=3, sweeps=4)
+    dead, alive = decode(Pair(forward, backward), ["dead", "alive"], method=Gibbs(sweeps=4), max_length=3)
     assert (dead.hypotheses, dead.stop, dead.rounds) == ((), "dead_end", 0)
-    assert dead == gibbs_decode(forward, backward, "dead", max_length=3, sweeps=4)
+    assert dead == decode(Pair(forward, backward), "dead", method=Gibbs(sweeps=4), max_length=3)
     assert alive.rounds == 4
 
 
@@ -855,7 +864,7 @@ def test_a_chain_that_died_on_its_way_begins_again():
     forward = dying({(0, START): {3: 0.9, 4: 0.1}, (0, 4): {5: 1.0}, (0, 5): {END: 1.0}}, START, END)
     flat = dict.fromkeys(range(V), 1 / V)
     backward = dying({(0, last): flat for last in range(V)}, END, START)
-    result = gibbs_decode(forward, backward, 0, Template.blank((), 2), beam_size=2, sweeps=60)
+    result = decode(Pair(forward, backward), 0, Template.blank((), 2), Gibbs(sweeps=60), beam_size=2)
     assert [one.tokens for one in result.hypotheses] == [(4, 5)]
     assert result.stop == "budget"
     assert result.trace[1].new_sentences == 0  # both chains died in their first sweep
@@ -867,7 +876,7 @@ def test_a_word_that_nothing_can_replace_stands():
     backward = dying({(0, last): {3: 1.0} for last in range(V)}, END, START)
     with pytest.MonkeyPatch.context() as monkeypatch:
         drawn = record(monkeypatch)
-        result = gibbs_decode(forward, backward, 0, Template.blank((), 2), beam_size=1, sweeps=3)
+        result = decode(Pair(forward, backward), 0, Template.blank((), 2), Gibbs(sweeps=3), beam_size=1)
     assert [draw.token for draw in drawn] == [4, 4, None, None, None, None]
     assert [draw.words for draw in drawn[2:]] == [(4, 4)] * 4
     # A sentence was drawn; its probability is 0.
@@ -884,8 +893,13 @@ def test_a_word_that_nothing_can_replace_stands():
 def test_length_rules(length):
     forward, backward = pair(18, V)
     objective = Objective(2.0, 0.5, length=length)
-    result = gibbs_decode(
-        forward, backward, None, Template.blank([2], (0, 2), [3]), beam_size=30, objective=objective, restart_after=5
+    result = decode(
+        Pair(forward, backward),
+        None,
+        Template.blank([2], (0, 2), [3]),
+        Gibbs(restart_after=5),
+        beam_size=30,
+        objective=objective,
     )
     rule = 0.25 * (2.0 + 0.5) if length == "auto" else length
     expected = [
@@ -898,28 +912,23 @@ def test_length_rules(length):
     blank = Objective(scope="blank", length=length)
     if rule == "none":
         with pytest.raises(ValueError, match="the empty blank would always win"):
-            gibbs_decode(forward, backward, None, Template.blank([2], (0, 2), [3]), objective=blank)
+            decode(Pair(forward, backward), None, Template.blank([2], (0, 2), [3]), Gibbs(), objective=blank)
 
 
 def test_the_signature_has_the_settings():
     forward, backward = pair(19, V)
     template = Template.blank([2], 1, [3])
-    result = gibbs_decode(forward, backward, None, template, beam_size=2)
+    result = decode(Pair(forward, backward), None, template, Gibbs(), beam_size=2)
     version = result.signature.split(":")[-1]
     assert result.signature == (
         "gibbs|scan:ordered|sweeps:100|restart:20|seed:0|weights:1,1|scope:sentence|beams:2|length:none|"
         f"version:{version}"
     )
-    other = gibbs_decode(
-        forward,
-        backward,
+    other = decode(
+        Pair(forward, backward),
         [0, 1],
         template,
-        scan="random",
-        sweeps=7,
-        restart_after=3,
-        seed=11,
-        rows=[50, 60],
+        Gibbs(sweeps=7, rows=[50, 60], scan="random", restart_after=3, seed=11),
         objective=Objective(0.5, 2, scope="blank"),
     )[1]
     assert other.signature == (
@@ -929,7 +938,7 @@ def test_the_signature_has_the_settings():
 
 
 def test_budget_is_a_reason_to_stop():
-    result = gibbs_decode(*pair(20, V), None, Template.blank([2], 1, [3]), sweeps=2)
+    result = decode(Pair(*pair(20, V)), None, Template.blank([2], 1, [3]), Gibbs(sweeps=2))
     assert result.stop is StopReason.BUDGET
     assert (result.stop, str(result.stop)) == ("budget", "budget")
     assert "used up" in result.stop.advice
@@ -943,29 +952,45 @@ TEMPLATE = Template.blank([2], 1, [3])
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"scan": "left"}, ValueError, 'scan=\'left\': use "ordered" or "random"'),
-        ({"scan": None}, ValueError, "scan=None"),
-        ({"sweeps": 0}, ValueError, "sweeps=0: it is a whole number, 1 or larger"),
-        ({"sweeps": 2.0}, TypeError, "sweeps=2.0: it is a whole number, 1 or larger"),
-        ({"restart_after": 0}, ValueError, "restart_after=0: it is a whole number, 1 or larger"),
-        ({"restart_after": None}, TypeError, "restart_after=None: it is a whole number"),
-        ({"seed": -1}, ValueError, "seed=-1: it is a whole number, 0 or larger"),
-        ({"seed": "a"}, TypeError, "seed='a': it is a whole number, 0 or larger"),
-        ({"rows": 0}, ValueError, "rows=0: it is a whole number, 1 or larger"),
-        ({"rows": 1.5}, TypeError, "rows=1.5: it is a whole number"),
-        ({"rows": [5, 0]}, ValueError, "rows=0: it is a whole number, 1 or larger"),
-        ({"rows": [5, None]}, TypeError, "rows=None: it is a whole number"),
-        ({"rows": [5]}, ValueError, "rows has 1 numbers for 2 items: give one for each, or a single one"),
+        ({"scan": "left"}, ValueError, "scan must be 'ordered' or 'random', got 'left'"),
+        ({"scan": None}, TypeError, "scan must be 'ordered' or 'random', got None"),
+        ({"sweeps": 0}, ValueError, "sweeps must be a positive integer, got 0"),
+        ({"sweeps": 2.0}, TypeError, "sweeps must be a positive integer, got 2.0"),
+        ({"restart_after": 0}, ValueError, "restart_after must be a positive integer, got 0"),
+        ({"restart_after": None}, TypeError, "restart_after must be a positive integer, got None"),
+        ({"seed": -1}, ValueError, "seed must be a whole number, 0 or larger, got -1"),
+        ({"seed": "a"}, TypeError, "seed must be a whole number, 0 or larger, got 'a'"),
+        ({"rows": 0}, ValueError, "rows must be a positive integer, a list of them, or a method, got 0"),
+        ({"rows": 1.5}, TypeError, "rows must be a positive integer, a list of them, or a method, got 1.5"),
+        ({"rows": [5, 0]}, ValueError, "rows must be a positive integer, a list of them, or a method, got 0"),
+        ({"rows": [5, None]}, TypeError, "rows must be a positive integer, a list of them, or a method, got None"),
+        ({"rows": [5]}, ValueError, "rows has 1 numbers for 2 items. Give one for each, or one number"),
         ({"rows": [5, 6, 7]}, ValueError, "rows has 3 numbers for 2 items"),
-        ({"beam_size": 0}, ValueError, "beam_size=0"),
-        ({"objective": "average"}, TypeError, "objective='average': give an Objective"),
-        ({"widths": [2]}, ValueError, "are for whole captions (template=None)"),
     ],
 )
 def test_errors_at_the_door(options, error, message):
     models = pair(21, V)
     with pytest.raises(error, match=re.escape(message)):
-        gibbs_decode(*models, [0, 1], TEMPLATE, **options)
+        decode(Pair(*models), [0, 1], TEMPLATE, Gibbs(**options))
+    assert not any(model.read for model in models)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beam_size": 0}, ValueError, "beam_size must be a positive integer, got 0"),
+        (
+            {"objective": "average"},
+            TypeError,
+            "objective must be an Objective, for example Objective(length='average'), got 'average'",
+        ),
+        ({"widths": [2]}, ValueError, "are for whole captions (template=None)"),
+    ],
+)
+def test_errors_in_the_question(options, error, message):
+    models = pair(21, V)
+    with pytest.raises(error, match=re.escape(message)):
+        decode(Pair(*models), [0, 1], TEMPLATE, Gibbs(), **options)
     assert not any(model.read for model in models)
 
 
@@ -984,8 +1009,8 @@ def test_nothing_is_left_in_memory(template):
         model.step = step
     gc.disable()
     try:
-        result = gibbs_decode(forward, backward, None, template, sweeps=5, restart_after=2, rows=200)
-        compare(forward, backward, None, template, methods=["gibbs", "bscd"])
+        result = decode(Pair(forward, backward), None, template, Gibbs(sweeps=5, rows=200, restart_after=2))
+        compare(Pair(forward, backward), None, template, ["gibbs", "bscd"])
         assert result.hypotheses
         assert alive
         assert not any(reference() is not None for reference in alive)
@@ -1004,9 +1029,7 @@ ALL = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd"
     seed=seeds,
     batch=st.lists(templates(V, max_length=4), min_size=1, max_size=3),
     beam_size=st.sampled_from([1, 3]),
-    methods=st.lists(st.sampled_from(ALL), min_size=1, unique=True).filter(
-        lambda some: "bscd" in some or "gibbs" not in some
-    ),
+    methods=st.lists(st.sampled_from(ALL), min_size=1, unique=True),
     sharpness=st.sampled_from([0.3, 3.0]),
     weights=weights,
 )
@@ -1017,19 +1040,25 @@ def test_methods_are_what_they_are_alone(seed, batch, beam_size, methods, sharpn
     images = list(range(len(batch)))
     objective = Objective(*weights)
     options = {"beam_size": beam_size, "objective": objective}
-    compared = compare(*models, images, templates, methods=methods, max_rounds=4, **options)
+    rounds = BSCD(max_rounds=4)
+    values = {"bscd": rounds, "gibbs": Gibbs(rows=rounds)}
+    compared = compare(Pair(*models), images, templates, [values.get(name, name) for name in methods], **options)
     assert [list(results) for results in compared] == [methods] * len(batch)
-    searched = bscd_decode(*models, images, templates, max_rounds=4, **options)
+    searched = decode(Pair(*models), images, templates, rounds, **options)
     rows = [result.rows_evaluated for result in searched]
     alone = {
         "bscd": lambda: searched,
-        "rerank": lambda: rerank_decode(*models, images, templates, **options),
-        "gibbs": lambda: gibbs_decode(*models, images, templates, rows=rows, **options),
+        "rerank": lambda: decode(Pair(*models), images, templates, Rerank(), **options),
+        "gibbs": lambda: decode(Pair(*models), images, templates, Gibbs(rows=rows), **options),
     }
     for number, (direction, rank) in enumerate(itertools.product(("forward", "backward"), ("blank", "sentence"))):
         name = f"urnn-{direction[0]}{'+end' if rank == 'sentence' else ''}"
-        alone[name] = lambda number=number, direction=direction, rank=rank: beam_decode(
-            models[number // 2], images, templates, direction=direction, rank=rank, beam_size=beam_size
+        alone[name] = lambda number=number, direction=direction, rank=rank: decode(
+            one_sided(models[number // 2], direction),
+            images,
+            templates,
+            BeamSearch(direction, rank=rank),
+            beam_size=beam_size,
         )
     for name in methods:
         own = [results[name] for results in compared]
@@ -1049,18 +1078,20 @@ def test_methods_are_what_they_are_alone(seed, batch, beam_size, methods, sharpn
 def test_what_is_compared_does_not_change_the_others():
     models = pair(23, V, sharpness=0.3)
     template = Template.blank([2], 4, [3])
-    every = compare(*models, None, template, methods=ALL)
+    every = compare(Pair(*models), None, template, ALL)
     assert list(every) == ALL
-    plain = compare(*models, None, template)
+    plain = compare(Pair(*models), None, template)
     assert list(plain) == [name for name in ALL if name != "gibbs"]
     assert plain == {name: result for name, result in every.items() if name != "gibbs"}
-    turned = compare(*models, None, template, methods=ALL[::-1])
+    turned = compare(Pair(*models), None, template, ALL[::-1])
     assert list(turned) == ALL[::-1]
     assert turned == every
-    assert compare(*models, None, template, methods=("gibbs", "bscd")) == {
+    assert compare(Pair(*models), None, template, ("gibbs", "bscd")) == {
         name: every[name] for name in ("gibbs", "bscd")
     }
-    assert compare(*models, [], template, methods=ALL) == []
+    assert compare(Pair(*models), [], template, ALL) == []
+    # Sampling takes as many rows as BSCD would, whether BSCD is compared or not.
+    assert compare(Pair(*models), None, template, ["gibbs"]) == {"gibbs": every["gibbs"]}
     # Gibbs sampling is under way for as long as BSCD takes, and not for all of its sweeps.
     gibbs, bscd = every["gibbs"], every["bscd"]
     assert gibbs.rows_evaluated - gibbs.trace[-1].rows < bscd.rows_evaluated <= gibbs.rows_evaluated
@@ -1069,18 +1100,27 @@ def test_what_is_compared_does_not_change_the_others():
 
 
 @pytest.mark.parametrize(
-    ("methods", "message"),
+    ("methods", "error", "message"),
     [
-        ([], "methods=[]: give some of urnn-f, urnn-b, urnn-f+end, urnn-b+end, rerank, gibbs, bscd, exact, each once"),
-        ("bscd", "methods='bscd': give some of urnn-f"),
-        (None, "methods=None: give some of"),
-        (["bscd", "viterbi"], "methods=['bscd', 'viterbi']: give some of"),
-        (["bscd", "rerank", "bscd"], "methods=['bscd', 'rerank', 'bscd']: give some of"),
-        (["gibbs", "rerank"], 'methods has "gibbs" without "bscd": sampling is given as many rows as BSCD takes'),
+        ([], ValueError, "methods is empty. Give at least one method"),
+        ("bscd", TypeError, "methods must be a list of methods or of their names, got 'bscd'"),
+        (
+            [None],
+            TypeError,
+            "every entry of methods must be a value such as BSCD() or BeamSearch('forward'), got None",
+        ),
+        (
+            ["bscd", "viterbi"],
+            ValueError,
+            "methods has 'viterbi', which is not a method. The names are urnn-f, urnn-b, urnn-f+end, urnn-b+end, "
+            "rerank, gibbs, bscd, exact",
+        ),
+        (["bscd", "rerank", "bscd"], ValueError, "methods has two methods of the name 'bscd'"),
+        (["bscd", BSCD(max_rounds=1)], ValueError, "methods has two methods of the name 'bscd'"),
     ],
 )
-def test_methods_that_cannot_be_compared(methods, message):
+def test_methods_that_cannot_be_compared(methods, error, message):
     models = pair(24, V)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        compare(*models, None, TEMPLATE, methods=methods)
+    with pytest.raises(error, match=re.escape(message)):
+        compare(Pair(*models), None, TEMPLATE, methods)
     assert not any(model.read for model in models)

@@ -1,4 +1,4 @@
-"""Hugging Face's models, built from a configuration: what is taken from it, and what is said where it does not do."""
+"""Hugging Face's models, built from configurations: what the scorer takes from them, and its messages."""
 
 from itertools import chain
 
@@ -11,9 +11,9 @@ import tokenizers  # noqa: E402
 from tiny_models import TINY_TEXT, V, blip, built, git, gpt2, pixels, vit_gpt2  # noqa: E402
 from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
 
-from birnn_decode import Template, as_scorer, beam_decode, bscd_decode, score_sentences  # noqa: E402
+from birnn_decode import BeamSearch, Pair, Template, as_scorer, bscd_decode, decode, score_sentences  # noqa: E402
 from birnn_decode.scorers import AdjustedScorer, EnsembleScorer  # noqa: E402
-from birnn_decode.scorers.caches import Cached  # noqa: E402
+from birnn_decode.scorers.state import Cached  # noqa: E402
 from birnn_decode.scorers.torch import TorchScorer  # noqa: E402
 
 
@@ -25,7 +25,7 @@ def embeddings(images):
     ("build", "start", "end", "never", "most"),
     [
         (vit_gpt2, 1, 2, {0, 1, 2, 3}, 12),
-        (blip, 1, 2, {0, 1, 2, 3}, 12),  # ends with the separator, and not with eos
+        (blip, 1, 2, {0, 1, 2, 3}, 12),  # ends with the separator instead of eos
         (git, 1, 2, {0, 1, 2}, 12),
         (gpt2, 0, 0, {0}, 16),
     ],
@@ -46,13 +46,13 @@ def roberta(seed):
 
 
 def test_positions_are_counted_from_behind_the_padding():
-    """RoBERTa's first position is number 2 where PAD is 1; 12 rows of the table are 10 tokens."""
+    """RoBERTa's first position is number 2 if PAD is 1, so that 12 rows of the table are enough for 10 tokens."""
     scorer = as_scorer(roberta(0))
     assert scorer.max_tokens == 10
-    assert beam_decode(scorer, None, Template.blank([4], 8), direction="forward", beam_size=2).hypotheses
+    assert decode(Pair(scorer, None), None, Template.blank([4], 8), BeamSearch("forward"), beam_size=2).hypotheses
     told = as_scorer(roberta(0), max_tokens=12)
     with pytest.raises(ValueError, match=r"cannot read 11 tokens of a sentence, START included \(.*max_tokens="):
-        beam_decode(told, None, Template.blank([4], 10), direction="forward", beam_size=2)
+        decode(Pair(told, None), None, Template.blank([4], 10), BeamSearch("forward"), beam_size=2)
 
 
 def test_a_configuration_without_a_limit():
@@ -66,7 +66,7 @@ def test_images_take_the_models_precision():
     single = as_scorer(model, encode=lambda images: embeddings(images).float())
     half = as_scorer(model, encode=lambda images: embeddings(images).bfloat16())
     template = Template.blank([4], 2, [5])
-    one, other = (beam_decode(scorer, pixels(), template, direction="forward") for scorer in (single, half))
+    one, other = (decode(Pair(scorer, None), pixels(), template, BeamSearch("forward")) for scorer in (single, half))
     assert [result.hypotheses for result in one] == [result.hypotheses for result in other]
 
 
@@ -95,7 +95,7 @@ def test_models_go_straight_into_a_decode():
 def test_dropout_is_off_while_decoding_and_on_again_afterwards():
     model = git(1).train()
     template = Template.blank([4], 2, [5])
-    one, two = (beam_decode(model, pixels()[0], template, direction="forward") for _ in range(2))
+    one, two = (decode(Pair(model, None), pixels()[0], template, BeamSearch("forward")) for _ in range(2))
     assert one.hypotheses == two.hypotheses
     assert model.training
     assert all(module.training for module in model.modules())
@@ -103,7 +103,7 @@ def test_dropout_is_off_while_decoding_and_on_again_afterwards():
 
 @pytest.mark.parametrize("build", [vit_gpt2, blip, git, gpt2])
 def test_states_are_not_changed_by_later_calls(build):
-    """The caches that go into a call are changed by it; those of a state are not."""
+    """A call changes the cache that it gets, but not the cache of the state."""
     model = build(0)
     scorer = as_scorer(model, encode=embeddings) if build is gpt2 else as_scorer(model)
     with torch.no_grad():
@@ -129,23 +129,23 @@ def test_rows_joined_are_rows_side_by_side(build):
 
 @pytest.mark.parametrize(("build", "eye"), [(vit_gpt2, "encoder"), (blip, "vision_model"), (git, "git.image_encoder")])
 def test_images_are_looked_at_once(build, eye):
-    """Whatever the lengths of the known words and the number of sentences."""
+    """This holds for known words of different lengths and for any number of sentences."""
     model = build(0)
     calls = []
     model.get_submodule(eye).register_forward_hook(lambda *_: calls.append(1))
     templates = [Template.blank([4] * known, 2, [5]) for known in (0, 1, 2)]
-    beam_decode(model, pixels(), templates, direction="forward")
+    decode(Pair(model, None), pixels(), templates, BeamSearch("forward"))
     assert len(calls) == 1
-    score_sentences(model, None, pixels(), [[[4, 5], [6]]] * 3)
+    score_sentences(Pair(model, None), pixels(), [[[4, 5], [6]]] * 3)
     assert len(calls) == 2
 
 
 def test_many_sentences_are_scored_in_parts(monkeypatch):
     scorer = as_scorer(blip(0))
     sentences = [[4, 5, 6], [7], [], [8, 9], [4, 4, 4, 4]]
-    whole = score_sentences(scorer, None, pixels(), [sentences] * 3)
+    whole = score_sentences(Pair(scorer, None), pixels(), [sentences] * 3)
     monkeypatch.setattr("birnn_decode.scorers.reader.LARGEST_BLOCK", 11 * V)
-    parts = score_sentences(scorer, None, pixels(), [sentences] * 3)
+    parts = score_sentences(Pair(scorer, None), pixels(), [sentences] * 3)
     for one, two in zip(chain(*whole), chain(*parts), strict=True):
         assert one.token_log_probs_forward == pytest.approx(two.token_log_probs_forward)
 
@@ -161,10 +161,10 @@ def test_special_tokens_and_ids_beyond_the_tokenizer_are_no_words():
     )
     scorer = as_scorer(gpt2(0), vocabulary=tokenizer)
     assert scorer.never == {0, 1, 2, 3, 10, 11}
-    result = beam_decode(scorer, None, "a _ runs", direction="forward", beam_size=20)
+    result = decode(Pair(scorer, None), None, "a _ runs", BeamSearch("forward"), beam_size=20)
     assert {hypothesis.blanks[0][0] for hypothesis in result.hypotheses} == set(range(4, 10))
     assert {hypothesis.text for hypothesis in result.hypotheses} >= {"a dog runs", "a far runs"}
-    told = beam_decode(gpt2(0), None, "a _ runs", direction="forward", beam_size=20, vocabulary=tokenizer)
+    told = decode(Pair(gpt2(0), None), None, "a _ runs", BeamSearch("forward"), beam_size=20, vocabulary=tokenizer)
     assert told.hypotheses == result.hypotheses
 
 
@@ -182,12 +182,12 @@ def two_ends():
 
 
 def crops(images):
-    """Two of each."""
+    """Return two tensors per image, which is wrong."""
     return torch.stack(images).repeat_interleave(2, 0)
 
 
 def two_way_bert():
-    """A masked language model in the place of one that writes."""
+    """A masked language model, which does not write word by word."""
     config = transformers.BertConfig(
         vocab_size=V, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, bos_token_id=1
     )
@@ -211,9 +211,9 @@ def bert():
             {},
             [],
             ValueError,
-            r"VisionEncoderDecoderModel has none for start_token \(None\): give start_token=",
+            r"VisionEncoderDecoderModel has no id for start_token \(None\). Give start_token=",
         ),
-        (two_ends, {}, [], ValueError, r"GitForCausalLM has several ids for end_token \(\[2, 3\]\): give end_token="),
+        (two_ends, {}, [], ValueError, r"GitForCausalLM has several ids for end_token \(\[2, 3\]\). Give end_token="),
         (bert, {}, [], TypeError, "BertModel, which is not a Scorer"),
         (
             lambda: blip(0),
@@ -222,8 +222,8 @@ def bert():
             TypeError,
             "an image is a str; BlipForCond.*give encode=lambda images: processor",
         ),
-        (lambda: gpt2(0), {}, pixels(), TypeError, "GPT2LMHeadModel sees no images: give encode="),
-        (lambda: gpt2(0), {"reads_start": False}, [], ValueError, "reads_start=False needs an image to follow"),
+        (lambda: gpt2(0), {}, pixels(), TypeError, "GPT2LMHeadModel does not see images. Give encode="),
+        (lambda: gpt2(0), {"reads_start": False}, [], ValueError, "reads_start=False needs an image before the words"),
         (
             lambda: gpt2(0),
             {"encode": torch.stack},
@@ -236,17 +236,17 @@ def bert():
             {"colour": 3},
             [],
             TypeError,
-            "no option colour for a .*GPT2LMHeadModel; there are .*reads_start",
+            "no option colour for a .*GPT2LMHeadModel. The options are .*reads_start",
         ),
         (
             lambda: git(0),
             {"reads_start": False},
             [],
             TypeError,
-            "no option reads_start for .*; there are direction, encode",
+            "no option reads_start for .*. The options are direction, encode",
         ),
         (lambda: git(0), {"vocab_size": 9}, [], TypeError, "no option vocab_size for a"),
-        (lambda: git(0), {"never": 7}, [], TypeError, "never=7: give a set of ids"),
+        (lambda: git(0), {"never": 7}, [], TypeError, "never must be a set of ids.* got 7"),
         (
             lambda: git(0),
             {"encode": crops},
@@ -260,7 +260,7 @@ def bert():
             {"encode": enumerate},
             pixels(),
             TypeError,
-            "encode gave a enumerate; it must give a tensor .* pixel_values of",
+            "encode returned a enumerate; it must return a tensor .* pixel_values that",
         ),
         (
             two_way_bert,
@@ -273,33 +273,42 @@ def bert():
 )
 def test_what_does_not_do(build, options, images, error, message):
     with pytest.raises(error, match=message):
-        beam_decode(as_scorer(build(), "forward", **options), images, Template.blank([], 1), direction="forward")
+        decode(
+            Pair(as_scorer(build(), "forward", **options), None), images, Template.blank([], 1), BeamSearch("forward")
+        )
 
 
 @pytest.mark.parametrize(("reads_start", "most"), [(True, 11), (False, 12)])
 def test_the_images_embeddings_take_positions_too(reads_start, most):
-    """Four embeddings of the image leave 12 of 16 positions, to START as well where it is read."""
+    """Four embeddings of the image leave 12 of 16 positions for the words, and for START if it is read."""
     scorer = as_scorer(gpt2(0), encode=embeddings, reads_start=reads_start)
     for given in (scorer, AdjustedScorer(scorer, temperature=2), EnsembleScorer([scorer])):
-        assert beam_decode(given, pixels()[0], Template.blank([4] * 9, most - 9), direction="forward").hypotheses
-        with pytest.raises(ValueError, match=f"has {most + 1} words at its widest, and the models read at most {most}"):
-            beam_decode(given, pixels()[0], Template.blank([4] * 9, most - 8), direction="forward")
-        written = beam_decode(given, pixels()[0], direction="forward", beam_size=2)
+        assert decode(
+            Pair(given, None), pixels()[0], Template.blank([4] * 9, most - 9), BeamSearch("forward")
+        ).hypotheses
+        with pytest.raises(ValueError, match=f"has up to {most + 1} words, but the models read at most {most} words"):
+            decode(Pair(given, None), pixels()[0], Template.blank([4] * 9, most - 8), BeamSearch("forward"))
+        written = decode(Pair(given, None), pixels()[0], method=BeamSearch("forward"), beam_size=2)
         assert max(len(hypothesis.tokens) for hypothesis in written.hypotheses) <= most
     longer = as_scorer(gpt2(0), encode=lambda images: embeddings(images).repeat(1, 2, 1), reads_start=reads_start)
     for together in ([scorer, longer], [longer, scorer]):
         with pytest.raises(ValueError, match=f"the models read at most {most - 4}"):
-            beam_decode(EnsembleScorer(together), pixels()[0], Template.blank([4] * 9, most - 9), direction="forward")
+            decode(
+                Pair(EnsembleScorer(together), None),
+                pixels()[0],
+                Template.blank([4] * 9, most - 9),
+                BeamSearch("forward"),
+            )
     unlimited = as_scorer(gpt2(0), encode=embeddings, max_tokens=None)
     with pytest.raises(ValueError, match="the forward scorer cannot read 13 tokens of a sentence, START included"):
-        beam_decode(unlimited, pixels()[0], Template.blank([4] * 9, 7), direction="forward")
+        decode(Pair(unlimited, None), pixels()[0], Template.blank([4] * 9, 7), BeamSearch("forward"))
 
 
 # ------------------------------------------------------------------------------------------------------------- caches
 
 
 class OwnCache:
-    """A cache of one tensor that is written in place, with two ways of reordering."""
+    """A cache of one tensor, which it changes in place. It has two methods that reorder it."""
 
     def __init__(self, rows):
         self.kept = torch.zeros(rows, 3, dtype=torch.int64)
@@ -337,7 +346,7 @@ def test_a_cache_of_ones_own_is_reordered_and_stepped_on_copies(method):
     state = scorer.start(scorer.encode([None] * 3))
     scores, after = scorer.step([1, 2, 3], state)
     assert scores.argmax(dim=1).tolist() == [1, 2, 3]
-    for _ in range(2):  # the state is as it was, and so is what was selected from it
+    for _ in range(2):  # the state has not changed, nor what was selected from it
         assert scorer.step([4, 5, 6], after)[0].argmax(dim=1).tolist() == [5, 7, 9]
         turned = scorer.select(after, torch.tensor([2, 0, 0]))
         assert scorer.step([1, 1, 2], turned)[0].argmax(dim=1).tolist() == [4, 2, 3]
@@ -357,19 +366,19 @@ def test_gradients_do_not_go_through_a_cache_that_is_copied():
     scorer = TorchScorer(
         step, lambda images: OwnCache(1), batch_axis="reorder", vocab_size=V, start_token=0, end_token=1
     )
-    with pytest.raises(TypeError, match="a OwnCache cannot be copied while gradients are recorded: make its tensors"):
-        score_sentences(scorer, None, None, [[4, 5]], gradients=True)
+    with pytest.raises(TypeError, match=r"a OwnCache cannot be copied while gradients are recorded\. Make its tensors"):
+        score_sentences(Pair(scorer, None), None, [[4, 5]], gradients=True)
 
 
 def test_gradients_go_through_a_growing_cache():
     model = git(0)
-    ((sentence,),) = score_sentences(model, None, pixels()[:1], [[[4, 5]]], gradients=True)
+    ((sentence,),) = score_sentences(Pair(model, None), pixels()[:1], [[[4, 5]]], gradients=True)
     sentence.log_prob_forward.backward()
     assert model.output.weight.grad.abs().sum() > 0
 
 
 def test_a_state_of_a_type_of_its_own():
-    """Hugging Face's outputs are dicts with attributes."""
+    """Hugging Face's outputs are dicts that also have attributes."""
 
     def start(images):
         return BaseModelOutput(last_hidden_state=torch.arange(len(images)))
@@ -388,9 +397,7 @@ def test_a_cache_without_the_method_it_is_said_to_have():
     scorer = TorchScorer(
         None, lambda _: [OwnCache(1)], batch_axis=["shuffle"], vocab_size=V, start_token=0, end_token=1
     )
-    with pytest.raises(
-        TypeError, match="a part of the state is a OwnCache, which has no method 'shuffle' to reorder itself by"
-    ):
+    with pytest.raises(TypeError, match=r"state\[0\] is a OwnCache, which has no method 'shuffle' to reorder its rows"):
         scorer.start(scorer.encode([None]))
 
 
@@ -405,7 +412,7 @@ def test_a_cache_that_is_written_in_place_is_copied_whole():
     turned = kept.select(torch.tensor([1, 0])).own()
     assert torch.equal(turned.layers[0].keys[:, :, 0], keys[[1, 0], :, 0])
     assert torch.equal(cache.layers[0].keys[:, :, 0], keys[:, :, 0])
-    with pytest.raises(TypeError, match="how to join caches of type StaticCache"):
+    with pytest.raises(TypeError, match="caches of type StaticCache cannot be joined"):
         Cached.join([kept, kept])
 
 

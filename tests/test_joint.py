@@ -12,31 +12,32 @@ from hypothesis import strategies as st
 from reference import random_logits
 from scipy.special import logsumexp
 from scipy.stats import chisquare
-from tables import END, START, TableScorer, members, pair, reference_template, seeds, templates, words_of
+from tables import END, START, TableScorer, members, one_sided, pair, reference_template, seeds, templates, words_of
 from test_backend import LIBRARIES, make
 from test_bscd import assert_same, hypotheses
 
 from birnn_decode import (
+    BSCD,
+    BeamSearch,
     Diversity,
+    Gibbs,
     JointModel,
     Objective,
+    Pair,
     PrefixScorer,
+    Rerank,
     Template,
-    beam_decode,
-    bscd_decode,
-    joint_compare,
-    joint_cycles,
-    joint_decode,
-    joint_gibbs_decode,
-    joint_score_sentences,
-    rerank_decode,
+    compare,
+    decode,
+    score_sentences,
 )
-from birnn_decode.joint import JOINT_METHODS
-from birnn_decode.search import gibbs as gibbs_module
 from birnn_decode.search import joint as joint_search
+from birnn_decode.search.gibbs import gibbs
+from birnn_decode.search.joint import JointCoupling
 from birnn_decode.template import Gap
 
 V = 6
+JOINT_METHODS = ("urnn-f", "urnn-b", "rerank", "gibbs", "bscd")
 WORDS = words_of(V)
 BLANK = Template.BLANK
 beam_sizes = st.sampled_from([1, 2, 3, 5, 40])
@@ -105,12 +106,12 @@ def test_equals_the_slow_reference(seed, template, beam_size, max_rounds, scope,
         max_rounds,
         counted(scope, blanks),
     )
-    result = joint_decode(
+    result = decode(
         JointModel(forward, backward, combine),
         None,
         Template.from_tokens(template),
+        BSCD(max_rounds=max_rounds),
         beam_size=beam_size,
-        max_rounds=max_rounds,
         objective=Objective(scope=scope),
     )
     assert_same(hypotheses(result), expected.hypotheses)
@@ -141,10 +142,10 @@ def test_against_full_enumeration(seed, template, beam_size, scope, table, joine
     allowed, blanks = reference_template(template, WORDS)
     every = reference_joint.enumerate_best(conditionals, allowed, 4**4, counted(scope, blanks))
     options = {"template": Template.from_tokens(template), "objective": Objective(scope=scope)}
-    complete = joint_decode(model, None, beam_size=4**4, **options)
+    complete = decode(model, None, beam_size=4**4, **options)
     assert_same(hypotheses(complete), every)
-    narrow = joint_decode(model, None, beam_size=beam_size, **options)
-    reranked = joint_decode(model, None, beam_size=beam_size, max_rounds=0, **options)
+    narrow = decode(model, None, beam_size=beam_size, **options)
+    reranked = decode(model, None, method=BSCD(max_rounds=0), beam_size=beam_size, **options)
     for found, bound in zip(hypotheses(narrow), every, strict=False):
         assert found[0] <= bound[0] + 1e-9
     for found, floor in zip(hypotheses(narrow), hypotheses(reranked), strict=False):
@@ -156,7 +157,7 @@ def test_sentences_from_elsewhere_are_scored(seed, words, table, joined):
     combine, conditionals = table_of_both(seed) if joined else (None, None)
     model = JointModel(*pair(seed, V, **table, prefill=True), combine)
     conditionals = conditionals or added(model.forward_half, model.backward_half)
-    ((one, other),) = joint_score_sentences(model, [0], [[words, [2, 3]]])
+    ((one, other),) = score_sentences(model, [0], [[words, [2, 3]]])
     assert one.token_conditionals == pytest.approx(reference_joint.terms(conditionals, tuple(words)), abs=1e-9)
     assert one.score == one.pseudo_log_prob == pytest.approx(sum(one.token_conditionals))
     assert other.tokens == (2, 3)
@@ -175,17 +176,14 @@ def test_answers_do_not_depend_on_the_batch(seed, batch, beam_size, table, membe
     model = JointModel(*pair(seed, V, **table, **members))
     templates = [Template.from_tokens(template) for template in batch]
     images = list(range(len(batch)))
-    methods = [method] if method != "birnn-gibbs" else ["birnn-bscd", method]
-    options = {"methods": methods, "beam_size": beam_size}
-    together = joint_compare(model, images, templates, **options)
-    alone = [
-        joint_compare(model, image, template, **options) for image, template in zip(images, templates, strict=True)
-    ]
+    options = {"methods": [method], "beam_size": beam_size}
+    together = compare(model, images, templates, **options)
+    alone = [compare(model, image, template, **options) for image, template in zip(images, templates, strict=True)]
     for many, single in zip(together, alone, strict=True):
         assert_same(hypotheses(many[method]), hypotheses(single[method]))
         assert many[method].trace == single[method].trace
         assert many[method].rows_evaluated == single[method].rows_evaluated
-    parts = joint_compare(model, images, templates, memory_limit=20_000, **options)
+    parts = compare(model, images, templates, memory_limit=20_000, **options)
     for many, single in zip(parts, alone, strict=True):
         assert_same(hypotheses(many[method]), hypotheses(single[method]))
 
@@ -209,7 +207,7 @@ def test_torch_equals_numpy(seed, batch, beam_size, table, joined):
         combine = table_of_both(seed, libraries[0])[0] if joined else None
         images = list(range(len(batch)))
         templates = [Template.from_tokens(one) for one in batch]
-        answers.append(joint_decode(JointModel(*halves, combine), images, templates, beam_size=beam_size))
+        answers.append(decode(JointModel(*halves, combine), images, templates, beam_size=beam_size))
         for half in halves:
             half.check_untouched()
     for first, *others in zip(*answers, strict=True):
@@ -224,8 +222,8 @@ def test_how_widths_are_compared(seed, beam_size, widths, scope):
     """By the sum; where blanks alone count, and their width is open, it is shared out over the words."""
     model = JointModel(*pair(seed, V))
     if scope == "blank" and len(widths) > 1 and 0 in widths:
-        with pytest.raises(ValueError, match=r"may be empty, which would always win: use a reward per word"):
-            joint_decode(model, None, widths=widths, beam_size=4**3, objective=Objective(scope=scope))
+        with pytest.raises(ValueError, match=r"because the empty blank would always win\. Give a reward per word"):
+            decode(model, None, widths=widths, beam_size=4**3, objective=Objective(scope=scope))
         return
     conditionals = added(model.forward_half, model.backward_half)
     rule = "average" if scope == "blank" and len(widths) > 1 else "none"
@@ -234,17 +232,17 @@ def test_how_widths_are_compared(seed, beam_size, widths, scope):
         for width in widths
         for score, words in reference_joint.enumerate_best(conditionals, [frozenset(WORDS)] * width, 4**3)
     ]
-    found = joint_decode(model, None, widths=widths, beam_size=4**3, objective=Objective(scope=scope))
+    found = decode(model, None, widths=widths, beam_size=4**3, objective=Objective(scope=scope))
     assert f"|length:{rule}|" in found.signature
     assert_same(hypotheses(found), reference.top(every, 4**3))
-    rewarded = joint_decode(model, None, widths=widths, beam_size=beam_size, objective=Objective(length=1.5))
+    rewarded = decode(model, None, widths=widths, beam_size=beam_size, objective=Objective(length=1.5))
     for one in rewarded.hypotheses:
         assert one.score == pytest.approx(one.pseudo_log_prob + 1.5 * len(one.tokens))
 
 
 def test_blanks_of_several_lengths_are_compared_by_their_mean():
     model = JointModel(*pair(0, V))
-    found = joint_decode(model, None, widths=[1, 3], beam_size=40, objective=Objective(scope="blank"))
+    found = decode(model, None, widths=[1, 3], beam_size=40, objective=Objective(scope="blank"))
     for one in found.hypotheses:
         assert one.score == pytest.approx(one.pseudo_log_prob / (len(one.tokens) + 1))
     assert {len(one.tokens) for one in found.hypotheses} == {1, 3}
@@ -263,7 +261,7 @@ def test_a_sentence_that_several_widths_give_counts_as_the_best_of_them(seed):
             blanks = {at for at in range(len(allowed)) if at != before}
             for score, words in reference_joint.enumerate_best(conditionals, allowed, 4**3, blanks):
                 every[words] = max(every.get(words, -math.inf), score + 2.0 * len(words))
-    found = joint_decode(model, None, template, beam_size=4**3, objective=Objective(scope="blank", length=2.0))
+    found = decode(model, None, template, beam_size=4**3, objective=Objective(scope="blank", length=2.0))
     assert_same(hypotheses(found), reference.top(((score, words) for words, score in every.items()), 4**3))
 
 
@@ -275,18 +273,18 @@ def test_a_sentence_that_several_widths_give_counts_as_the_best_of_them(seed):
 def test_a_half_alone_is_beam_search(seed, template, beam_size, table):
     model = JointModel(*pair(seed, V, **table))
     template = Template.from_tokens(template)
-    found = joint_compare(model, 1, template, methods=["birnn-f", "birnn-b"], beam_size=beam_size)
+    found = compare(model, 1, template, ["urnn-f", "urnn-b"], beam_size=beam_size)
     for name, half, direction in (
-        ("birnn-f", model.forward_half, "forward"),
-        ("birnn-b", model.backward_half, "backward"),
+        ("urnn-f", model.forward_half, "forward"),
+        ("urnn-b", model.backward_half, "backward"),
     ):
-        expected = beam_decode(half, 1, template, direction=direction, beam_size=beam_size)
+        expected = decode(one_sided(half, direction), 1, template, BeamSearch(direction), beam_size=beam_size)
         assert [one.tokens for one in found[name].hypotheses] == [one.tokens for one in expected.hypotheses]
         if template.gaps:  # what precedes the first blank counts in neither
             assert [one.score for one in found[name].hypotheses] == pytest.approx(
                 [one.score for one in expected.hypotheses], abs=1e-9
             )
-        scored = joint_score_sentences(model, 1, [one.tokens for one in found[name].hypotheses])
+        scored = score_sentences(model, 1, [one.tokens for one in found[name].hypotheses])
         assert [one.pseudo_log_prob for one in found[name].hypotheses] == pytest.approx(
             [one.pseudo_log_prob for one in scored], abs=1e-9
         )
@@ -298,12 +296,12 @@ def test_a_half_alone_ranks_widths_as_beam_search_does(seed, beam_size, low, rul
     model = JointModel(*pair(seed, V))
     template, objective = Template((Gap(low, 3), 2, Gap(1, 2))), Objective(length=rule)
     options = {"beam_size": beam_size, "objective": objective}
-    found = joint_compare(model, None, template, methods=["birnn-f", "birnn-b"], **options)
+    found = compare(model, None, template, ["urnn-f", "urnn-b"], **options)
     for name, half, direction in (
-        ("birnn-f", model.forward_half, "forward"),
-        ("birnn-b", model.backward_half, "backward"),
+        ("urnn-f", model.forward_half, "forward"),
+        ("urnn-b", model.backward_half, "backward"),
     ):
-        expected = beam_decode(half, None, template, direction=direction, **options)
+        expected = decode(one_sided(half, direction), None, template, BeamSearch(direction), **options)
         assert [one.tokens for one in found[name].hypotheses] == [one.tokens for one in expected.hypotheses]
         assert found[name].length_rule == expected.length_rule
         assert f"|length:{expected.length_rule}" in found[name].signature
@@ -312,8 +310,8 @@ def test_a_half_alone_ranks_widths_as_beam_search_does(seed, beam_size, low, rul
 
 def test_groups_share_the_rows_of_sampling():
     model, template = JointModel(*pair(3, V)), Template.from_tokens([2, BLANK, BLANK, BLANK, 3])
-    found = joint_compare(model, None, template, beam_size=4, diversity=Diversity(4, 0.5))
-    bscd, gibbs = found["birnn-bscd"], found["birnn-gibbs"]
+    found = compare(model, None, template, ["bscd", "gibbs"], beam_size=4, diversity=Diversity(4, 0.5))
+    bscd, gibbs = found["bscd"], found["gibbs"]
     assert f"|rows:{bscd.rows_evaluated}|" in gibbs.signature
     assert "|beams:4|" in gibbs.signature
     assert gibbs.rows_evaluated - 4 * gibbs.trace[-1].rows < 2 * bscd.rows_evaluated
@@ -322,15 +320,15 @@ def test_groups_share_the_rows_of_sampling():
 def test_gibbs_is_given_the_rows_of_bscd():
     model = JointModel(*pair(3, V))
     template = Template.from_tokens([2, BLANK, BLANK, BLANK, 3])
-    found = joint_compare(model, None, template)
+    found = compare(model, None, template, JOINT_METHODS)
     assert list(found) == list(JOINT_METHODS)
-    rows = found["birnn-bscd"].rows_evaluated
-    gibbs = found["birnn-gibbs"]
+    rows = found["bscd"].rows_evaluated
+    gibbs = found["gibbs"]
     assert gibbs.rows_evaluated - gibbs.trace[-1].rows < rows <= gibbs.rows_evaluated
     assert f"|rows:{rows}|" in gibbs.signature
-    reranked = joint_decode(model, None, template, max_rounds=0)
-    assert hypotheses(found["birnn-rerank"]) == hypotheses(reranked)
-    assert found["birnn-bscd"].best.score >= found["birnn-rerank"].best.score
+    reranked = decode(model, None, template, BSCD(max_rounds=0))
+    assert hypotheses(found["rerank"]) == hypotheses(reranked)
+    assert found["bscd"].best.score >= found["rerank"].best.score
 
 
 # ------------------------------------------------------------------------------------------------------------- Gibbs
@@ -349,22 +347,20 @@ def test_a_word_is_drawn_given_all_others(seed, template, table, joined):
     allowed, blanks = reference_template(template, WORDS)
     drawn = []
 
-    def recording(directions, moving, conditional, original=gibbs_module._draw):
-        moving = [(chain, at) for chain, at in moving if -1 not in chain.words[:at]]
+    def recording(coupling, moving, original=JointCoupling.conditional):
         before = [(tuple(chain.words), at) for chain, at in moving]
-        given = conditional(directions, moving)
-        drawn.extend(zip(before, given, strict=True))
-        original(directions, moving, lambda *_: given)
+        given = original(coupling, moving)
+        drawn.extend(zip(before, given.copy(), strict=True))
+        return given
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(gibbs_module, "_draw", recording)
-        joint_gibbs_decode(
+        monkeypatch.setattr(JointCoupling, "conditional", recording)
+        decode(
             JointModel(forward, backward, combine),
             None,
             Template.from_tokens(template),
+            Gibbs(sweeps=4, restart_after=2),
             beam_size=2,
-            sweeps=4,
-            restart_after=2,
         )
     assert bool(drawn) == bool(blanks)
     for (words, at), log_probs in drawn:
@@ -401,7 +397,8 @@ def test_gibbs_comes_to_the_distribution_that_the_conditionals_are_of():
     log_total = logsumexp(list(every.values()))
     counts = dict.fromkeys(every, 0)
 
-    def counting(*args, met, original=gibbs_module.gibbs, **options):
+    def counting(*given, original=gibbs):
+        *given, met = given
         sweeps = []
 
         def met_and_counted(sentences):
@@ -411,84 +408,14 @@ def test_gibbs_comes_to_the_distribution_that_the_conditionals_are_of():
                     counts[words] += 1
             return met(sentences)
 
-        original(*args, met=met_and_counted, **options)
+        original(*given, met_and_counted)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("birnn_decode.call.gibbs", counting)
-        joint_gibbs_decode(model, None, template, beam_size=400, sweeps=11, restart_after=20, seed=1)
+        monkeypatch.setattr("birnn_decode.methods.gibbs", counting)
+        decode(model, None, template, Gibbs(sweeps=11, restart_after=20, seed=1), beam_size=400)
     assert sum(counts.values()) == 400
     expected = [400 * math.exp(log_prob - log_total) for log_prob in every.values()]
     assert chisquare(list(counts.values()), expected).pvalue > 1e-3
-
-
-# ------------------------------------------------------------------------------------------------------------ cycles
-
-
-def test_conditionals_of_one_distribution_have_no_gap():
-    model, _ = chain_model(7)
-    (cycles,) = joint_cycles(model, None, [[2, 3, 4, 2, 3]], cycles=40)
-    assert len(cycles) > 30
-    assert [one.gap for one in cycles] == pytest.approx([0] * len(cycles), abs=1e-9)
-    assert len({one.positions for one in cycles}) > 5
-
-
-@given(seed=seeds, words=st.lists(st.sampled_from(WORDS), min_size=2, max_size=5), joined=st.booleans())
-def test_the_gap_of_a_cycle(seed, words, joined):
-    combine, conditionals = table_of_both(seed) if joined else (None, None)
-    model = JointModel(*pair(seed, V), combine)
-    conditionals = conditionals or added(model.forward_half, model.backward_half)
-
-    def step(at, to, **others):
-        """Log p(to at a position | the other words), some of which are changed."""
-        changed = list(words)
-        for position, word in others.items():
-            changed[int(position[1:])] = word
-        changed[at] = to
-        return conditionals(tuple(changed[:at]), tuple(changed[:at:-1]))[to]
-
-    ((cycles, single),) = joint_cycles(model, [0], [[words, [2]]], cycles=5, seed=seed)
-    assert single == []
-    assert cycles
-    for one in cycles:
-        (i, j), (a, new_a), (b, new_b) = one.positions, one.first, one.second
-        assert i < j
-        assert (a, b) == (words[i], words[j])
-        assert new_a != a
-        assert new_b != b
-        assert {new_a, new_b} <= set(WORDS)
-        at_i, at_j = f"p{i}", f"p{j}"
-        way = step(i, new_a, **{at_j: b}) + step(j, new_b, **{at_i: new_a})
-        way += step(i, a, **{at_j: new_b}) + step(j, b, **{at_i: a})
-        back = step(j, new_b, **{at_i: a}) + step(i, new_a, **{at_j: new_b})
-        back += step(j, b, **{at_i: new_a}) + step(i, a, **{at_j: b})
-        assert one.gap == pytest.approx(way - back, abs=1e-9)
-    assert joint_cycles(model, [0], [[words, [2]]], cycles=5, seed=seed) == [[cycles, []]]
-
-
-def test_words_that_cannot_be_exchanged_have_no_cycle():
-    """One word is all that is possible there."""
-    scores = np.full((V, V), -np.inf)
-    scores[:, 3] = 0
-    halves = [
-        PrefixScorer(lambda context, prefixes: scores[prefixes[:, -1]], vocab_size=V, start_token=start, end_token=end)
-        for start, end in ((START, END), (END, START))
-    ]
-    assert joint_cycles(JointModel(*halves), None, [[3, 3]]) == [[]]
-
-
-def test_sentences_that_are_impossible_have_no_cycle():
-    """Neither way around begins, nor comes back: that says nothing of whether the model is compatible."""
-    row = np.array([-np.inf, -np.inf, 0.0, -1.0, -0.5, -np.inf])
-    halves = [
-        PrefixScorer(
-            lambda context, prefixes: np.tile(row, (len(prefixes), 1)), vocab_size=V, start_token=start, end_token=end
-        )
-        for start, end in ((START, END), (END, START))
-    ]
-    assert joint_cycles(JointModel(*halves), None, [[5, 5, 5]]) == [[]]
-    ((cycles,),) = joint_cycles(JointModel(*halves), [None], [[[2, 3, 4]]])
-    assert cycles
-    assert [one.gap for one in cycles] == pytest.approx([0.0] * len(cycles), abs=1e-9)
 
 
 # ------------------------------------------------------------------------------------------- what a backend computes
@@ -578,23 +505,23 @@ def test_memory_is_that_of_the_beams():
 def test_sentences_are_scored_in_blocks(block, monkeypatch):
     model = JointModel(*pair(1, V))
     asked = [[[2, 3, 4], [2, 4], [], [5]], [[3, 3, 3, 2]]]
-    expected = joint_score_sentences(model, [0, 1], asked)
+    expected = score_sentences(model, [0, 1], asked)
     monkeypatch.setattr(joint_search, "LARGEST_BLOCK", block)
-    assert joint_score_sentences(model, [0, 1], asked) == expected
+    assert score_sentences(model, [0, 1], asked) == expected
 
 
 def test_what_was_read_for_an_item_goes_when_it_is_scored(monkeypatch):
     """Of many finished sentences few are held at a time."""
     held = []
 
-    def scoring(coupling, finalists, original=joint_search.score_finalists):
+    def scoring(coupling, finalists, original=JointCoupling._score_together):
         original(coupling, finalists)
         trees = (coupling.forward.tree, coupling.backward.tree)
         held.append([{int(tree.items[node]) for node in range(len(tree)) if tree.known(node)} for tree in trees])
 
     monkeypatch.setattr(joint_search, "LARGEST_BLOCK", 1)
-    monkeypatch.setattr(joint_search, "score_finalists", scoring)
-    joint_score_sentences(JointModel(*pair(1, V)), [0, 1, 2], [[[2, 3, 4], [2, 4]], [[3, 3, 3]], [[4]]])
+    monkeypatch.setattr(JointCoupling, "_score_together", scoring)
+    score_sentences(JointModel(*pair(1, V)), [0, 1, 2], [[[2, 3, 4], [2, 4]], [[3, 3, 3]], [[4]]])
     assert held == [[{item}, {item}] for item in range(3)]
 
 
@@ -605,40 +532,46 @@ def test_what_is_no_joint_model():
     forward, backward = pair(1, V)
     template = Template.from_tokens([2, BLANK])
     for model in (forward, None, JointModel(forward, 3)):
-        with pytest.raises(TypeError, match=r"without forward_half and backward_half|is not a Scorer"):
-            joint_decode(model, None, template)
-    for decode in (bscd_decode, rerank_decode):
-        with pytest.raises(TypeError, match=r"whose halves have one softmax: decode with joint_decode"):
-            decode(JointModel(forward, backward), JointModel(forward, backward), None, template)
-    with pytest.raises(
-        TypeError, match=r"the model's combine is 3; it is a function \(left, right\) -> scores, or None"
-    ):
-        joint_decode(JointModel(forward, backward, 3), None, template)
+        with pytest.raises(
+            TypeError,
+            match=r"models must be Pair\(model_f, model_b\), a JointModel or another JointScorer, got|is not a Scorer",
+        ):
+            decode(model, None, template)
+    joined = JointModel(forward, backward)
+    for method in (BSCD(), Rerank()):
+        with pytest.raises(TypeError, match=r"whose (two )?halves have one softmax"):
+            decode(Pair(joined, joined), None, template, method)
+    with pytest.raises(TypeError, match=r"combine must be a function \(left, right\) -> scores, or None, got 3"):
+        decode(JointModel(forward, backward, 3), None, template)
     without_join = TableScorer(1, V, join=False)
-    with pytest.raises(TypeError, match=r"has a combine, and its forward half no join\(states\) -> state"):
-        joint_decode(JointModel(without_join, backward, lambda left, right: None), None, template)
+    with pytest.raises(
+        TypeError, match=r"combine needs join\(states\) -> state of both halves, and the forward half has none"
+    ):
+        decode(JointModel(without_join, backward, lambda left, right: None), None, template)
     model = JointModel(forward, backward)
-    with pytest.raises(ValueError, match=r"does not say where a sentence ends: give a template, or .* widths="):
-        joint_decode(model, None)
-    with pytest.raises(ValueError, match="has nothing to weigh; leave the weights at 1"):
-        joint_decode(model, None, template, objective=Objective(2.0, 1.0))
+    with pytest.raises(ValueError, match=r"does not predict where a sentence ends\. Give a template, or .* widths="):
+        decode(model, None)
+    with pytest.raises(ValueError, match=r"nothing to weigh. Leave both weights at 1"):
+        decode(model, None, template, objective=Objective(2.0, 1.0))
     with pytest.raises(ValueError, match="are for whole captions"):
-        joint_decode(model, None, template, widths=[2])
-    with pytest.raises(TypeError, match="give a list of whole numbers"):
-        joint_decode(model, None, widths=3)
-    with pytest.raises(ValueError, match=r"widths=\[\]: give at least one length, all from 0 to 10000 words$"):
-        joint_decode(model, None, widths=[])
-    for methods in ("birnn-f", 3, [], ["bscd"], ["birnn-f", "birnn-f"]):
-        with pytest.raises(ValueError, match="give some of birnn-f, birnn-b"):
-            joint_compare(model, None, template, methods=methods)
-    with pytest.raises(ValueError, match='"birnn-gibbs" without "birnn-bscd"'):
-        joint_compare(model, None, template, methods=["birnn-gibbs"])
-    with pytest.raises(ValueError, match="scan='zigzag'"):
-        joint_gibbs_decode(model, None, template, scan="zigzag")
+        decode(model, None, template, widths=[2])
+    with pytest.raises(TypeError, match="widths must be a list of whole numbers, got 3"):
+        decode(model, None, widths=3)
+    with pytest.raises(ValueError, match=r"widths=\[\]: give at least one length"):
+        decode(model, None, widths=[])
+    for methods, error, message in (
+        ("urnn-f", TypeError, "methods must be a list of methods or of their names, got 'urnn-f'"),
+        (3, TypeError, "methods must be a list of methods or of their names, got 3"),
+        ([], ValueError, r"methods is empty\. Give at least one method"),
+        (["birnn-f"], ValueError, "methods has 'birnn-f', which is not a method. The names are urnn-f, urnn-b"),
+        (["urnn-f", "urnn-f"], ValueError, "methods has two methods of the name 'urnn-f'"),
+        (["exact"], ValueError, "Exact.* needs a Pair"),
+        (["urnn-f+end"], ValueError, "BeamSearch.* needs a Pair"),
+    ):
+        with pytest.raises(error, match=message):
+            compare(model, None, template, methods)
     with pytest.raises(ValueError, match="rows has 2 numbers for 1 items"):
-        joint_gibbs_decode(model, None, template, rows=[1, 2])
-    with pytest.raises(ValueError, match="cycles=0: it is a whole number, 1 or larger"):
-        joint_cycles(model, None, [[2, 3]], cycles=0)
+        decode(model, None, template, Gibbs(rows=[1, 2]))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
@@ -651,9 +584,9 @@ def test_scores_that_are_none(wrong):
         return rows
 
     with pytest.raises(ValueError, match=r"combine returned NaN or \+inf for item 0, between \(2,\) and \(3,\)"):
-        joint_decode(JointModel(forward, backward, combine), None, Template.from_tokens([2, BLANK, 3]))
+        decode(JointModel(forward, backward, combine), None, Template.from_tokens([2, BLANK, 3]))
     with pytest.raises(ValueError, match=r"combine returned scores of shape \(1, 2\); expected \(1, 6\)"):
-        joint_decode(
+        decode(
             JointModel(forward, backward, lambda left, right: np.zeros((len(left), 2))),
             None,
             Template.from_tokens([2, BLANK, 3]),
@@ -669,7 +602,7 @@ def test_the_item_of_a_fault_is_named_in_parts_of_a_batch_too(limit):
         return np.where(np.array(wrong)[:, None], np.nan, np.zeros((len(left), V)))
 
     with pytest.raises(ValueError, match=r"combine returned NaN or \+inf for item 3, between"):
-        joint_decode(
+        decode(
             JointModel(forward, backward, combine),
             [0, 1, 2, 3],
             Template.from_tokens([2, BLANK, BLANK]),
@@ -680,7 +613,7 @@ def test_the_item_of_a_fault_is_named_in_parts_of_a_batch_too(limit):
 def test_scores_that_are_no_array():
     forward, backward = pair(1, V)
     with pytest.raises(TypeError, match=r"combine returned scores of type builtins.NoneType; they must be"):
-        joint_decode(JointModel(forward, backward, lambda left, right: None), None, Template.from_tokens([2, BLANK]))
+        decode(JointModel(forward, backward, lambda left, right: None), None, Template.from_tokens([2, BLANK]))
 
 
 def test_modules_of_combine_are_in_eval_mode():
@@ -700,22 +633,22 @@ def test_modules_of_combine_are_in_eval_mode():
     combine = Combine()
     for function in (combine, combine.other):
         models = [JointModel(*pair(1, V, library="torch"), function) for _ in range(2)]
-        one, two = (joint_score_sentences(model, None, [[2, 3, 4]])[0].pseudo_log_prob for model in models)
+        one, two = (score_sentences(model, None, [[2, 3, 4]])[0].pseudo_log_prob for model in models)
         assert one == two == pytest.approx(-3 * math.log(V))
         assert combine.dropout.training
 
 
 def test_no_items():
     model = JointModel(*pair(1, V))
-    assert joint_decode(model, [], []) == joint_gibbs_decode(model, [], []) == joint_compare(model, [], []) == []
-    assert joint_score_sentences(model, [], []) == joint_cycles(model, [], []) == []
+    assert decode(model, [], []) == decode(model, [], [], Gibbs()) == compare(model, [], []) == []
+    assert score_sentences(model, [], []) == []
 
 
 def test_nothing_that_is_possible():
     """No sentence, and no error before somebody wants the best."""
     model = JointModel(*pair(1, V, minus_inf=1.0))
-    found = joint_compare(model, None, Template.from_tokens([2, BLANK]))
+    found = compare(model, None, Template.from_tokens([2, BLANK]))
     for name, result in found.items():
         assert result.hypotheses == ()
         assert result.stop in ("dead_end", "budget"), name
-    assert joint_score_sentences(model, None, [[2, 3]])[0].pseudo_log_prob == -math.inf
+    assert score_sentences(model, None, [[2, 3]])[0].pseudo_log_prob == -math.inf

@@ -1,24 +1,28 @@
 """memory_limit: a batch that would take more is searched in parts."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tables import TableScorer, members, pair, seeds, table_options, templates
 
-from birnn_decode import Template, beam_decode, bscd_decode, compare, exact_decode, gibbs_decode, rerank_decode
+from birnn_decode import BeamSearch, Exact, Gibbs, Pair, Rerank, Template, bscd_decode, compare, decode
 from birnn_decode.search.memory import Memory, OverLimitError
+from birnn_decode.search.tree import PrefixTree
 
 V = 6
 SEARCHES = {
     "bscd": lambda models, *given, **own: bscd_decode(*models, *given, **own),
-    "rerank": lambda models, *given, **own: rerank_decode(*models, *given, **own),
-    "beam": lambda models, *given, **own: beam_decode(models[1], *given, direction="backward", **own),
-    "gibbs": lambda models, *given, **own: gibbs_decode(
-        *models, *given, sweeps=3, rows=list(range(20, 20 + len(given[0]))), **own
+    "rerank": lambda models, *given, **own: decode(Pair(*models), *given, Rerank(), **own),
+    "beam": lambda models, *given, **own: decode(Pair(None, models[1]), *given, BeamSearch("backward"), **own),
+    "gibbs": lambda models, *given, **own: decode(
+        Pair(*models), *given, Gibbs(sweeps=3, rows=list(range(20, 20 + len(given[0])))), **own
     ),
-    "exact": lambda models, *given, **own: exact_decode(*models, *given, max_rows=100, **own),
-    "compare": lambda models, *given, **own: compare(*models, *given, methods=["bscd", "gibbs"], **own),
+    "exact": lambda models, *given, **own: decode(Pair(*models), *given, Exact(max_rows=100), **own),
+    "compare": lambda models, *given, **own: compare(Pair(*models), *given, ["bscd", "gibbs"], **own),
 }
 
 
@@ -55,7 +59,7 @@ def test_what_is_kept_stays_below_the_limit(monkeypatch):
             super().take(size)
             kept.append((self.limit, self.used))
 
-    monkeypatch.setattr("birnn_decode.call.Memory", Watched)
+    monkeypatch.setattr("birnn_decode.request.Memory", Watched)
     models = pair(0, 50)
     asked = [Template.from_tokens([7, *[Template.BLANK] * 4, 8])] * 8
     bscd_decode(*models, [0] * 8, asked)
@@ -77,7 +81,7 @@ def test_what_is_held_no_more_is_given_back():
 
 @pytest.mark.parametrize(("limit", "error"), [(0, ValueError), (-1, ValueError), ("1 GB", TypeError), (1.5, TypeError)])
 def test_limits_that_are_none(limit, error):
-    with pytest.raises(error, match="memory_limit="):
+    with pytest.raises(error, match="memory_limit must be a positive integer, got"):
         bscd_decode(*pair(0, V), None, Template.from_tokens([2, Template.BLANK]), memory_limit=limit)
 
 
@@ -99,14 +103,31 @@ def test_an_error_in_a_part_names_the_item_of_the_whole():
 
 def test_states_of_tensors_and_caches_count():
     torch = pytest.importorskip("torch")
-    from birnn_decode.scorers.state import Condition, state_bytes
+    from birnn_decode.scorers.state import Cached, Condition, state_bytes
 
     state = {"h": torch.zeros(2, 3), "rest": [torch.zeros(4, dtype=torch.float64), None]}
     assert state_bytes((Condition.of(torch.zeros(9, 9), 9), state)) == 24 + 32
     transformers = pytest.importorskip("transformers")
-    from birnn_decode.scorers.caches import Cached
-
     cache = transformers.DynamicCache()
     cache.update(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4), 0)
     both = transformers.EncoderDecoderCache(cache, transformers.DynamicCache())
     assert [state_bytes(Cached(one, "reorder_cache")) for one in (cache, both)] == [192, 192]
+
+
+def test_the_halves_of_a_batch_are_searched_without_what_the_whole_has_read(monkeypatch):
+    """An exception keeps its frames alive, and with them all prefixes of a search that was given up."""
+    alive: weakref.WeakSet[PrefixTree] = weakref.WeakSet()
+    there = []
+
+    class Counted(PrefixTree):
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            gc.collect()
+            alive.add(self)
+            there.append(len(alive))
+
+    monkeypatch.setattr("birnn_decode.request.PrefixTree", Counted)
+    forward, backward = pair(1, 6)
+    decode(Pair(forward, backward), [0] * 8, Template.blank([2], 2, [3]), memory_limit=1)
+    assert len(there) > 8
+    assert max(there) <= 2  # those of one pair of models

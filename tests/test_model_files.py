@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 from test_captioners import FEATURES, KINDS, WORDS, captioner, images, pair  # noqa: E402
 
-from birnn_decode import score_sentences  # noqa: E402
+from birnn_decode import Pair, score_sentences  # noqa: E402
 from birnn_decode.captions import WordVocabulary, make_scene  # noqa: E402
 from birnn_decode.files import write_whole  # noqa: E402
 from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, load_pair, save_pair  # noqa: E402
@@ -36,16 +36,17 @@ def test_what_is_saved_is_loaded(kind, sees, tmp_path):
     loaded = load_pair(path)
     assert torch.equal(torch.get_rng_state(), random)
     image = {"features": images()[0], "pictures": make_scene(0, 0).picture(), "nothing": None}[sees]
-    for before, after in zip(models, loaded, strict=True):
+    for before, after in zip(models, (loaded.forward, loaded.backward), strict=True):
         assert type(after) is kind
         assert after.config == before.config
         assert after.vocabulary == WORDS
         assert not after.training
         assert all(parameter.requires_grad for parameter in after.parameters())
-    ((expected,), (scored,)) = (score_sentences(*two, image, ["a girl and wind"]) for two in (models, loaded))
+    both = (Pair(*models), loaded)
+    ((expected,), (scored,)) = (score_sentences(two, image, ["a girl and wind"]) for two in both)
     assert scored == expected
-    assert loaded[0].encoder is loaded[1].encoder
-    assert (loaded[0].encoder is None) == (encoder is None)
+    assert loaded.forward.encoder is loaded.backward.encoder
+    assert (loaded.forward.encoder is None) == (encoder is None)
 
 
 def test_a_shared_encoder_is_saved_once(tmp_path):
@@ -68,7 +69,7 @@ def test_a_loaded_pair_is_independent_of_its_file(tmp_path):
     loaded = load_pair(tmp_path / "first")
     with (tmp_path / "first").open("r+b") as file:  # in place
         file.write((tmp_path / "second").read_bytes())
-    assert torch.equal(loaded[0].output.weight, first[0].output.weight)
+    assert torch.equal(loaded.forward.output.weight, first[0].output.weight)
 
 
 def test_a_saved_file_has_the_usual_permissions(tmp_path):
@@ -104,13 +105,15 @@ def test_where_nothing_can_be_written(tmp_path):
 
 def test_what_is_no_pair(tmp_path):
     forward, backward = pair(GRUCaptioner)
-    with pytest.raises(ValueError, match="a pair reads forward and backward; these read backward and forward"):
+    with pytest.raises(
+        ValueError, match="captioners of a pair must read forward and backward, but they read backward and forward"
+    ):
         save_pair(backward, forward, tmp_path / "pair")
     other = GRUCaptioner(WordVocabulary(["a"]), direction="backward", feature_size=FEATURES)
-    with pytest.raises(ValueError, match="have the same words at the same ids; these do not"):
+    with pytest.raises(ValueError, match="of a pair must have the same words at the same ids"):
         save_pair(forward, other, tmp_path / "pair")
     seeing = [captioner(GRUCaptioner, direction, encoder=SmallCNN(16, (2,))) for direction in ("forward", "backward")]
-    with pytest.raises(ValueError, match="share one image encoder; these have one each"):
+    with pytest.raises(ValueError, match="of a pair must share one image encoder, but each has its own"):
         save_pair(*seeing, tmp_path / "pair")
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +126,9 @@ def test_files_that_are_no_models(tmp_path):
         with pytest.raises(ValueError, match="text is not a model file"):
             load_pair(tmp_path / "text")
     save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other.safetensors is a safetensors file, but not of a pair of captioners"):
+    with pytest.raises(
+        ValueError, match=r"other.safetensors is a safetensors file, but does not hold a pair of captioners"
+    ):
         load_pair(tmp_path / "other.safetensors")
     models = pair(GRUCaptioner)
     about = {"forward": models[0].config, "backward": models[1].config, "encoder": None, "words": WORDS.words[4:]}

@@ -73,10 +73,10 @@ def test_its_weights_stay_in_their_package(efficientnet, tmp_path):
     save_pair(*pair, tmp_path / "pair")
     assert (tmp_path / "pair").stat().st_size < 1e5
     loaded = load_pair(tmp_path / "pair")
-    assert isinstance(loaded[0].encoder, EfficientNetLite0)
+    assert isinstance(loaded.forward.encoder, EfficientNetLite0)
     picture = make_scene(0, 0).picture()
     with torch.no_grad():
-        assert torch.equal(loaded[0].encode([picture]), pair[0].encode([picture]))
+        assert torch.equal(loaded.forward.encode([picture]), pair[0].encode([picture]))
     assert not any(name.startswith("encoder") for name, _ in pair[0].named_parameters())
 
 
@@ -133,7 +133,7 @@ def test_a_classifier_of_torchvision(tmp_path, monkeypatch):
     ]
     save_pair(*pair, tmp_path / "pair")
     monkeypatch.setitem(sys.modules, "torchvision", None)  # another machine
-    loaded = load_pair(tmp_path / "pair")[1].encoder
+    loaded = load_pair(tmp_path / "pair").backward.encoder
     assert loaded.config == {"kind": "torchvision", "model": "net", "weights": "OLD", "feature_size": 12}
     with pytest.raises(ModuleNotFoundError, match="torchvision"):
         loaded.prepare(picture)

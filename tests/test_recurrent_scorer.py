@@ -1,4 +1,4 @@
-"""Decoders made of PyTorch's recurrent layers and cells, wrapped."""
+"""Wrapped decoders made of PyTorch's recurrent layers and cells."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_bscd import assert_same, hypotheses
 
-from birnn_decode import PrefixScorer, Template, bscd_decode, score_sentences
+from birnn_decode import Pair, PrefixScorer, Template, bscd_decode, score_sentences
 
 torch = pytest.importorskip("torch")
 
@@ -36,7 +36,7 @@ def features():
 
 
 class Decoder(torch.nn.Module):
-    """A captioner of the parts; `whole` reads a prefix with a loop of its own, from its first word."""
+    """A captioner made of these parts. ``whole`` reads a prefix from its first word, in its own loop."""
 
     def __init__(self, kind, options, seed, conditioned):
         super().__init__()
@@ -115,10 +115,10 @@ def test_wrapped_decoders_answer_as_their_whole_passes(kind, options, conditione
     ]
     for one, two in zip(*answers, strict=True):
         assert_same(hypotheses(one), hypotheses(two))
-        assert one.trace == two.trace  # in which order finalists are read depends on what a call may hold
+        assert one.trace == two.trace  # the order of the finalists depends on the size of the batches
     sentences = [hypothesis.tokens for hypothesis in answers[0][2].hypotheses]
     scores = [
-        [one.score for one in score_sentences(wrap(decoders[0], False), None, features()[2], sentences)]
+        [one.score for one in score_sentences(Pair(wrap(decoders[0], False), None), features()[2], sentences)]
         for wrap in (wrapped, by_prefix)
     ]
     assert scores[0] == pytest.approx(scores[1])
@@ -141,7 +141,7 @@ def test_modules_are_in_eval_mode_while_decoding():
     parts = RecurrentScorer(
         decoder.embedding, decoder.recurrent, decoder.project, decoder.start, encode=torch.stack, **ids(False)
     )
-    score_sentences(parts, None, features()[0], [[2]])
+    score_sentences(Pair(parts, None), features()[0], [[2]])
     assert seen
     assert not any(seen)
 
@@ -156,17 +156,17 @@ def test_parts_that_do_not_fit():
     decoder = Decoder(torch.nn.LSTM, {"num_layers": 1}, 1, False)
     scorer = wrapped(decoder, False)
     scorer._start = lambda images: [state.transpose(0, 1) for state in decoder.start(images)]
-    with pytest.raises(ValueError, match=r"state\[0\] has shape \(3, 1, 6\), and batch_axis says that its axis 1"):
-        score_sentences(scorer, None, features(), [[[2]], [[3]], [[4]]])
+    with pytest.raises(ValueError, match=r"state\[0\] is a tensor of shape \(3, 1, 6\), and its axis 1 must count 3"):
+        score_sentences(Pair(scorer, None), features(), [[[2]], [[3]], [[4]]])
     scorer._start = lambda images: None
-    with pytest.raises(TypeError, match="state is None, which has no rows: give zeros"):
-        score_sentences(scorer, None, features(), [[[2]], [[3]], [[4]]])
+    with pytest.raises(TypeError, match="state is None, which has no rows; give zeros"):
+        score_sentences(Pair(scorer, None), features(), [[[2]], [[3]], [[4]]])
     for given, what in (([torch.zeros(1, HIDDEN)], "1 states"), (torch.zeros(2, HIDDEN), "a Tensor")):
         scorer = wrapped(Decoder(torch.nn.GRUCell, 2, 1, False), False)
         scorer._start = lambda images, given=given: given
-        with pytest.raises(ValueError, match=f"start gave {what}; it must give a list of 2 states, one per cell"):
-            score_sentences(scorer, None, features()[0], [[2]])
-    assert np.isfinite(score_sentences(wrapped(decoder, False), None, features()[0], [[2]])[0].score)
+        with pytest.raises(ValueError, match=f"start returned {what}; it must return a list of 2 states, one per cell"):
+            score_sentences(Pair(scorer, None), features()[0], [[2]])
+    assert np.isfinite(score_sentences(Pair(wrapped(decoder, False), None), features()[0], [[2]])[0].score)
 
 
 @pytest.mark.parametrize("rows", [1, FEW_ROWS, FEW_ROWS + 1])
@@ -175,7 +175,7 @@ def test_parts_that_do_not_fit():
     "kind", [*LAYERS, lambda *sizes, **options: torch.nn.RNN(*sizes, nonlinearity="relu", **options)]
 )
 def test_single_steps_are_those_of_the_layers(kind, bias, rows):
-    """Cells for few rows, the layer for many."""
+    """Few rows are computed by cells, many rows by the layer."""
     torch.manual_seed(0)
     layers = kind(3, HIDDEN, num_layers=2, bias=bias, batch_first=True).double()
     called = []
@@ -191,7 +191,7 @@ def test_single_steps_are_those_of_the_layers(kind, bias, rows):
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 def test_layers_that_no_cell_computes():
-    """Projected states, and dropout between layers while training."""
+    """Layers with projected states, and layers with dropout in train mode."""
     torch.manual_seed(0)
     projected = torch.nn.LSTM(3, HIDDEN, proj_size=2, batch_first=True)
     inputs, memory = torch.randn(4, 1, 3), (torch.randn(1, 4, 2), torch.randn(1, 4, HIDDEN))

@@ -65,9 +65,9 @@ def test_text_that_is_no_template(text):
 
 
 def test_ranges_that_are_none():
-    with pytest.raises(ValueError, match="ends before it begins"):
+    with pytest.raises(ValueError, match=r"must have low <= high <= 10000 words, got 6 to 1 words"):
         Template.from_text("{6-1}", Words())
-    with pytest.raises(ValueError, match="low <= high"):
+    with pytest.raises(ValueError, match=r"must have low <= high <= 10000 words, got 3 to 2 words"):
         Template.blank([1], (3, 2), [2])
     with pytest.raises(ValueError, match="100 combinations of widths; at most 64"):
         Template.from_text("{0-9} a {0-9}", Words())
@@ -133,16 +133,56 @@ def test_from_ids():
 @pytest.mark.parametrize(
     ("tokens", "error", "message"),
     [
-        ([5, "word"], TypeError, "part 1 of the template is 'word'; it must be an id, Template.BLANK"),
+        ([5, "word"], TypeError, "part 1 of the template must be an id (0 or larger), a set of ids, or Template.BLANK"),
+        ([5, "word"], TypeError, "Template.BLANK, got 'word'"),
         ([set()], ValueError, "part 0 of the template allows no token"),
-        ([-1], ValueError, "part 0 of the template has id -1"),
-        ([{3, -2}], ValueError, "has id -2"),
-        ([1.5], TypeError, "is 1.5"),
+        (
+            [-1],
+            ValueError,
+            "part 0 of the template must be an id (0 or larger), a set of ids, or Template.BLANK, got -1",
+        ),
+        ([{3, -2}], ValueError, "got -2"),
+        ([1.5], TypeError, "got 1.5"),
+        (["7"], TypeError, "got '7'"),
+        ([True], TypeError, "got True"),
+        ([{2, False}], TypeError, "got False"),
     ],
 )
 def test_ids_that_are_none(tokens, error, message):
     with pytest.raises(error, match=re.escape(message)):
         Template.from_tokens(tokens)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Template("a _ b"), TypeError, "Template.parts must be a tuple, got 'a _ b'; for text, use"),
+        (lambda: Template([5]), TypeError, "Template.parts must be a tuple, got [5]"),
+        (lambda: Template.blank([2], 1.5), TypeError, "an integer or a pair (low, high) of integers, got 1.5"),
+        (lambda: Template.blank([2], [1, 3]), TypeError, "a pair (low, high) of integers, got [1, 3]"),
+        (lambda: Template.blank([2], (1, 2, 3, 4)), TypeError, "a pair (low, high) of integers, got (1, 2, 3, 4)"),
+        (lambda: Template.blank([2], True), TypeError, "a pair (low, high) of integers, got True"),
+        (lambda: Template.blank([2], "3"), TypeError, "a pair (low, high) of integers, got '3'"),
+        (lambda: Gap("1", 2), TypeError, "Gap.low must be a whole number, 0 or larger, got '1'"),
+        (lambda: Gap(1, True), TypeError, "Gap.high must be a whole number, 0 or larger, got True"),
+        (lambda: Gap(-1, 2), ValueError, "Gap.low must be a whole number, 0 or larger, got -1"),
+        (lambda: Gap(0, 10_001), ValueError, "low <= high <= 10000 words, got 0 to 10001 words"),
+        (lambda: Gap(1, 2, [3]), TypeError, "Gap.allowed must be a frozenset of ids, or None for any id, got [3]"),
+        (
+            lambda: Gap(1, 2, frozenset({"3"})),
+            TypeError,
+            "each id in Gap.allowed must be a whole number, 0 or larger, got",
+        ),
+        (
+            lambda: Gap(1, 2, frozenset({-3})),
+            ValueError,
+            "each id in Gap.allowed must be a whole number, 0 or larger, got",
+        ),
+    ],
+)
+def test_each_field_is_checked(make, error, message):
+    with pytest.raises(error, match=rf"^[^\n]*{re.escape(message)}[^\n]*\Z"):
+        make()
 
 
 def test_at_the_door():
@@ -160,18 +200,28 @@ def test_at_the_door():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error", "message"),
     [
-        ({"weight_forward": -1}, "weight_forward=-1"),
-        ({"weight_backward": float("nan")}, "weight_backward=nan"),
-        ({"weight_forward": 0, "weight_backward": 0}, "nothing is left to rank by"),
-        ({"length": "mean"}, "length='mean'"),
-        ({"length": float("inf")}, "length=inf"),
-        ({"scope": "blanks"}, "scope='blanks'"),
+        ({"weight_forward": -1}, ValueError, "weight_forward must be a finite number, 0 or larger, got -1"),
+        (
+            {"weight_backward": float("nan")},
+            ValueError,
+            "weight_backward must be a finite number, 0 or larger, got nan",
+        ),
+        ({"weight_forward": "1"}, TypeError, "weight_forward must be a finite number, 0 or larger, got '1'"),
+        ({"weight_backward": True}, TypeError, "weight_backward must be a finite number, 0 or larger, got True"),
+        ({"weight_backward": None}, TypeError, "weight_backward must be a finite number, 0 or larger, got None"),
+        ({"weight_forward": 0, "weight_backward": 0}, ValueError, "must not both be 0"),
+        ({"length": "mean"}, ValueError, "\"average\" or a finite number of nats per word, got 'mean'"),
+        ({"length": float("inf")}, ValueError, '"average" or a finite number of nats per word, got inf'),
+        ({"length": False}, TypeError, '"average" or a finite number of nats per word, got False'),
+        ({"length": None}, TypeError, '"average" or a finite number of nats per word, got None'),
+        ({"scope": "blanks"}, ValueError, "scope must be 'sentence' or 'blank', got 'blanks'"),
+        ({"scope": 1}, TypeError, "scope must be 'sentence' or 'blank', got 1"),
     ],
 )
-def test_objectives_that_are_none(arguments, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_objectives_that_are_none(arguments, error, message):
+    with pytest.raises(error, match=re.escape(message)):
         Objective(**arguments)
 
 
@@ -251,9 +301,9 @@ def test_blanks_of_certain_ids():
     assert template.within(4, {1}).parts == (Gap(1, 2, frozenset({2})), Gap(0, 1, others), Gap(2, 2))
     assert template.within(9, {2, 3}).parts == (Gap(1, 2, frozenset({1})), Gap(0, 0, frozenset()), Gap(2, 2))
     assert (plain := Template.blank([1], 2)).within(3, {1}) is plain
-    with pytest.raises(ValueError, match="a blank of up to 2 words that allows no id"):
+    with pytest.raises(ValueError, match="at least one id for a blank of up to 2 words, got none"):
         Gap(1, 2, frozenset())
-    with pytest.raises(TypeError, match="give a frozenset of ids, or None for any"):
+    with pytest.raises(TypeError, match=r"must be a frozenset of ids, or None for any id, got \{1\}"):
         Gap(1, 2, {1})
     with pytest.raises(ValueError, match=r"part 0 of the template\) allows no word: none of its 2 ids"):
         check_against_vocabulary(Template((Gap(1, 1, some),)), 5, {1}, {1, 2})

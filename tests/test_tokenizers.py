@@ -13,14 +13,17 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from birnn_decode import (
+    BSCD,
     AllowAt,
     BanWords,
+    Gibbs,
     MustAppear,
+    Pair,
     StepScorer,
     Template,
     bscd_decode,
     compare,
-    gibbs_decode,
+    decode,
     score_sentences,
 )
 from birnn_decode.captions import WordVocabulary
@@ -301,9 +304,10 @@ def test_a_blank_of_words_holds_so_many_words(name, text):
     assert len(template.fixed()) == 4**wanted
     widths = set()
     for seed in range(3):
-        forward, backward = bigram_pair(tokenizer, seed)
-        results = compare(forward, backward, None, text, beam_size=4, vocabulary=tokenizer, max_rounds=3)
-        results["gibbs"] = gibbs_decode(forward, backward, None, text, beam_size=1, sweeps=2, vocabulary=tokenizer)
+        models = Pair(*bigram_pair(tokenizer, seed))
+        methods = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", BSCD(max_rounds=3)]
+        results = compare(models, None, text, methods, beam_size=4, vocabulary=tokenizer)
+        results["gibbs"] = decode(models, None, text, Gibbs(sweeps=2), beam_size=1, vocabulary=tokenizer)
         for result in results.values():
             assert result.hypotheses
             for one in result.hypotheses:
@@ -411,7 +415,7 @@ def test_a_tokenizer_is_a_vocabulary_everywhere(name):
     for one in result.hypotheses:
         assert one.text.startswith("a boy ")
         assert one.text.endswith(" dog")
-    (scored,) = score_sentences(forward, None, None, ["a boy"])
+    (scored,) = score_sentences(Pair(forward), None, ["a boy"])
     assert scored.tokens == tuple(tokenizer.encode("a boy", add_special_tokens=False))
     assert scored.text == "a boy"
     whole = bscd_decode(forward, backward, None, max_length=3)
@@ -528,9 +532,9 @@ class TestVocabulariesOfAPair:
             (WordVocabulary(["a", "dog"]), WordVocabulary(["a", "cat"])),
             (self.of("a", "dog"), self.of("a", "cat")),
         ):
-            with pytest.raises(ValueError, match="the forward one alone has 'dog'; the backward one alone has 'cat'"):
+            with pytest.raises(ValueError, match="only the forward one has 'dog'; only the backward one has 'cat'"):
                 bscd_decode(*self.pair(one, two), None, "a _")
-        with pytest.raises(ValueError, match=r" of 360 ids.*is not the backward model's"):
+        with pytest.raises(ValueError, match=r" of 360 ids.*differs from the vocabulary of the backward model"):
             bscd_decode(*self.pair(MADE["byte_level"], WordVocabulary(["a"])), None, "a _")
 
     def of(self, *words):
@@ -587,7 +591,7 @@ def test_words_of_constraints_are_those_within_a_sentence(name):
             *models, None, template, vocabulary=tokenizer, beam_size=20, constraints=constraints
         ).hypotheses
 
-    with pytest.raises(ValueError, match=r"'zzqqj' is \d+ tokens, not one; give|no token for 'zzqqj'"):
+    with pytest.raises(ValueError, match=r"'zzqqj' is \d+ tokens, not one\. Give|no token for 'zzqqj'"):
         found("a {3} dog", MustAppear(["zzqqj"]))
     if name == "byt5":  # white space is a token there, and no word is a single one
         assert not single

@@ -1,4 +1,4 @@
-"""PyTorch decoders: states of tensors whose batch axis is declared."""
+"""PyTorch decoders whose states are tensors with a declared batch axis."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_bscd import assert_same, hypotheses
 
-from birnn_decode import PrefixScorer, Template, bscd_decode, score_sentences
+from birnn_decode import Pair, PrefixScorer, Template, bscd_decode, score_sentences
 
 torch = pytest.importorskip("torch")
 
@@ -22,7 +22,7 @@ TEMPLATES = [
 
 
 class LSTM(torch.nn.Module):
-    """A captioner whose state has its rows on axis 1, two layers deep."""
+    """A captioner with two layers, whose state has its rows on axis 1."""
 
     def __init__(self, seed):
         super().__init__()
@@ -67,7 +67,7 @@ def flat_scorer(model, backward):
 
 
 def nested_scorer(model, backward):
-    """The same model behind a state of every kind: axes 1, 0 and -1, and what all rows share."""
+    """Wrap the same model with a nested state: axes 1, 0 and -1, and a part that all rows share."""
 
     def pack(h, c, steps):
         return Nested([{"h": h}, {"c": c.movedim(1, -1)}], steps, {"note": "shared by all rows", "none": None})
@@ -92,11 +92,11 @@ def test_a_model_is_in_eval_mode_while_decoding():
     seen = []
     model.project.register_forward_hook(lambda module, *_: seen.append(module.training))
     settings = {"batch_axis": 1, "encode": torch.stack, "aligned": False, **ids(False)}
-    score_sentences(TorchScorer(model.step, model.start, model=model, **settings), None, features()[0], [[2]])
+    score_sentences(Pair(TorchScorer(model.step, model.start, model=model, **settings), None), features()[0], [[2]])
     assert seen == [False, False]
     assert model.training
     assert model.project.training
-    score_sentences(TorchScorer(model.step, model.start, **settings), None, features()[0], [[2]])
+    score_sentences(Pair(TorchScorer(model.step, model.start, **settings), None), features()[0], [[2]])
     assert seen == [False, False, True, True]
 
 
@@ -110,7 +110,7 @@ def test_every_wrapping_of_a_model_gives_the_same_answers(other):
     for one, two in zip(*answers, strict=True):
         assert len(one.hypotheses) == 5
         assert_same(hypotheses(one), hypotheses(two))
-        assert one.trace == two.trace  # in which order finalists are read depends on what a call may hold
+        assert one.trace == two.trace  # the order of the finalists depends on the size of the batches
     whole = [
         bscd_decode(wrap(models[0], False), wrap(models[1], True), features()[0], max_length=4)
         for wrap in (flat_scorer, other)
@@ -121,7 +121,7 @@ def test_every_wrapping_of_a_model_gives_the_same_answers(other):
 def test_scores_are_those_of_one_pass_over_the_sentence():
     model = LSTM(3)
     for image in features():
-        (scored,) = score_sentences(flat_scorer(model, False), None, image, [[2, 3, 5]])
+        (scored,) = score_sentences(Pair(flat_scorer(model, False), None), image, [[2, 3, 5]])
         with torch.no_grad():
             terms = [
                 torch.log_softmax(model.whole(image[None], torch.tensor([[START, 2, 3, 5][: at + 1]])), -1)[0, token]
@@ -133,7 +133,7 @@ def test_scores_are_those_of_one_pass_over_the_sentence():
 
 
 def test_states_and_graphs():
-    """Decoding leaves no graph, and what it returns are plain numbers; the model can be trained on afterwards."""
+    """Decoding builds no graph and returns plain numbers. The model can be trained afterwards."""
     model = LSTM(4)
     scorer = flat_scorer(model, False)
     seen = []
@@ -198,19 +198,25 @@ def test_a_condition_is_expanded_once_for_rows_of_the_same_images():
     assert beams.select([2, 3, 0, 1]).rows()["regions"].tolist() == [[4, 5], [4, 5], [0, 1], [0, 1]]
     assert beams.rows()["regions"].tolist() == expanded["regions"].tolist()
     assert Condition.join([beams.select([3]), whole]).rows()["regions"].tolist() == [[4, 5], [0, 1], [2, 3], [4, 5]]
-    with pytest.raises(ValueError, match=r"condition\['regions'\] has shape \(3, 2\); its axis 0 must count"):
+    with pytest.raises(
+        ValueError, match=r"condition\['regions'\] is a tensor of shape \(3, 2\), and its axis 0 must count 2"
+    ):
         Condition.of(known, 2)
 
 
 @pytest.mark.parametrize(
     ("batch_axis", "error", "message"),
     [
-        (0, ValueError, r"state\[0\] has shape \(2, 1, 8\), and batch_axis says that its axis 0 counts the rows"),
-        (-1, ValueError, r"its axis -1 counts the rows, of which there are 1"),
-        (3, ValueError, r"state\[0\] has shape"),
+        (
+            0,
+            ValueError,
+            r"state\[0\] is a tensor of shape \(2, 1, 8\), and its axis 0 must count 1 rows. Correct batch_axis",
+        ),
+        (-1, ValueError, r"its axis -1 must count 1 rows"),
+        (3, ValueError, r"state\[0\] is a tensor of shape"),
         ((1,), TypeError, r"state has 2 entries, and batch_axis has 1 there"),
         ({"h": 1, "c": 1}, TypeError, r"batch_axis has no entry for state\[0\]"),
-        (("1", 1), TypeError, "a part of the state is a Tensor, which has no method '1' to reorder itself"),
+        (("1", 1), TypeError, r"state\[0\] is a Tensor, which has no method '1' to reorder its rows"),
     ],
 )
 def test_wrong_declarations(batch_axis, error, message):
@@ -229,12 +235,12 @@ def test_a_state_that_cannot_be_gathered():
         encode=torch.stack,
         **ids(False),
     )
-    with pytest.raises(TypeError, match=r"state\[2\] is a int; .*declare None as its batch_axis"):
+    with pytest.raises(TypeError, match=r"state\[2\] is a int; .*Set batch_axis to None there"):
         bscd_decode(scorer, flat_scorer(LSTM(2), True), features()[0], TEMPLATES[0])
 
 
 def test_half_precision_is_searched_in_single():
-    """Sums of half-precision log-probabilities would be off by whole tenths."""
+    """Sums of log-probabilities in half precision would be wrong by more than 0.1."""
 
     def half(model, backward):
         scorer = flat_scorer(model, backward)
@@ -245,7 +251,7 @@ def test_half_precision_is_searched_in_single():
     models = LSTM(1), LSTM(2)
     result = bscd_decode(half(models[0], False), half(models[1], True), features()[0], TEMPLATES[0])
     (again,) = score_sentences(
-        flat_scorer(models[0], False), flat_scorer(models[1], True), features()[0], [result.best.tokens]
+        Pair(flat_scorer(models[0], False), flat_scorer(models[1], True)), features()[0], [result.best.tokens]
     )
     assert result.best.score == pytest.approx(again.score, abs=0.02)
     assert result.best.score == pytest.approx(

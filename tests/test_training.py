@@ -13,7 +13,7 @@ pytest.importorskip("click")
 
 from command import heed_interrupts  # noqa: E402
 
-from birnn_decode import score_sentences  # noqa: E402
+from birnn_decode import Pair, score_sentences  # noqa: E402
 from birnn_decode.captions import WordVocabulary, make_scenes  # noqa: E402
 from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, load_pair  # noqa: E402
 from birnn_decode.models.files import CAPTIONERS  # noqa: E402
@@ -22,7 +22,6 @@ from birnn_decode.training import (  # noqa: E402
     CaptionedImages,
     Recipe,
     Training,
-    _losses,
     evaluate_pair,
     fit_encoder,
 )
@@ -102,7 +101,7 @@ def test_a_training_that_diverges_is_stopped():
     with torch.no_grad():
         pair[1].output.bias.fill_(torch.inf)
     training = Training(*pair, data, data, Recipe(1, learning_rate=0.25))
-    with pytest.raises(ValueError, match=r"has diverged in epoch 1 .* try a lower learning rate than 0.25"):
+    with pytest.raises(ValueError, match=r"has diverged in epoch 1: .* try a lower learning rate than 0.25"):
         list(training.run())
     assert training.history == []
 
@@ -111,12 +110,11 @@ def test_padding_takes_no_part():
     """Short captions beside long ones count as they do alone."""
     data = counting_data()
     pair = new_pair(seed=3)
-    together = _losses(pair, data, [0, 1])
-    alone = [_losses(pair, data, [number]) for number in range(2)]
-    for both, *single in zip(together, *alone, strict=True):
-        assert float(torch.as_tensor(both).detach()) == pytest.approx(
-            sum(float(torch.as_tensor(one).detach()) for one in single), rel=1e-5
-        )
+    with torch.no_grad():
+        together, words = Training._losses_of(pair, data, [0, 1])
+        alone = [Training._losses_of(pair, data, [number]) for number in range(2)]
+    assert words == sum(counted for _, counted in alone)
+    assert together.tolist() == pytest.approx(sum(losses for losses, _ in alone).tolist(), rel=1e-5)
 
 
 class Killed(Exception):
@@ -162,7 +160,50 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(optimizer, after,
     assert all(torch.equal(one, two) for one, two in zip(weights(whole), weights(resumed), strict=True))
 
 
-def test_what_cannot_be_gone_on_with(tmp_path):
+def test_a_checkpoint_of_another_device_is_resumed(tmp_path, monkeypatch):
+    """Its tensors say that they were on a device that this machine may lack."""
+    data = counting_data()
+    recipe = Recipe(2, 1)
+    expected = epochs_of(new_pair(), data, recipe)
+    training = Training(*new_pair(), data, data, recipe)
+    next(training.run())
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        training.save(tmp_path / "checkpoint")
+    resumed = Training(*new_pair(seed=99), data, data, recipe)
+    resumed.resume(tmp_path / "checkpoint")
+    assert [*resumed.history, *resumed.run()] == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_training_on_cuda(dropout, tmp_path):
+    """Batches follow the models; a checkpoint is resumed on the same device as if nothing had been, and on the CPU."""
+    data = counting_data()
+    recipe = Recipe(4, 1)
+
+    def training(device, seed=0):
+        pair = [model.to(device) for model in new_pair(seed=seed, dropout=dropout)]
+        return Training(*pair, data, data, recipe)
+
+    on_cuda = training("cuda")
+    epochs = []
+    for epoch in on_cuda.run():
+        epochs.append(epoch)
+        if epoch.number == 2:
+            on_cuda.save(tmp_path / "checkpoint")
+    again, on_cpu = training("cuda", seed=99), training("cpu", seed=99)
+    again.resume(tmp_path / "checkpoint")
+    assert [one.validation for one in again.run()] == pytest.approx([one.validation for one in epochs[2:]], rel=1e-4)
+    on_cpu.resume(tmp_path / "checkpoint")
+    resumed = [one.validation for one in on_cpu.run()]
+    assert len(resumed) == 2
+    if not dropout:
+        assert resumed == pytest.approx([one.validation for one in epochs[2:]], rel=1e-3)
+        assert epochs[-1].validation == pytest.approx(list(training("cpu").run())[-1].validation, rel=1e-3)
+
+
+def test_what_cannot_be_resumed(tmp_path):
     data = counting_data()
     recipe = Recipe(2, 1)
     path = tmp_path / "checkpoint"
@@ -179,10 +220,10 @@ def test_what_cannot_be_gone_on_with(tmp_path):
         "the validation data": Training(*new_pair(), data, words, recipe),
     }
     for what, one in changed.items():
-        with pytest.raises(ValueError, match=f"cannot be gone on with: since then {what} changed"):
+        with pytest.raises(ValueError, match=f"cannot be resumed, because {what} changed since"):
             one.resume(path)
     again = Training(*new_pair(), data, data, recipe)
-    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*nothing to go on from"):
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*nothing$"):
         again.resume(tmp_path / "nothing")
     content = path.read_bytes()
     for damaged in (b"", b"some text", content[:1000], content[:-30]):
@@ -197,11 +238,11 @@ def test_what_cannot_be_gone_on_with(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "epochs=0, batch_size=64: both are 1 or more"),
-        ({"epochs": 1, "batch_size": 0}, "epochs=1, batch_size=0"),
-        ({"epochs": 1, "optimizer": "sgd"}, """optimizer='sgd': use "adam" or "rmsprop\""""),
-        ({"epochs": 1, "learning_rate": 0.0}, "learning_rate=0.0: it is above 0"),
-        ({"epochs": 1, "learning_rate": float("nan")}, "learning_rate=nan: it is above 0"),
+        ({"epochs": 0}, "epochs must be a positive integer, got 0"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size must be a positive integer, got 0"),
+        ({"epochs": 1, "optimizer": "sgd"}, "optimizer must be 'adam' or 'rmsprop', got 'sgd'"),
+        ({"epochs": 1, "learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"epochs": 1, "learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
     ],
 )
 def test_what_is_no_recipe(settings, message):
@@ -215,7 +256,7 @@ def test_losses_are_nats_per_word():
     pair = new_pair(seed=3)
     words, sums = 0, [0.0, 0.0]
     for image, captions in zip(data.images, data.captions, strict=True):
-        for scored in score_sentences(*pair, image, list(captions)):
+        for scored in score_sentences(Pair(*pair), image, list(captions)):
             words += len(scored.token_log_probs_forward)
             sums = [sums[0] + scored.log_prob_forward, sums[1] + scored.log_prob_backward]
     for batch_size in (1, 2):
@@ -239,7 +280,7 @@ def test_features_of_another_precision():
 
 
 def test_what_is_no_training_data():
-    with pytest.raises(ValueError, match="2 images and captions for 1: give some for each"):
+    with pytest.raises(ValueError, match="a list of captions for each image, got 1 for 2 images"):
         CaptionedImages(torch.eye(2), [[[4]]])
     with pytest.raises(ValueError, match="image 1 has no caption"):
         CaptionedImages(torch.eye(2), [[[4]], []])
@@ -290,8 +331,8 @@ def test_a_shared_encoder_is_trained_by_both():
     gradients = []
     for models in (pair, pair[:1], pair[1:]):
         encoder.zero_grad()
-        loss_f, loss_b, _ = _losses(tuple(pair), data, range(len(data)))
-        sum({pair[0]: loss_f, pair[1]: loss_b}[model] for model in models).backward()
+        losses, _ = Training._losses_of(pair, data, range(len(data)))
+        sum(losses[pair.index(model)] for model in models).backward()
         gradients.append([parameter.grad.clone() for parameter in encoder.parameters()])
     for both, forward, backward in zip(*gradients, strict=True):
         assert torch.allclose(both, forward + backward, atol=1e-9)
@@ -311,8 +352,8 @@ def test_the_training_script(tmp_path):
     assert done.returncode == 0, done.stderr
     assert sum(line.startswith("epoch") for line in done.stdout.splitlines()) == 2
     pair = load_pair(tmp_path / "pair")
-    assert [model.direction for model in pair] == ["forward", "backward"]
-    assert "circle" in pair[0].vocabulary.words
+    assert [model.direction for model in (pair.forward, pair.backward)] == ["forward", "backward"]
+    assert "circle" in pair.forward.vocabulary.words
 
 
 @pytest.mark.process
@@ -324,6 +365,6 @@ def test_an_interrupted_training_leaves_a_pair(tmp_path):
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate()
     assert running.returncode == 1
-    assert "interrupted; what was saved is pair" in errors
+    assert "interrupted; the best pair so far is in pair" in errors
     assert "Traceback" not in errors
     load_pair(tmp_path / "pair")

@@ -4,10 +4,10 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import END, START, members, pair, reference_template, seeds, table_options, words_of
+from tables import END, START, members, one_sided, pair, reference_template, seeds, table_options, words_of
 from test_bscd import assert_same, hypotheses
 
-from birnn_decode import Objective, Template, beam_decode, bscd_decode, rerank_decode
+from birnn_decode import BeamSearch, Objective, Pair, Rerank, Template, bscd_decode, decode
 from birnn_decode.template import Gap
 
 V = 5
@@ -75,12 +75,11 @@ def test_templates_filled_by_one_model(seed, parts, beam_size, direction, rank, 
                 terms = terms[min(blanks) : len(words)] if reverse else terms[: max(blanks) + 1]
             rule_in_force = in_force(rule, "known" if len(template.fixed()) == 1 else "range", weight=1.0)
             scored.append((reference.length_rule(sum(terms), len(words), rule_in_force), words))
-    result = beam_decode(
-        scorer,
+    result = decode(
+        one_sided(scorer, direction),
         None,
         template,
-        direction=direction,
-        rank=rank,
+        BeamSearch(direction, rank=rank),
         beam_size=beam_size,
         objective=Objective(length=rule),
     )
@@ -131,11 +130,10 @@ def test_captions_written_by_one_model(seed, beam_size, lengths, direction, rank
     reverse = direction == "backward"
     model = pair(seed, V, **table)[reverse]
     expected = reference.free_search(model.model(), WORDS, beam_size, lengths[1], lengths[0])
-    result = beam_decode(
-        model,
+    result = decode(
+        one_sided(model, direction),
         None,
-        direction=direction,
-        rank=rank,
+        method=BeamSearch(direction, rank=rank),
         beam_size=beam_size,
         objective=Objective(length="none"),
         min_length=lengths[0],
@@ -162,10 +160,10 @@ def test_widths_instead_of_those_written_freely():
         for width in (2, 4)
     ]
     assert result.best.score >= max(one.best.score for one in fixed)
-    only = beam_decode(forward, None, direction="forward", widths=[3], beam_size=2)
+    only = decode(Pair(forward, None), None, method=BeamSearch("forward"), widths=[3], beam_size=2)
     assert (
         only.hypotheses
-        == beam_decode(forward, None, Template.blank((), 3), direction="forward", beam_size=2).hypotheses
+        == decode(Pair(forward, None), None, Template.blank((), 3), BeamSearch("forward"), beam_size=2).hypotheses
     )
 
 
@@ -209,7 +207,7 @@ def test_rerank_is_bscd_without_rounds():
     forward, backward = pair(9, V)
     for template in (None, Template((2, Gap(1, 3), 4))):
         lengths = {} if template else {"max_length": 5}
-        rerank = rerank_decode(forward, backward, None, template, **lengths)
+        rerank = decode(Pair(forward, backward), None, template, Rerank(), **lengths)
         without = bscd_decode(forward, backward, None, template, max_rounds=0, **lengths)
         assert rerank.hypotheses == without.hypotheses
         assert (rerank.stop, without.stop, without.rounds) == ("single_sweep", "max_rounds", 0)

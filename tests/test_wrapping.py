@@ -1,11 +1,9 @@
-"""Every kind of captioner that docs/wrapping.md has a recipe for, wrapped by that recipe."""
+"""Captioners of every family in docs/wrapping.md, wrapped by the recipe of the family."""
 
 import contextlib
 import copy
 import itertools
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,33 +13,34 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import standins  # noqa: E402
+from documents import blocks_of  # noqa: E402
 from PIL import Image  # noqa: E402
 from tiny_models import V, blip, git, gpt2, pixels, project, vit_bert, vit_gpt2  # noqa: E402
 
 from birnn_decode import (  # noqa: E402
+    BeamSearch,
+    Pair,
     Template,
     as_scorer,
-    beam_decode,
     bscd_decode,
     check_scorer,
-    joint_decode,
-    joint_score_sentences,
+    decode,
     score_sentences,
 )
 from birnn_decode.captions import WordVocabulary  # noqa: E402
 from birnn_decode.scorers import PrefixScorer, never_of  # noqa: E402
 from birnn_decode.scorers.torch import BufferScorer  # noqa: E402
 
-PAGE = (Path(__file__).parent.parent / "docs" / "wrapping.md").read_text(encoding="utf-8")
 RECIPES = {
-    section.partition("\n")[0]: re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    for section in re.split(r"^#+ ", PAGE, flags=re.MULTILINE)[1:]
+    section: [block.text for block in blocks if block.is_python]
+    for section, blocks in itertools.groupby(blocks_of("docs/wrapping.md"), key=lambda block: block.section)
 }
+SHARED = "What every wrapper needs to know"
 DOUBLE = {"dtype": torch.float64}
 
 
 class Words:
-    """Ids written as words."""
+    """Vocabulary that writes ids as words."""
 
     def encode(self, text):
         return [int(word[1:]) for word in text.split()]
@@ -51,9 +50,9 @@ class Words:
 
 
 def names(start, end, pad):
-    """What the recipes' names stand for: those of the page's first block, with a captioner's own ids."""
+    """Run the first block of the page, and set the ids to those of a captioner."""
     found = {}
-    exec(RECIPES["Wrap your captioner"][0], found)
+    exec(RECIPES[SHARED][0], found)
     found |= {"START": start, "END": end, "PAD": pad, "words": Words()}
     found["ids"] |= {"start_token": start, "end_token": end, "never": {pad}, "vocabulary": Words()}
     return found
@@ -63,7 +62,7 @@ COOKED = set()
 
 
 def cook(recipe, model=None, start=1, end=2, pad=0, number=0, **more):
-    """The names that a recipe leaves."""
+    """Run a recipe and return its names."""
     found = {**names(start, end, pad), "model": model, **more}
     exec(RECIPES[recipe][number], found)
     COOKED.add((recipe, number))
@@ -85,7 +84,7 @@ class Kind:
 
 
 def pair(kind, recipe, start=1, end=2, pad=0, **more):
-    """Two captioners of a kind: the backward one was trained on text reversed with its START and END."""
+    """Make two captioners of a kind. The backward one reads sentences reversed with START and END."""
     models = [kind(V, seed=seed).double().eval() for seed in (1, 2)]
     scorers = [
         cook(recipe, models[0], start, end, pad, **more)["scorer"],
@@ -98,12 +97,12 @@ def pair(kind, recipe, start=1, end=2, pad=0, **more):
 
 def virtex():
     model = standins.Virtex(V, seed=1).double().eval()
-    found = cook("Both directions in one module, no cache", model)
+    found = cook("Both directions in one module, without a cache", model)
     return Kind(found["forward"], found["backward"], model.teacher_forced, model.pictures(**DOUBLE))
 
 
 def hugging_face(build, whole):
-    """Backward models here were trained on reversed text between the same START and END."""
+    """Make two models. The backward one reads reversed sentences between the same START and END."""
     models = [build(seed) for seed in (1, 2)]
     scorers = [as_scorer(model, direction) for model, direction in zip(models, ("forward", "backward"), strict=True)]
     return Kind(*scorers, lambda images, captions, back: whole(models[back], torch.stack(images), captions), pixels())
@@ -131,7 +130,7 @@ def gpt2_recognised(model):
 
 
 def clip_cap():
-    """The first word follows the image directly."""
+    """Make two models whose first word follows the image directly."""
     models = [gpt2(seed) for seed in (1, 2)]
     scorers = [
         as_scorer(model, encode=lambda images, model=model: project(model)(torch.stack(images)), reads_start=False)
@@ -155,12 +154,12 @@ def functions():
 
 
 def ensembles():
-    """Two kinds of captioners mixed, at a temperature, and no word twice; in the backward one the other way round."""
+    """Mix two kinds of captioners, with a temperature and no word twice."""
     kinds = [KINDS["attention over regions"](), KINDS["function"]()]
 
     def mixed(scorers):
         one, two = scorers
-        found = cook("Ensembles, temperatures, hooks", one=one, two=two)
+        found = cook("Ensembles, temperatures and hooks", one=one, two=two)
         return found["scorer"]
 
     def whole(images, captions, back):
@@ -211,7 +210,7 @@ def kind(request):
 
 
 def own_terms(kind, image, sentences, back):
-    """[K, words + 1] log-probabilities in reading order, by the model's own pass; sentences are equally long."""
+    """Compute log-probabilities [K, words + 1] by the model's own pass, for sentences of one length."""
     scorer = kind.backward if back else kind.forward
     read = torch.tensor([words[::-1] if back else words for words in sentences], dtype=torch.int64)
     begin = torch.full((len(read), 1), scorer.start_token)
@@ -231,7 +230,7 @@ def test_scores_are_those_of_the_models_own_pass(kind):
     for sentences in ([()], [(a,), (d,)], [(a, b, c, d), (d, a, b, a)]):
         given = [[list(words) for words in sentences] for _ in kind.images]
         for image, found in zip(
-            kind.images, score_sentences(kind.forward, kind.backward, kind.images, given), strict=True
+            kind.images, score_sentences(Pair(kind.forward, kind.backward), kind.images, given), strict=True
         ):
             for back, name in enumerate(("token_log_probs_forward", "token_log_probs_backward")):
                 own = own_terms(kind, image, sentences, bool(back)).tolist()
@@ -240,22 +239,20 @@ def test_scores_are_those_of_the_models_own_pass(kind):
 
 
 def test_answers_are_those_of_enumeration(kind):
-    """Two missing words, three images with a template each in one batch; a beam for every sentence, and a small one."""
+    """Two missing words, three templates in one batch; a beam that holds every sentence, and a small one."""
     words = words_of(kind)
     a, b, c, d, *_ = words
     blank = Template.BLANK
     templates = [[a, blank, blank, b], [blank, blank, c], [d, b, blank, a, blank]]
     given = [Template.from_tokens(template) for template in templates]
     everything = len(words) ** 2 + 1
+    models = Pair(kind.forward, kind.backward)
     beams = {
-        "forward": beam_decode(
-            kind.forward, kind.images, given, direction="forward", rank="sentence", beam_size=everything
-        ),
-        "backward": beam_decode(
-            kind.backward, kind.images, given, direction="backward", rank="sentence", beam_size=everything
-        ),
-        "both": bscd_decode(kind.forward, kind.backward, kind.images, given, beam_size=everything),
-        "small": bscd_decode(kind.forward, kind.backward, kind.images, given, beam_size=3),
+        direction: decode(models, kind.images, given, BeamSearch(direction, rank="sentence"), beam_size=everything)
+        for direction in ("forward", "backward")
+    } | {
+        "both": decode(models, kind.images, given, beam_size=everything),
+        "small": decode(models, kind.images, given, beam_size=3),
     }
     for item, (image, template) in enumerate(zip(kind.images, templates, strict=True)):
         fills = [iter(fill) for fill in itertools.product(words, repeat=2)]
@@ -278,7 +275,7 @@ def test_answers_are_those_of_enumeration(kind):
 
 
 def test_a_whole_caption_is_what_the_slow_way_writes(kind):
-    """Free search, where hypotheses finish and leave, against whole prefixes read anew at every step."""
+    """Compare free search, where finished hypotheses leave the batch, with a scorer that reads whole prefixes."""
     slow = [slow_way(kind, back) for back in (False, True)]
     fast = bscd_decode(kind.forward, kind.backward, kind.images, max_length=5, beam_size=4)
     for one, other in zip(fast, bscd_decode(*slow, kind.images, max_length=5, beam_size=4), strict=True):
@@ -304,7 +301,7 @@ def slow_way(kind, back):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_wrapping_is_found_sound(kind, seed):
-    """With captions that mean nothing to the models, too: a reference that agrees settles what they might hint at."""
+    """The captions are random. They cause no finding, because the reference agrees with the scorer."""
     drawn = np.random.default_rng(seed).choice(words_of(kind), (len(kind.images), 4)).tolist()
     for back, scorer in enumerate((kind.forward, kind.backward)):
         direction = "backward" if back else "forward"
@@ -314,7 +311,7 @@ def test_the_wrapping_is_found_sound(kind, seed):
 
 
 def test_one_decoder_with_buffers_serves_both_directions():
-    """Its buffers are those of whatever it did last, and each search has its own."""
+    """Each search keeps its own copies of the buffers."""
     recipe = "A decoder that keeps its state in its own buffers"
     model = standins.MeshedMemory(V, seed=1).double().eval()
     shared = [cook(recipe, model, 1, 2)["scorer"], cook(recipe, model, 2, 1)["scorer"]]
@@ -329,7 +326,7 @@ def test_one_decoder_with_buffers_serves_both_directions():
 
 
 class Always(torch.nn.Module):
-    """Always keeps its state: the sum of what it has read."""
+    """A module whose state is always on: the sum of the tokens that it has read."""
 
     def __init__(self):
         super().__init__()
@@ -350,21 +347,23 @@ def test_what_a_decoder_was_doing_is_not_disturbed():
     scorer = BufferScorer(
         model.step, ["total"], model.anew, model=model, vocab_size=V, start_token=1, end_token=2, encode=torch.tensor
     )
-    result = beam_decode(scorer, 4, Template.blank([3], 2), direction="forward")
+    result = decode(Pair(scorer, None), 4, Template.blank([3], 2), BeamSearch("forward"))
     assert result.best.tokens == (3, 8, 4)  # 4 + 1 + 3 is 8, and 8 more is 16 - 12
     assert model.total.tolist() == [7, 8]
 
 
 def test_a_decoder_without_such_a_buffer():
     model = standins.MeshedMemory(V, seed=1)
-    with pytest.raises(ValueError, match=r"MeshedMemory has no buffer 'decoder.seq'; it has decoder.running_seq, "):
+    with pytest.raises(
+        ValueError, match=r"MeshedMemory has no buffer 'decoder.seq'; its buffers are decoder.running_seq, "
+    ):
         BufferScorer(model.step, ["decoder.seq"], None, model=model, vocab_size=V, start_token=1, end_token=2)
 
 
 def test_a_position_limit_is_a_clear_error():
     kind = virtex()
     assert bscd_decode(kind.forward, kind.backward, kind.images[0], Template.blank([4, 5], 5)).hypotheses
-    with pytest.raises(ValueError, match="the template has 8 words at its widest, and the models read at most 7"):
+    with pytest.raises(ValueError, match="the template has up to 8 words, but the models read at most 7 words"):
         bscd_decode(kind.forward, kind.backward, kind.images[0], Template.blank([4, 5], 6))
 
 
@@ -375,8 +374,8 @@ def test_a_position_limit_that_was_not_declared_is_an_error_that_says_so():
     scorer = PrefixScorer(model.decoding_step, encode=lambda numbers: model.visual(images[numbers]), **ids)
     message = "the forward scorer cannot read 9 tokens of a sentence, START included .*give the wrapper max_tokens="
     for call in (
-        lambda: beam_decode(scorer, 0, Template.blank([4, 5], 9), direction="forward"),
-        lambda: score_sentences(scorer, None, 0, [[4] * 10]),
+        lambda: decode(Pair(scorer, None), 0, Template.blank([4, 5], 9), BeamSearch("forward")),
+        lambda: score_sentences(Pair(scorer, None), 0, [[4] * 10]),
     ):
         with pytest.raises(ValueError, match=message):
             call()
@@ -390,8 +389,8 @@ def test_pictures_go_through_a_processor():
     direct = as_scorer(blip(1))
     given = list(processor(images=pictures, return_tensors="pt").pixel_values)
     template = Template.blank([4], 2, [5])
-    one = beam_decode(scorer, pictures, template, direction="forward")
-    two = beam_decode(direct, given, template, direction="forward")
+    one = decode(Pair(scorer, None), pictures, template, BeamSearch("forward"))
+    two = decode(Pair(direct, None), given, template, BeamSearch("forward"))
     assert [result.best.tokens for result in one] == [result.best.tokens for result in two]
     assert one[0].best.score != one[1].best.score
 
@@ -406,6 +405,21 @@ def test_vocabularies_in_another_order():
     assert model_b.ids == (0, 1, 2, 3, *range(V - 1, 3, -1))
 
 
+def test_wrapped_models_decode_as_the_page_says():
+    kind = functions()
+    image = kind.images[0]
+    given = {"forward": kind.forward, "backward": kind.backward, "image": image}
+    found = {**names(1, 2, 0), **given}
+    source = RECIPES[SHARED][1]
+    assert source.count('"a _ _ dog"') == 2
+    exec(source.replace("a _ _ dog", "w4 _ _ w6"), found)
+    template = Template.blank([4], 2, [6])
+    assert found["result"].hypotheses == bscd_decode(kind.forward, kind.backward, image, template).hypotheses
+    assert [one.tokens for one in found["alone"].hypotheses] == [
+        one.tokens for one in decode(Pair(kind.forward, None), image, template, BeamSearch("forward")).hypotheses
+    ]
+
+
 def test_the_check_of_the_page(capsys):
     kind = functions()
     captions = [[4, 5, 6]] * len(kind.images)
@@ -414,7 +428,7 @@ def test_the_check_of_the_page(capsys):
 
 
 class BothSides(torch.nn.Module):
-    """One layer over the states of two LSTMs; or another one in between."""
+    """One layer over the states of two LSTMs, or two layers if ``deep``."""
 
     def __init__(self, deep):
         super().__init__()
@@ -430,7 +444,7 @@ class BothSides(torch.nn.Module):
         return seen, torch.zeros_like(seen)
 
     def forward(self, image, words):
-        """[words, V]: the log-probabilities of each word, given all others."""
+        """Return log-probabilities [words, V] of each word given all other words."""
         rows = []
         for at in range(len(words)):
             sides = [
@@ -455,12 +469,12 @@ def test_one_softmax_over_both_states(deep):
     model, joint = both_sides(deep)
     image = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
     words = [4, 7, 3, 9, 4]
-    (scored,) = joint_score_sentences(joint, image, [words])
+    (scored,) = score_sentences(joint, image, [words])
     with torch.no_grad():
         expected = model(image, words)[torch.arange(5), words]
     assert scored.token_conditionals == pytest.approx(expected.tolist(), abs=1e-9)
-    best = joint_decode(joint, image, Template.from_tokens([4, Template.BLANK, 3]), beam_size=12).best
-    every = joint_score_sentences(joint, image, [[4, word, 3] for word in range(3, V)])
+    best = decode(joint, image, Template.from_tokens([4, Template.BLANK, 3]), beam_size=12).best
+    every = score_sentences(joint, image, [[4, word, 3] for word in range(3, V)])
     assert best.score == pytest.approx(max(one.score for one in every))
 
 
@@ -470,7 +484,7 @@ def test_every_recipe_was_run_and_is_short():
     virtex()
     both_sides(deep=True)
     every = {(name, number) for name, blocks in RECIPES.items() for number in range(len(blocks))}
-    others = {("Wrap your captioner", 0), ("Hugging Face", 0), ("Vocabularies", 0), ("Check it", 0)}
+    others = {(SHARED, 0), (SHARED, 1), ("Hugging Face", 0), ("Vocabularies", 0), ("Check it", 0)}
     assert every == COOKED | others
     for blocks in RECIPES.values():
         for block in blocks:

@@ -1,4 +1,4 @@
-"""Captions: their vocabulary, files of them, the scenes that the package draws, and blanks in the middle of them."""
+"""Captions: their vocabulary, the files that hold them, drawn scenes, and blanks in captions."""
 
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage, CaptionFile, encode_captions, merge, read_captions

@@ -1,32 +1,39 @@
-"""Captioned images of files: Karpathy's split files, COCO's captions and Flickr's token files."""
+"""Read captioned images from files: Karpathy's split files, COCO's captions and Flickr's token files."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from birnn_decode.captions.vocabulary import UNK, WordVocabulary
+from birnn_decode.checks import check_count
+from birnn_decode.files import reading
 
 SPLITS = ("train", "val", "test")
 KARPATHY = """Karpathy's {"images": [{"filename", "split", "sentences": [{"raw"}]}]}"""
 COCO = """COCO's {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}"""
-FLICKR = "Flickr's lines NAME#N<TAB>caption"
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """An image's name and what people wrote about it.
+    """The name of an image and its captions.
 
     Attributes:
         name: file name of the image.
-        image_id: what COCO's files of results call it.
+        image_id: id of the image, as in COCO's result files.
         split: "train", "val" or "test".
-        captions: as they are written.
+        captions: the captions as text.
+
+    Example:
+        >>> from birnn_decode.captions import CaptionedImage
+        >>> image = CaptionedImage("1.jpg", 1, "train", ("A cat sleeps.", "There is a cat."))
+        >>> len(image.captions)
+        2
     """
 
     name: str
@@ -37,27 +44,39 @@ class CaptionedImage:
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """The images of one file or several.
+    """The captioned images of one file, or of several merged files.
 
     Attributes:
-        images: each with at least one caption; no two have the same name.
-        left_out: what the files hold besides, in words, and how much of it.
+        images: the images. Each has at least one caption, and no two have the same name.
+        left_out: what was left out, in words, and how many times.
+
+    Example:
+        >>> from birnn_decode.captions import CaptionedImage, CaptionFile
+        >>> file = CaptionFile((CaptionedImage("1.jpg", 1, "val", ("A cat.",)),), {"empty captions": 1})
+        >>> [image.name for image in file.of("val")]
+        ['1.jpg']
     """
 
     images: tuple[CaptionedImage, ...]
     left_out: Mapping[str, int]
 
     def of(self, split: str) -> list[CaptionedImage]:
-        """The images of a split.
+        """Return the images of one split.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Returns:
+            The images, in the order of the file.
 
         Raises:
-            ValueError: there are none; the message names the splits that there are.
+            ValueError: the split has no images. The message lists the splits that have some.
         """
         images = [image for image in self.images if image.split == split]
         if not images:
             counts = Counter(image.split for image in self.images)
-            there = ", ".join(f"{name} ({counts[name]})" for name in sorted(counts))
-            raise ValueError(f"no image is of the split {split!r}; there are images of {there or 'no split at all'}")
+            there = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+            raise ValueError(f"no image is in the split {split!r}; splits with images: {there or 'none'}")
         return images
 
 
@@ -67,112 +86,132 @@ def read_captions(
     split: str | None = None,
     lists: Mapping[str, str | os.PathLike[str]] | None = None,
 ) -> CaptionFile:
-    """The captioned images of a file in one of three layouts, told by what is in it.
+    """Read the captioned images of a file.
 
-    Karpathy's split file (JSON) says of each image which split it is of; "restval" counts as "train". COCO's captions
-    (JSON) and Flickr's token file do not say. Blank captions, and images that have no other, are left out and counted.
+    Three layouts are read; the content of the file decides which one it is. Karpathy's split file (JSON) names the
+    split of each image; its "restval" counts as "train". COCO's captions (JSON) and Flickr's token file do not name
+    splits, so ``split`` or ``lists`` must be given. Empty captions, and images that have no other captions, are left
+    out and counted.
 
     Args:
-        path: of the file, in UTF-8.
-        split: what all images of a COCO or Flickr file are for: "train", "val" or "test".
-        lists: for a Flickr file instead, each split's text file with one image name per line. Images in no list are
-            left out and counted; so are names that the captions lack.
+        path: the file, in UTF-8.
+        split: for a COCO or Flickr file: the split of all its images, "train", "val" or "test" (default: None).
+        lists: for a Flickr file, in place of ``split``: for each split a text file with one image name per line.
+            Images that are in no list, and names in a list that have no captions, are left out and counted
+            (default: None).
+
+    Returns:
+        The images and what was left out.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: it is of another layout or damaged, two images have the same name, an image is in two lists, no
-            image has a caption, or ``split`` or ``lists`` do not go with the layout.
+        ValueError: the file has another layout or is damaged; two images have the same name; an image is in two lists;
+            no image has a caption; or ``split`` or ``lists`` does not fit the layout.
+
+    Example:
+        >>> import json, pathlib, tempfile
+        >>> from birnn_decode.captions import read_captions
+        >>> sentences = [{"raw": "A cat sleeps."}, {"raw": "There is a cat."}]
+        >>> images = [{"filename": "1.jpg", "split": "train", "sentences": sentences}]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "captions.json"
+        ...     with path.open("w") as file:
+        ...         json.dump({"images": images}, file)
+        ...     read_captions(path).of("train")[0].captions
+        ('A cat sleeps.', 'There is a cat.')
     """
     path = os.fspath(path)
     if split is not None and lists is not None:
-        raise ValueError("give split= for all images, or lists= for those of each split, not both")
+        raise ValueError("give either split= for all images or lists= with the images of each split, not both")
     for name in (split,) if split is not None else lists or ():
         if name not in SPLITS:
-            raise ValueError(f"{name!r} is no split: the splits are train, val and test")
+            raise ValueError(f"{name!r} is not a split; use train, val or test")
     text = _read_text(path)
     left_out: Counter[str] = Counter()
-    if not text.lstrip().startswith(("{", "[")):
-        return _gather(path, _flickr(path, text, split, lists, left_out), left_out)
-    try:
-        data = json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{path} is JSON nested too deeply to be captions") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged JSON, or cut short: {error}") from None
-    if lists is not None:
-        raise ValueError(f"{path} is JSON; lists= and --list are for Flickr's token files")
-    if isinstance(data, dict) and isinstance(data.get("images"), list):
-        if isinstance(data.get("annotations"), list):
-            return _gather(path, _coco(path, data, split), left_out)
-        if all(isinstance(image, dict) and "sentences" in image for image in data["images"][:1]):
-            return _gather(path, _karpathy(path, data, split), left_out)
-    raise ValueError(f"{path} is JSON, but of neither layout that is read: {KARPATHY} or {COCO}")
+    if text.lstrip().startswith(("{", "[")):
+        if lists is not None:
+            raise ValueError(f"{path} is JSON; lists= and --list are for Flickr's token files")
+        images = _json_images(path, text, split)
+    else:
+        images = _flickr(path, text, split, lists or {}, left_out)
+    found: dict[str, CaptionedImage] = {}
+    for image in images:
+        if image.name in found:
+            raise ValueError(f"{path} has two images named {image.name!r}")
+        captions = tuple(caption for caption in image.captions if caption.strip())
+        left_out["empty captions"] += len(image.captions) - len(captions)
+        left_out["images without captions"] += not captions
+        found[image.name] = replace(image, captions=captions)
+    captioned = tuple(image for image in found.values() if image.captions)
+    if not captioned:
+        raise ValueError(f"{path} has no image with a caption")
+    return CaptionFile(captioned, dict(+left_out))
 
 
 def merge(files: Iterable[CaptionFile]) -> CaptionFile:
-    """The images of several files as those of one; what was left out adds up.
+    """Merge several files into one.
+
+    Args:
+        files: the files; no two may have an image of the same name.
+
+    Returns:
+        All images, and the sums of what was left out.
 
     Raises:
         ValueError: two files have an image of the same name.
+
+    Example:
+        >>> from birnn_decode.captions import CaptionedImage, CaptionFile, merge
+        >>> first = CaptionFile((CaptionedImage("1.jpg", 1, "train", ("A cat.",)),), {"empty captions": 1})
+        >>> second = CaptionFile((CaptionedImage("2.jpg", 2, "val", ("A dog.",)),), {"empty captions": 2})
+        >>> both = merge([first, second])
+        >>> len(both.images), both.left_out
+        (2, {'empty captions': 3})
     """
-    images: dict[str, CaptionedImage] = {}
-    left_out: Counter[str] = Counter()
-    for file in files:
-        for image in file.images:
-            if image.name in images:
-                raise ValueError(f"two of the files have an image named {image.name!r}")
-            images[image.name] = image
-        left_out.update(file.left_out)
-    return CaptionFile(tuple(images.values()), dict(left_out))
+    files = list(files)
+    images = tuple(image for file in files for image in file.images)
+    for name, times in Counter(image.name for image in images).items():
+        if times > 1:
+            raise ValueError(f"two of the files have an image named {name!r}; names must differ")
+    return CaptionFile(images, dict(sum((Counter(file.left_out) for file in files), Counter())))
 
 
 def encode_captions(
     images: Sequence[CaptionedImage], vocabulary: WordVocabulary, max_words: int
 ) -> tuple[list[list[list[int]]], Mapping[str, int]]:
-    """The captions of images as ids of words, UNK for the words that the vocabulary lacks.
+    """Turn captions into word ids.
+
+    Words that are not in the vocabulary become UNK. Captions without a word, or with more than ``max_words`` words, are
+    left out.
+
+    Args:
+        images: the images with their captions.
+        vocabulary: gives the ids.
+        max_words: largest number of words of a caption.
 
     Returns:
-        For each image the captions that are of 1 to ``max_words`` words, perhaps none; and how many were left out,
-        counted by the reason.
+        For each image its captions as lists of ids, possibly none; and how many captions were left out, by reason.
 
     Raises:
-        ValueError: ``max_words`` is below 1.
+        ValueError: ``max_words`` is less than 1.
+
+    Example:
+        >>> from birnn_decode.captions import CaptionedImage, WordVocabulary, encode_captions
+        >>> images = [CaptionedImage("1.jpg", 1, "train", ("A cat.", "A cat sleeps on a mat."))]
+        >>> encode_captions(images, WordVocabulary(["a", "cat"]), max_words=3)
+        ([[[4, 5]]], {'captions of more than 3 words': 1})
     """
-    if max_words < 1:
-        raise ValueError(f"max_words={max_words!r}: a caption has at least one word")
+    check_count("max_words", max_words, least=1)
     left_out: Counter[str] = Counter()
-    encoded: list[list[list[int]]] = []
-    for image in images:
-        encoded.append([])
-        for caption in image.captions:
-            ids = vocabulary.encode(caption, unknown=UNK)
-            if not ids:
-                left_out["captions without a word"] += 1
-            elif len(ids) > max_words:
-                left_out[f"captions of more than {max_words} words"] += 1
-            else:
-                encoded[-1].append(ids)
-    return encoded, dict(left_out)
-
-
-@contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Say in one line that names the file why it cannot be read.
-
-    Raises:
-        OSError: of the kind that was raised inside.
-    """
-    try:
-        yield
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}") from None
-    except IsADirectoryError:
-        raise IsADirectoryError(f"{path} is a folder, not a file") from None
-    except OSError as error:
-        raise OSError(f"cannot read {path}: {error.strerror or error}") from None
+    encoded = [[vocabulary.encode(caption, unknown=UNK) for caption in image.captions] for image in images]
+    for ids in itertools.chain.from_iterable(encoded):
+        left_out["captions without a word"] += not ids
+        left_out[f"captions of more than {max_words} words"] += len(ids) > max_words
+    return [[ids for ids in own if 1 <= len(ids) <= max_words] for own in encoded], dict(+left_out)
 
 
 def _read_text(path: str) -> str:
+    """Read a file of UTF-8 text that is not empty."""
     with reading(path), open(path, "rb") as file:
         data = file.read()
     try:
@@ -185,128 +224,117 @@ def _read_text(path: str) -> str:
     return text
 
 
-def _gather(path: str, images: Iterable[CaptionedImage], left_out: Counter[str]) -> CaptionFile:
-    kept = []
-    names = set()
-    for image in images:
-        if image.name in names:
-            raise ValueError(f"{path} has two images named {image.name!r}")
-        names.add(image.name)
-        captions = tuple(caption for caption in image.captions if caption.strip())
-        left_out["empty captions"] += len(image.captions) - len(captions)
-        if captions:
-            kept.append(replace(image, captions=captions))
-        else:
-            left_out["images without captions"] += 1
-    if not kept:
-        raise ValueError(f"{path} has no image with a caption")
-    return CaptionFile(tuple(kept), dict(+left_out))
+def _json_images(path: str, text: str, split: str | None) -> Iterator[CaptionedImage]:
+    """Yield the images of a JSON file in Karpathy's or in COCO's layout."""
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path} is JSON that is nested too deeply to be a file of captions") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged JSON, or cut short: {error}") from None
+    images = data.get("images") if isinstance(data, dict) else None
+    if isinstance(images, list):
+        if isinstance(data.get("annotations"), list):
+            return _coco(path, data, split)
+        if all(isinstance(image, dict) and "sentences" in image for image in images[:1]):
+            return _karpathy(path, images, split)
+    raise ValueError(f"{path} is JSON, but has neither of the two layouts that are read: {KARPATHY} or {COCO}")
 
 
-def _karpathy(path: str, data: dict[str, Any], split: str | None) -> Iterator[CaptionedImage]:
+def _karpathy(path: str, images: list[Any], split: str | None) -> Iterator[CaptionedImage]:
     if split is not None:
-        raise ValueError(f"{path} says itself which split each image is of; split= and SPLIT=FILE are for others")
-    for number, image in enumerate(data["images"], start=1):
+        raise ValueError(f"{path} names the split of each image itself; split= and SPLIT=FILE are for other layouts")
+    for number, image in enumerate(images, start=1):
         where = f"{path}: image {number}"
-        name = _text(image, "filename", where)
+        name = _entry(image, "filename", where)
         where += f" ({name})"
-        of = _text(image, "split", where)
+        of = _entry(image, "split", where)
         of = "train" if of == "restval" else of
         if of not in SPLITS:
-            raise ValueError(f"{where} is of the split {of!r}; the splits are train, val, test and restval")
-        sentences = image.get("sentences")
-        if not isinstance(sentences, list):
-            raise ValueError(f"{where} has no list 'sentences'")
-        captions = tuple(_text(sentence, "raw", f"{where}, sentence {at}") for at, sentence in enumerate(sentences, 1))
+            raise ValueError(f"{where} is in the split {of!r}; use train, val, test or restval")
+        sentences = _entry(image, "sentences", where, list, "a list")
+        captions = tuple(_entry(one, "raw", f"{where}, sentence {at}") for at, one in enumerate(sentences, start=1))
         key = next((key for key in ("cocoid", "imgid") if key in image), None)
         yield CaptionedImage(name, name if key is None else _id(image, key, where), of, captions)
 
 
 def _coco(path: str, data: dict[str, Any], split: str | None) -> Iterator[CaptionedImage]:
     if split is None:
-        raise ValueError(
-            f"{path} has COCO's layout, which knows no splits: say which one its images are of, by split= or SPLIT=FILE"
-        )
-    names: dict[int | str, str] = {}
+        raise ValueError(f"{path} has COCO's layout, which names no splits: give the split by split= or SPLIT=FILE")
+    captions: dict[int | str, tuple[str, list[str]]] = {}  # by the id of the image: its name, and its captions
     for number, image in enumerate(data["images"], start=1):
         where = f"{path}: image {number}"
         image_id = _id(image, "id", where)
-        if image_id in names:
-            raise ValueError(f"{path} has two images of the id {image_id!r}")
-        names[image_id] = _text(image, "file_name", where)
-    captions: dict[int | str, list[str]] = {image_id: [] for image_id in names}
+        if image_id in captions:
+            raise ValueError(f"{path} has two images with the id {image_id!r}")
+        captions[image_id] = (_entry(image, "file_name", where), [])
     for number, annotation in enumerate(data["annotations"], start=1):
         where = f"{path}: annotation {number}"
         image_id = _id(annotation, "image_id", where)
         if image_id not in captions:
-            raise ValueError(f"{where} is of the image {image_id!r}, which is not among the file's images")
-        captions[image_id].append(_text(annotation, "caption", where))
-    for image_id, name in names.items():
-        yield CaptionedImage(name, image_id, split, tuple(captions[image_id]))
+            raise ValueError(f"{where} belongs to the image {image_id!r}, which is not in the list of images")
+        captions[image_id][1].append(_entry(annotation, "caption", where))
+    for image_id, (name, own) in captions.items():
+        yield CaptionedImage(name, image_id, split, tuple(own))
 
 
 def _flickr(
     path: str,
     text: str,
     split: str | None,
-    lists: Mapping[str, str | os.PathLike[str]] | None,
+    lists: Mapping[str, str | os.PathLike[str]],
     left_out: Counter[str],
 ) -> Iterator[CaptionedImage]:
     captions: dict[str, dict[str, str]] = {}
-    for number, line in enumerate(_lines(text), start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(text):
         key, tab, caption = line.partition("\t")
         name, _, which = key.rpartition("#")
         if not tab or not name or not which.isdecimal():
-            other = f"; a file of captions is this, {KARPATHY} or {COCO}" if number == 1 else ""
+            other = f"; a file of captions has such lines, or {KARPATHY} or {COCO}" if number == 1 else ""
             raise ValueError(f"{path}, line {number}: {line[:40]!r} is not NAME#N<TAB>caption{other}")
         if which in captions.setdefault(name, {}):
             raise ValueError(f"{path}, line {number}: a second caption {key}")
         captions[name][which] = caption
     if split is None and not lists:
         raise ValueError(
-            f"{path} has Flickr's layout, which knows no splits: give a text file of image names for each, by lists= "
-            f"or --list, or say which one all its images are of, by split= or SPLIT=FILE"
+            f"{path} has Flickr's layout, which names no splits: give a text file of image names for each split, by "
+            f"lists= or --list, or give one split for all images, by split= or SPLIT=FILE"
         )
-    splits = dict.fromkeys(captions, split) if split is not None else _splits(path, captions, lists or {}, left_out)
+    splits = dict.fromkeys(captions, split) if split is not None else _splits(path, captions, lists)
+    left_out["images in a split list that have no captions"] += len(splits.keys() - captions.keys())
+    left_out["images in no split list"] += len(captions.keys() - splits.keys())
     for name, written in captions.items():
-        of = splits.get(name)
-        if of is None:
-            left_out["images in no split list"] += 1
-        else:
-            yield CaptionedImage(name, name, of, tuple(written.values()))
+        if name in splits:
+            yield CaptionedImage(name, name, splits[name], tuple(written.values()))
 
 
-def _splits(
-    path: str, captions: Mapping[str, object], lists: Mapping[str, str | os.PathLike[str]], left_out: Counter[str]
-) -> dict[str, str]:
+def _splits(path: str, captions: Mapping[str, object], lists: Mapping[str, str | os.PathLike[str]]) -> dict[str, str]:
+    """The split of each image name in the lists."""
     splits: dict[str, str] = {}
     for split, at in lists.items():
-        names = {line.strip() for line in _lines(_read_text(os.fspath(at))) if line.strip()}
+        names = {line.strip() for _, line in _lines(_read_text(os.fspath(at)))}
         if names.isdisjoint(captions):
             raise ValueError(f"{path} has none of the {len(names)} images of {os.fspath(at)}, such as {min(names)!r}")
         for name in sorted(names & splits.keys()):
-            raise ValueError(f"{name!r} is in two lists, those of {splits[name]} and {split}")
+            raise ValueError(f"{name!r} is in two lists, {splits[name]} and {split}; it may be in one")
         splits.update(dict.fromkeys(names, split))
-    left_out["images in a split list that have no captions"] += len(splits.keys() - captions.keys())
     return splits
 
 
-def _lines(text: str) -> list[str]:
-    # Not str.splitlines, for which a line also ends at characters that captions may contain.
-    return text.replace("\r\n", "\n").split("\n")
+def _lines(text: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
+    # str.splitlines would also end a line at characters that captions may contain.
+    lines = text.replace("\r\n", "\n").split("\n")
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def _text(item: Any, key: str, where: str) -> str:
+def _entry(item: Any, key: str, where: str, kinds: Any = str, wanted: str = "text") -> Any:
+    """The value of a key in an object of a JSON file, checked for its type."""
     value = item.get(key) if isinstance(item, dict) else None
-    if not isinstance(value, str):
-        raise ValueError(f"{where} has no text {key!r}")
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise ValueError(f"{where} needs {wanted} under {key!r}")
     return value
 
 
 def _id(item: Any, key: str, where: str) -> int | str:
-    value = item.get(key) if isinstance(item, dict) else None
-    if not isinstance(value, (int, str)) or isinstance(value, bool):
-        raise ValueError(f"{where} has no {key!r} that is a number or text")
-    return value
+    return _entry(item, key, where, (int, str), "a number or text")

@@ -1,4 +1,4 @@
-"""Feature vectors of images in files, and which vector is of which image."""
+"""Read feature vectors of images from files, and find the vector of each image."""
 
 from __future__ import annotations
 
@@ -13,61 +13,67 @@ from typing import Any
 
 import numpy as np
 
-from birnn_decode.captions.datasets import CaptionedImage, reading
+from birnn_decode.captions.datasets import CaptionedImage
+from birnn_decode.files import reading
 
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second is how a zip file with nothing in it begins
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an empty zip file
 HDF5 = b"\x89HDF\r\n\x1a\n"
-SHOWN = 8  # arrays of a file that an error lists
+SHOWN = 8  # number of arrays that an error lists
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Feature vectors of images.
+    """Feature vectors of images, with an id for each.
 
     Attributes:
-        ids: what the images are called, each once.
-        vectors: float32 [images, feature_size], all finite.
+        ids: one id per vector, all different.
+        vectors: the vectors, float32 [images, feature_size], all finite.
 
     Raises:
-        ValueError: the vectors are not such an array, or the ids are not one for each of them.
+        ValueError: ``vectors`` is not such an array, or ``ids`` does not have one different id per vector.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode.captions import CaptionedImage, Features
+        >>> features = Features(("1.jpg", "2.jpg"), np.eye(2, dtype=np.float32))
+        >>> features.rows([CaptionedImage("2.jpg", 2, "val", ("A cat.",))])
+        [1]
     """
 
     ids: tuple[str, ...]
     vectors: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32:
+        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or not self.vectors.size:
             raise ValueError(
-                f"an array {list(self.vectors.shape)} of {self.vectors.dtype} is not feature vectors: they are float32 "
-                f"[images, feature_size]"
+                f"feature vectors must be a float32 array [images, feature_size] that is not empty, got "
+                f"{list(self.vectors.shape)} of {self.vectors.dtype}"
             )
-        if not self.vectors.size:
-            raise ValueError(f"an array {list(self.vectors.shape)} has no feature vectors")
         if len(self.ids) != len(self.vectors):
             raise ValueError(f"there are {len(self.ids)} ids for {len(self.vectors)} feature vectors")
-        twice = [name for name, times in Counter(self.ids).items() if times > 1]
-        if twice:
-            raise ValueError(f"the id {twice[0]!r} occurs twice")
+        ((most_common, times),) = Counter(self.ids).most_common(1)
+        if times > 1:
+            raise ValueError(f"the id {most_common!r} occurs twice; ids must differ")
         (bad,) = np.nonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
             raise ValueError(
-                f"{len(bad)} of {len(self.ids)} feature vectors have values that are NaN or infinite in float32, the "
-                f"first that of {self.ids[bad[0]]!r}"
+                f"{len(bad)} of {len(self.ids)} feature vectors have values that are NaN or infinite in float32; the "
+                f"first is that of {self.ids[bad[0]]!r}"
             )
 
     def rows(self, images: Sequence[CaptionedImage]) -> list[int | None]:
-        """Which vector is of which image.
+        """Find the vector of each image.
 
-        An id is either the image's file name, or its file name but for the extension, or its image_id. One of the three
-        holds for all images, the one by which most images have a vector (the first of those that are equal in this),
-        since a number may be the name of one image and the image_id of another. What would join an image to two vectors
-        or a vector to two images joins nothing.
+        An id can be the image's file name, its file name without the extension, or its ``image_id``. All images follow
+        the same rule, because a number may be the name of one image and the ``image_id`` of another. The rule that
+        finds a vector for most images is used; if two rules find equally many, the earlier one in this list is used. If
+        a rule gives two vectors for one image, or two images for one vector, it finds no vector for these images.
 
         Args:
-            images: all that the caption file has; of a part of them, another rule may hold by chance.
+            images: all images of the caption file. With only some of them, another rule may be chosen by chance.
 
         Returns:
-            For each image the row of its vector, None where it has none.
+            For each image the row of its vector, or None if it has no vector.
 
         Raises:
             ValueError: no image has a vector.
@@ -82,36 +88,49 @@ class Features:
         best = max(rules, key=lambda rows: len(rows) - rows.count(None))  # the first of equals
         if best.count(None) == len(best):
             raise ValueError(
-                f"no feature vector is of these images: the vectors have ids such as {self.ids[0]!r}, the images names "
-                f"such as {images[0].name!r} and ids such as {images[0].image_id!r}"
+                f"no feature vector belongs to these images: ids of vectors are like {self.ids[0]!r}, names of images "
+                f"like {images[0].name!r} and ids of images like {images[0].image_id!r}"
             )
         return best
 
     def _join(
         self, images: Sequence[CaptionedImage], key: Callable[[CaptionedImage], str], ids: Iterable[str]
     ) -> list[int | None]:
-        rows: dict[str, int | None] = {}
-        for row, name in enumerate(ids):
-            rows[name] = None if name in rows else row
-        owner: dict[str, str] = {}
-        for image in images:
-            if owner.setdefault(key(image), image.name) != image.name:
-                rows[key(image)] = None
-        return [rows.get(key(image)) for image in images]
+        """The row of each image whose key equals one id of ``ids``, if no other image has the same key."""
+        names = list(ids)
+        rows = {name: row for row, name in enumerate(names)}
+        vectors = Counter(names)
+        owners = Counter(wanted for wanted, _ in {(key(image), image.name) for image in images})
+        return [rows[wanted] if vectors[wanted] == owners[wanted] == 1 else None for wanted in map(key, images)]
 
 
 def read_features(path: str | os.PathLike[str]) -> Features:
-    """The feature vectors of a file.
+    """Read feature vectors from a NumPy .npz or an HDF5 file.
+
+    The file holds two arrays with any names: the vectors, floats [images, feature_size], and the ids, strings or
+    integers [images]. The content of the file decides which format it has.
 
     Args:
-        path: of a NumPy .npz or an HDF5 file, told by what is in it, with two arrays, whatever they are called: the
-            vectors, floats [images, feature_size], and the ids, strings or integers [images].
+        path: the file.
+
+    Returns:
+        The vectors, as float32, and the ids as text.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is of another kind or damaged, has other arrays, or the vectors and ids are not as `Features`
-            has them.
-        ModuleNotFoundError: it is HDF5, and h5py is not installed.
+        ValueError: the file has another format or is damaged, it has other arrays, or the arrays do not fit `Features`.
+        ModuleNotFoundError: the file is HDF5 and h5py is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from birnn_decode.captions import read_features
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "features.npz"
+        ...     np.savez(path, features=np.eye(2), image_ids=np.array(["1.jpg", "2.jpg"]))
+        ...     features = read_features(path)
+        >>> features.ids, features.vectors.shape
+        (('1.jpg', '2.jpg'), (2, 2))
     """
     path = os.fspath(path)
     with reading(path), open(path, "rb") as file:
@@ -123,9 +142,9 @@ def read_features(path: str | os.PathLike[str]) -> Features:
     elif head == HDF5:
         ids, vectors = _read_hdf5(path)
     else:
-        raise ValueError(f"{path} is no file of features: these are NumPy's .npz and HDF5")
+        raise ValueError(f"{path} is not a file of features: give a NumPy .npz file or an HDF5 file")
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and an error that says of what
+        with np.errstate(over="ignore"):  # values too large for float32 become infinite, which is then an error
             return Features(tuple(map(_id_text, ids.tolist())), vectors.astype(np.float32, copy=False))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -135,14 +154,14 @@ def _read_npz(path: str) -> tuple[np.ndarray, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     name = ""
     try:
-        # Opened here, since np.load leaves a file open that turns out to be damaged.
+        # Opened here because np.load leaves a damaged file open.
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             for name in file.files:
-                arrays[name] = np.asarray(file[name])  # what is no array in the zip file comes as bytes
+                arrays[name] = np.asarray(file[name])  # entries that are not arrays come as bytes
     except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):
             raise ValueError(
-                f"{path}: the array {name!r} is of Python objects, which are not read; save ids as strings, with "
+                f"{path}: the array {name!r} holds Python objects, which are not read; save ids as strings with "
                 f"np.array(ids, dtype=str)"
             ) from None
         raise ValueError(f"{path} is a damaged .npz file, or cut short: {error}") from None
@@ -152,16 +171,12 @@ def _read_npz(path: str) -> tuple[np.ndarray, np.ndarray]:
 def _read_hdf5(path: str) -> tuple[np.ndarray, np.ndarray]:
     import h5py  # type: ignore[import, unused-ignore]
 
-    arrays: dict[str, Any] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item
-
+    names: list[str] = []
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(visit)
-            # Read once it is known which: a file may hold an array per image, more than fits into memory.
+            file.visit(names.append)
+            arrays = {name: file[name] for name in names if isinstance(file[name], h5py.Dataset)}
+            # Only the two arrays are read: a file may hold one array per image, more than fits into memory.
             ids, vectors = _ids_and_vectors(path, arrays)
             return ids[()], vectors[()]
     except _OtherArrays:
@@ -171,7 +186,7 @@ def _read_hdf5(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _OtherArrays(ValueError):
-    """A sound file, but of other arrays."""
+    """The file is sound but holds other arrays."""
 
 
 def _ids_and_vectors(path: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -192,7 +207,7 @@ def _id_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if not isinstance(value, (str, int)):
-        raise ValueError(f"the id {value!r} is neither text nor an integer")
+        raise ValueError(f"an id must be text or an integer, got {value!r}")
     return str(value)
 
 

@@ -17,7 +17,7 @@ EXTRAS = {
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    """What to say of a package that is not installed."""
+    """Return the message about a package that is not installed."""
     package = (error.name or "").partition(".")[0]
     if package == "torchvision":
         return "torchvision is missing; install the one that goes with your PyTorch"
@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
 \b
 Start with:
   birnn-decode demo                      a picture, a blank, and every method's answer
-  birnn-decode scenes pictures           pictures and captions to play with
+  birnn-decode scenes pictures           example pictures with captions
   birnn-decode fill pictures/0000.png "a _ _ is {1-6} a _ _"
   birnn-decode evaluate --captions pictures/dataset.json --images pictures
 """,
@@ -50,8 +50,8 @@ def cli() -> None:
 
     Beam-Search Coordinate Descent (BSCD) finds the sentence that both models together find most probable.
 
-    Without --model, the pair of captioners that comes with the package is used. It knows pictures of coloured shapes,
-    as `birnn-decode scenes` draws them, and nothing else of the world; `birnn-decode train` makes you one of your own.
+    Without --model, the commands use the pair of captioners that comes with the package. It knows only the pictures of
+    coloured shapes that `birnn-decode scenes` draws. Use `birnn-decode train` to train a pair on your own captions.
     """
 
 
@@ -70,10 +70,10 @@ for command in (
 
 
 def main() -> None:
-    """Run the command; what the user got wrong is one line on stderr and exit code 2."""
+    """Run the command. An error of the user is one line on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that has no arrows gets question marks
+            stream.reconfigure(errors="replace")  # a terminal without arrows shows question marks
     try:
         sys.exit(cli.main(prog_name="birnn-decode", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as help_wanted:

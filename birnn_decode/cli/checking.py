@@ -1,13 +1,14 @@
-"""The command that checks a scorer of one's own: check."""
+"""The command ``check``: find faults in how your own models are wrapped."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
+import runpy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from click import ClickException, UsageError, argument, command, echo, option
@@ -19,11 +20,11 @@ EXAMPLE = """
 An example, mine.py:
   def factory():
       return {
-          "images": [...],        # two or more different ones, as encode takes them
-          "forward": scorer(...), # a model, or two
+          "images": [...],        # at least two different images, as encode takes them
+          "forward": scorer(...), # one model, or two
           "backward": scorer(...),
           "captions": [...],      # optional: a true sentence for each image
-          "vocabulary": words,    # optional, for captions in text
+          "vocabulary": words,    # optional: for captions given as text
       }
 
 \b
@@ -32,103 +33,87 @@ An example, mine.py:
 """
 
 
-@command(epilog=EXAMPLE, short_help="Check that models of yours are wrapped right.")
+@command(epilog=EXAMPLE, short_help="Find faults in how your own models are wrapped.")
 @argument("factory", metavar="MODULE:FACTORY")
-@option("--seed", default=0, show_default=True, help="Of the random prefixes.")
+@option("--seed", default=0, show_default=True, metavar="N", help="Seed of the random prefixes.")
 def check(factory: str, seed: int) -> None:
-    """Check models of your own, and name what is wrong in the way they are wrapped.
+    """Find faults in how your own models are wrapped.
 
-    MODULE is a Python module, looked for in this folder first, or the path of a .py file. FACTORY is a function in it
-    that takes nothing and returns a dict: "images", a list, and "forward", "backward" or both, the scorers; optional
-    are "captions", "vocabulary", and "reference_forward" and "reference_backward", scorers that are surely right.
+    MODULE is a Python module, searched in this folder first, or the path of a .py file. FACTORY is a function in it
+    that takes no arguments and returns a dict. The dict has "images", a list, and "forward", "backward" or both, the
+    scorers. Optional keys are "captions", "vocabulary", "reference_forward" and "reference_backward". A reference is a
+    scorer that is known to be right; the scorer is compared with it.
 
-    The exit code is 0 where all is well, 1 where there is a fault, and 2 where nothing could be checked.
+    The exit code is 0 if no fault was found, 1 if there is a fault, and 2 if nothing could be checked.
     """
     from birnn_decode.scorers.check import check_scorer
 
-    given = _made(factory)
-    directions = [direction for direction in ("forward", "backward") if given.get(direction) is not None]
-    reports = []
-    for direction in directions:
-        other = next((given[name] for name in directions if name != direction), None)
-        try:
-            report = check_scorer(
+    given = _given(factory)
+    try:
+        reports = [
+            check_scorer(
                 given[direction],
                 given["images"],
                 direction=direction,
                 captions=given.get("captions"),
                 vocabulary=given.get("vocabulary"),
                 reference=given.get(f"reference_{direction}"),
-                other=other,
+                other=given.get(other),
                 seed=seed,
             )
-        except (TypeError, ValueError) as error:
-            raise ClickException(str(error)) from None
-        reports.append(report)
-    for number, report in enumerate(reports):
-        echo(("\n" if number else "") + str(report))
+            for direction, other in (("forward", "backward"), ("backward", "forward"))
+            if given.get(direction) is not None
+        ]
+    except (TypeError, ValueError) as error:
+        raise ClickException(str(error)) from None
+    echo("\n\n".join(map(str, reports)))
     if not all(report.ok for report in reports):
         sys.exit(1)
 
 
-def _made(name: str) -> dict[str, Any]:
-    """What the factory returned, with the right keys."""
-    made = _called(name, _found(name))
-    if not isinstance(made, Mapping):
-        raise UsageError(f"{name} returned a {type(made).__name__}; it must return a dict with {', '.join(KEYS)}")
-    unknown = [str(key) for key in made if key not in KEYS]
-    if unknown:
-        raise UsageError(f"{name} returned the unknown key {', '.join(unknown)}; known are {', '.join(KEYS)}")
-    if made.get("images") is None:
-        raise UsageError(f'{name} returned no "images": a list of at least two different ones')
-    if made.get("forward") is None and made.get("backward") is None:
-        raise UsageError(f'{name} returned neither "forward" nor "backward", a model to check')
-    return dict(made)
-
-
-def _called(name: str, factory: Callable[[], Any]) -> Any:
-    try:
-        return factory()
-    except (Exception, SystemExit) as error:
-        raise ClickException(f"{name} raised {_told(error)}") from None
-
-
-def _found(name: str) -> Callable[[], Any]:
-    module, colon, factory = name.rpartition(":")
-    if not colon or not module or not factory:
+def _given(name: str) -> Mapping[str, Any]:
+    """What the factory returns, checked for its keys."""
+    module, _, function = name.rpartition(":")
+    if not module or not function:
         raise UsageError(f"{name}: write module:factory, or file.py:factory")
-    if module.endswith(".py"):
-        path = Path(module).resolve()
-        if not path.is_file():
-            raise UsageError(f"there is no file {module}")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(path.stem, loaded)
-        sys.path.insert(0, str(path.parent))
-        load: Callable[[], Any] = lambda: spec.loader.exec_module(loaded)  # type: ignore[union-attr]  # noqa: E731
-    else:
-        sys.path.insert(0, os.getcwd())
-        load = lambda: importlib.import_module(module)  # noqa: E731
+    factory = getattr(_guarded(f"importing {module}", lambda: _imported(module)), function, None)
+    if not callable(factory):
+        raise UsageError(f"{module} has no function {function}")
+    given = _guarded(name, factory)
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{name} returned a {type(given).__name__}; it must return a dict with {', '.join(KEYS)}")
+    if unknown := [str(key) for key in given if key not in KEYS]:
+        raise UsageError(f"{name} returned the unknown key {', '.join(unknown)}; known are {', '.join(KEYS)}")
+    if given.get("images") is None:
+        raise UsageError(f'{name} returned no "images": give a list of at least two different images')
+    if given.get("forward") is None and given.get("backward") is None:
+        raise UsageError(f'{name} returned neither "forward" nor "backward": give at least one model to check')
+    return given
+
+
+def _guarded(what: str, function: Callable[[], Any]) -> Any:
+    """The result of a user's function, or one line about what it raised."""
     try:
-        loaded = load() or loaded
+        return function()
+    except UsageError:
+        raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name in _parents(module):
+        raised = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ClickException(f"{what} raised {raised}") from None
+
+
+def _imported(module: str) -> Any:
+    """A module by its name, or of a .py file."""
+    if not module.endswith(".py"):
+        sys.path.insert(0, os.getcwd())
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):  # the module is there, and one that it imports is not
+                raise
             raise UsageError(f"there is no module {module} in this folder or among the installed ones") from None
-        raise ClickException(f"importing {module} raised {_told(error)}") from None
-    found = getattr(loaded, factory, None)
-    if not callable(found):
-        raise UsageError(f"{module} has no function {factory}")
-    made: Callable[[], Any] = found
-    return made
-
-
-def _parents(module: str) -> list[str]:
-    """The names of a module and the packages that it is in."""
-    parts = module.split(".")
-    return [".".join(parts[: at + 1]) for at in range(len(parts))]
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    path = Path(module).resolve()
+    if not path.is_file():
+        raise UsageError(f"there is no file {module}")
+    sys.path.insert(0, str(path.parent))
+    return SimpleNamespace(**runpy.run_path(str(path), run_name=path.stem))

@@ -1,4 +1,4 @@
-"""What several commands share: the model, the captions and what is known of their images, and the terminal."""
+"""What several commands share: options, models, captions with what is known of their images, and the terminal."""
 
 from __future__ import annotations
 
@@ -14,105 +14,189 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birnn_decode.captions.datasets import SPLITS
+from birnn_decode.evaluation.asking import BIRNN_METHODS
+from birnn_decode.methods import METHODS
 
 if TYPE_CHECKING:
     import torch
 
+    from birnn_decode import Pair
     from birnn_decode.captions import CaptionedImage, CaptionFile
-    from birnn_decode.models import Captioner, ImageEncoder
+    from birnn_decode.models import ImageEncoder
     from birnn_decode.template import Template
-
-    Pair: TypeAlias = tuple[Captioner, Captioner]
 
 WIDTH_OF_FILES = 140
 PICTURES_AT_A_TIME = 64
 
-model_option = click.option(
+Command: TypeAlias = Callable[..., None]
+Option: TypeAlias = Callable[[Command], Command]
+
+
+def count_option(*names: str, least: int = 1, default: int | None = None, metavar: str = "N", help: str) -> Option:
+    """An option that takes a whole number."""
+    number, shown = click.IntRange(min=least), default is not None
+    return click.option(*names, type=number, default=default, show_default=shown, metavar=metavar, help=help)
+
+
+def file_option(name: str, metavar: str, help: str) -> Option:
+    """An option that names a file or a folder."""
+    return click.option(name, type=click.Path(path_type=Path), metavar=metavar, help=help)
+
+
+def bundled(name: str, kind: type, *options: Option) -> Option:
+    """Add options to a command, and pass their values as one dataclass of the given name and kind."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:
+            shared = {entry.name: given.pop(entry.name) for entry in fields(kind) if entry.name in given}
+            command(**{name: kind(**shared)}, **given)
+
+        decorated: Command = with_options
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+model_option = file_option(
     "--model",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Your pair of captioners, as `birnn-decode train` and save_pair write it.",
+    "FILE",
+    "File of a pair of captioners, written by `birnn-decode train` or save_pair. Default: the pair that comes with the "
+    "package.",
+)
+beam_size_option = count_option(
+    "--beam-size", default=5, metavar="B", help="Number of prefixes kept at each position, and of sentences found."
+)
+max_rounds_option = count_option("--max-rounds", least=0, default=10, help="Largest number of rounds of BSCD.")
+
+
+device_option = click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="NAME",
+    help="Device that the models run on: cpu, cuda, cuda:1, mps, ….",
 )
 
 
-def exact_option(does: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option that asks for a proof, with what it does."""
-    return click.option("--exact", "exact_rows", type=click.IntRange(min=1), metavar="ROWS", help=does)
+def checked_device(name: str) -> torch.device:
+    """Return the device that --device names, after a first computation on it.
+
+    Raises:
+        click.UsageError: PyTorch cannot use this device on this machine.
+    """
+    import warnings
+
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns before it fails, for example about an old driver
+        try:
+            device = torch.device(name)
+            torch.ones(1, device=device).add(1).item()
+        except (RuntimeError, AssertionError, ImportError):
+            there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+            there += ["mps"] if torch.backends.mps.is_available() else []
+            raise click.UsageError(f"--device {name}: there is no such device; use {' or '.join(there)}") from None
+    return device
 
 
-def birnn_option(does: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option that names a Bi-RNN, with what it does."""
-    written = "A Bi-RNN, as `birnn-decode train --kind birnn` writes it"
-    return click.option("--birnn", type=click.Path(path_type=Path), metavar="FILE", help=f"{written}{does}")
+def exact_option(help: str) -> Option:
+    """The option that asks for a proof."""
+    return click.option("--exact", "exact_rows", type=click.IntRange(min=1), metavar="ROWS", help=help)
+
+
+def birnn_option(help: str) -> Option:
+    """The option that names a Bi-RNN."""
+    return file_option("--birnn", "FILE", f"File of a Bi-RNN, written by `birnn-decode train --kind birnn`. {help}")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that a command decodes with.
+
+    Attributes:
+        pair: the pair; None if only a Bi-RNN is asked.
+        birnn: the Bi-RNN; None if there is none.
+    """
+
+    pair: Pair | None
+    birnn: Any
+
+    @classmethod
+    def load(cls, model: Path | None, birnn: Path | None, device: str) -> Models:
+        """Load the models of files. Without any file, load the pair that comes with the package.
+
+        Raises:
+            click.UsageError: the models have different words or see different images, or the device is not there.
+        """
+        from birnn_decode.models import BiRNN, default_pair, load_pair
+        from birnn_decode.models.files import BIRNN, load_captioners
+        from birnn_decode.scorers.joint import JointModel
+
+        place, joint, pair = checked_device(device), None, None
+        if birnn is not None:
+            kind, *captioners = load_captioners(birnn)
+            captioners = [one.to(place) for one in captioners]
+            joint = BiRNN(*captioners).eval() if kind == BIRNN else JointModel(*captioners)
+        if birnn is None or model is not None:
+            pair = default_pair() if model is None else load_pair(model)
+            for captioner in (pair.forward, pair.backward):
+                captioner.to(place)
+        if pair is not None and joint is not None:
+            both = joint.forward_half, pair.forward
+            for what, one, other in (
+                ("has other words than", *(half.vocabulary for half in both)),
+                ("sees other images than", *(half.feature_size for half in both)),
+            ):
+                if one != other:
+                    raise click.UsageError(f"--birnn {birnn} {what} --model {model}: train both on one data set")
+        return cls(pair, joint)
+
+    @property
+    def captioner(self) -> Any:
+        """One of the captioners. All have the same words and see the same images."""
+        return self.birnn.forward_half if self.pair is None else self.pair.forward
+
+    @property
+    def each(self) -> list[Any]:
+        """The pair and the Bi-RNN, as far as there are these."""
+        return [one for one in (self.pair, self.birnn) if one is not None]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that a command compares by default."""
+        of_pair = [] if self.pair is None else [name for name in METHODS if name not in ("gibbs", "exact")]
+        return of_pair + ([] if self.birnn is None else list(BIRNN_METHODS))
+
+    def warm_up(self, image: Any, template: Template | None) -> None:
+        """Decode once. PyTorch's first calls take longer, which is no cost of the methods that are shown."""
+        from birnn_decode import Rerank, decode
+
+        decode(self.each[0], image, template, Rerank(), beam_size=1)
 
 
 def check_provable(model: Path | None, birnn: Path | None) -> None:
-    """Refuse --exact of a Bi-RNN alone.
+    """Refuse --exact if only a Bi-RNN is asked.
 
     Raises:
         click.UsageError: no pair is asked.
     """
     if birnn is not None and model is None:
-        raise click.UsageError("--exact: proofs are of a pair's sentences: give --model as well")
-
-
-def pair_of(model: Path | None) -> Pair:
-    """The pair of a file, or the one that comes with the package."""
-    from birnn_decode.models import default_pair, load_pair
-
-    return default_pair() if model is None else load_pair(model)
-
-
-def joint_of(path: Path) -> Any:
-    """The Bi-RNN of a file; of a pair, its scores added."""
-    from birnn_decode.models import BiRNN
-    from birnn_decode.models.files import BIRNN, load_captioners
-    from birnn_decode.scorers.joint import JointModel
-
-    kind, *captioners = load_captioners(path)
-    return BiRNN(*captioners).eval() if kind == BIRNN else JointModel(*captioners)
-
-
-def models_of(model: Path | None, birnn: Path | None) -> tuple[Pair | None, Any]:
-    """The pair and the Bi-RNN that are asked; None for what is not. With no file at all, the pair on board.
-
-    Raises:
-        click.UsageError: they have different words, or see different images.
-    """
-    joint = None if birnn is None else joint_of(birnn)
-    if joint is not None and model is None:
-        return None, joint
-    pair = pair_of(model)
-    if joint is not None:
-        both = joint.forward_half, pair[0]
-        for what, one, other in (
-            ("has other words than", *(half.vocabulary for half in both)),
-            ("sees other images than", *(half.feature_size for half in both)),
-        ):
-            if one != other:
-                raise click.UsageError(f"--birnn {birnn} {what} --model {model}: train both on one data set")
-    return pair, joint
-
-
-def warm_up(pair: Pair | None, joint: Any, image: Any, template: Template | None) -> None:
-    """PyTorch's very first calls take longer, whatever is computed; that is not the cost of what is shown."""
-    from birnn_decode import joint_decode, rerank_decode
-
-    if pair is not None:
-        rerank_decode(*pair, image, template, beam_size=1)
-    else:
-        joint_decode(joint, image, template, beam_size=1, max_rounds=0)
+        raise click.UsageError("--exact needs a pair, because its bound is a bound of J: give --model as well")
 
 
 def new_folder(path: Path) -> None:
-    """Make a folder for results, where nothing is yet.
+    """Make a new folder for results.
 
     Raises:
-        click.UsageError: something is.
-        OSError: it cannot be made.
+        click.UsageError: the folder exists and is not empty.
+        OSError: the folder cannot be made.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise click.UsageError(f"{path} is there already; name a new folder")
+        raise click.UsageError(f"{path} exists already: name a new folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -120,23 +204,21 @@ def new_folder(path: Path) -> None:
 
 
 def console(at_least: int = 0) -> Console:
-    """Where answers are printed; a file or a pipe gets lines that are wide enough for most sentences."""
-    terminal = Console()
-    return Console(width=max(terminal.width, at_least) if sys.stdout.isatty() else WIDTH_OF_FILES)
+    """Return the console for answers. In a file or a pipe, lines are wide enough for most sentences."""
+    return Console(width=max(Console().width, at_least) if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
 def progress() -> Progress:
-    """A progress bar on the terminal, and nothing in a log."""
+    """Return a progress bar for a terminal; it prints nothing to a log."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    # What is printed meanwhile goes above the bar, unless it goes somewhere else.
+    # Output printed meanwhile appears above the bar, unless it goes to a file.
     together = sys.stdout.isatty()
-    errors = Console(stderr=True)
-    return Progress(*columns, console=errors, redirect_stdout=together, disable=not sys.stderr.isatty())
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=together, disable=not sys.stderr.isatty())
 
 
 @dataclass(frozen=True)
 class Data:
-    """What the options that name captions and their images say."""
+    """The values of the options that name captions and their images."""
 
     captions: tuple[str, ...]
     split_lists: tuple[str, ...]
@@ -145,38 +227,40 @@ class Data:
     no_image: bool
 
     def read(self) -> CaptionFile:
-        """The captions of all files."""
+        """Read the captions of all files."""
         from birnn_decode.captions import merge, read_captions
 
         lists = dict(_named("--list", value) for value in self.split_lists)
         if len(lists) < len(self.split_lists):
-            raise click.UsageError("--list was given twice for one split; put all its names into one file")
+            raise click.UsageError("--list was given twice for one split: put all its names into one file")
         files = []
         for value in self.captions:
             name, _, path = value.partition("=")
             if name not in SPLITS:
                 files.append(read_captions(value, lists=lists or None))
             elif lists:
-                raise click.UsageError(f"--captions {value} and --list both say which split images are of: use one")
+                raise click.UsageError(
+                    f"--captions {value} and --list both name the split of the images: use one of them"
+                )
             else:
                 files.append(read_captions(path, split=name))
         return merge(files)
 
     def check(self) -> None:
-        """Check that there is one source of images.
+        """Check that exactly one option says what is known of the images.
 
         Raises:
-            click.UsageError: there is none, or more than one.
+            click.UsageError: no option does, or more than one.
         """
         if (self.features is not None) + (self.images is not None) + self.no_image != 1:
-            raise click.UsageError("say what is known of the images: one of --features, --images and --no-image")
+            raise click.UsageError("give one of --features, --images and --no-image")
 
     def inputs(
         self, file: CaptionFile, images: Sequence[CaptionedImage], encoder: ImageEncoder | None
     ) -> tuple[dict[str, torch.Tensor | None], Mapping[str, int]]:
-        """What the models take for some images of a file, by name: feature vectors, or None without images.
+        """Return the sources of images by name: feature vectors, or None without images.
 
-        The second is what is lacking: in words, and how often.
+        The second value counts what is missing, by reason.
         """
         self.check()
         if self.no_image:
@@ -192,82 +276,68 @@ class Data:
             rows = dict(zip((image.name for image in file.images), features.rows(file.images), strict=True))
             found = {image.name: vectors[row] for image in images if (row := rows[image.name]) is not None}
             if not found:
-                raise ValueError(f"{self.features} has no vector of the images asked for, such as {images[0].name}")
+                raise ValueError(f"{self.features} has no vector for any of the images, for example {images[0].name}")
         else:
             assert self.images is not None
             if encoder is None:
-                raise click.UsageError("--images needs an image encoder: pairs have the one named by `train --encoder`")
+                raise click.UsageError("--images needs an image encoder: see `birnn-decode train --encoder`")
             found = encode_pictures(self.images, images, encoder)
         lacking = len(images) - len(found)
         return {**found}, {"images without features": lacking} if lacking else {}
 
 
 def encode_pictures(folder: Path, images: Sequence[CaptionedImage], encoder: ImageEncoder) -> dict[str, torch.Tensor]:
-    """The feature vectors of the pictures of a folder, by image name; pictures that are not there are left out."""
+    """Return the feature vectors of the pictures in a folder, by image name. Missing pictures are left out."""
     import torch
 
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     there = [image.name for image in images if (folder / image.name).is_file()]
     if not there:
-        raise FileNotFoundError(f"{folder} has none of the pictures, such as {images[0].name}")
+        raise FileNotFoundError(f"{folder} has none of the pictures, for example {images[0].name}")
     vectors: dict[str, torch.Tensor] = {}
+    device = next((one.device for one in getattr(encoder, "parameters", tuple)()), None)
     with torch.no_grad(), progress() as bar:
-        task = bar.add_task("looking at pictures", total=len(there))
+        task = bar.add_task("encoding pictures", total=len(there))
         for begin in range(0, len(there), PICTURES_AT_A_TIME):
             names = there[begin : begin + PICTURES_AT_A_TIME]
-            features = encoder(torch.stack([encoder.prepare(folder / name) for name in names]))
+            features = encoder(torch.stack([encoder.prepare(folder / name) for name in names]).to(device))
             vectors.update(zip(names, features, strict=True))
             bar.advance(task, len(names))
     return vectors
 
 
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that name captions and their images, and hand them over as one `Data`."""
-
-    @click.option(
+data_options = bundled(
+    "data",
+    Data,
+    click.option(
         "--captions",
         multiple=True,
         required=True,
         metavar="[SPLIT=]FILE",
-        help="Karpathy's split JSON; or, for a SPLIT (train, val or test), COCO's captions JSON; or Flickr's token "
-        "file, for a SPLIT or with --list. May be given several times.",
-    )
-    @click.option(
+        help="File of captions: Karpathy's split JSON; COCO's captions JSON, as SPLIT=FILE, where SPLIT is train, val "
+        "or test; or Flickr's token file, as SPLIT=FILE or with --list. Can be given several times.",
+    ),
+    click.option(
         "--list",
         "split_lists",
         multiple=True,
         metavar="SPLIT=FILE",
-        help="The image names of a split, one a line, for Flickr's token file.",
-    )
-    @click.option(
-        "--features",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Feature vectors and image ids: .npz or HDF5, one array of each.",
-    )
-    @click.option(
-        "--images",
-        type=click.Path(path_type=Path),
-        metavar="FOLDER",
-        help="The pictures, under the names in the captions.",
-    )
-    @click.option("--no-image", is_flag=True, help="Only the sentences: a language model.")
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        shared = {entry.name: given.pop(entry.name) for entry in fields(Data)}
-        command(data=Data(**shared), **given)
-
-    return with_options
+        help="File with the image names of a split, one per line, for Flickr's token file.",
+    ),
+    file_option("--features", "FILE", "File of feature vectors and image ids: .npz or HDF5, with one array of each."),
+    file_option("--images", "FOLDER", "Folder of the pictures, under the names that the captions give."),
+    click.option("--no-image", is_flag=True, help="Use only the sentences, without images."),
+)
 
 
 def left_out_lines(left_out: Mapping[str, int], of: str = "") -> list[str]:
-    """What is to be said of what was left out."""
+    """Return lines that say what was left out."""
     return [f"left out{of}: {count} {what}" for what, count in left_out.items() if count]
 
 
 def _named(option: str, value: str) -> tuple[str, str]:
     name, equals, path = value.partition("=")
     if not equals or name not in SPLITS:
-        raise click.UsageError(f"{option} {value}: write SPLIT=FILE, with train, val or test for SPLIT")
+        raise click.UsageError(f"{option} {value}: write SPLIT=FILE, where SPLIT is train, val or test")
     return name, path

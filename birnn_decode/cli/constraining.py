@@ -1,18 +1,18 @@
-"""The options that say what the words in the blanks must be like."""
+"""The options that constrain the words in the blanks."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from birnn_decode.cli.common import bundled, count_option
+
 
 @dataclass(frozen=True)
 class Demanded:
-    """What these options say."""
+    """The values of these options."""
 
     must: tuple[str, ...]
     ban: tuple[str, ...]
@@ -21,8 +21,8 @@ class Demanded:
     diversity: str | None
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        """The same as arguments of the functions that decode."""
+    def options(self) -> dict[str, Any]:
+        """The same as keywords of `decode`."""
         from birnn_decode import BanWords, Diversity, MustAppear, NoRepeatedNgram, WordCount
 
         constraints: list[Any] = []
@@ -38,36 +38,31 @@ class Demanded:
         try:
             nats = float(strength)
         except ValueError:
-            raise click.UsageError(f"--diversity {self.diversity}: write GROUPS:NATS, such as 5:1.0") from None
+            raise click.UsageError(f"--diversity {self.diversity}: write GROUPS:NATS, for example 5:1.0") from None
         return {"constraints": constraints, "diversity": Diversity(_number("--diversity", groups), nats)}
 
 
-def constraint_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that constrain what is found, and hand them over as one `Demanded`."""
-
-    @click.option("--must", multiple=True, metavar="WORD", help="A word that must be in a blank. Several times: all.")
-    @click.option("--ban", multiple=True, metavar="WORD", help="A word that must not be in a blank.")
-    @click.option(
-        "--no-repeat",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="No N words in a row may stand twice in the sentence.",
-    )
-    @click.option("--word-count", metavar="A-B", help="The blanks have from A to B words in all.")
-    @click.option(
+constraint_options = bundled(
+    "demanded",
+    Demanded,
+    click.option(
+        "--must", multiple=True, metavar="WORD", help="A word that must be in a blank. Can be given several times."
+    ),
+    click.option(
+        "--ban", multiple=True, metavar="WORD", help="A word that must not be in a blank. Can be given several times."
+    ),
+    count_option("--no-repeat", help="Allow no sequence of N words to occur twice in the sentence."),
+    click.option("--word-count", metavar="A-B", help="Allow from A to B words in the blanks, counted over all blanks."),
+    click.option(
         "--diversity",
         metavar="GROUPS:NATS",
-        help="Divide the beam among GROUPS; a word costs NATS where a sentence of a group before has it.",
-    )
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        shared = {entry.name: given.pop(entry.name) for entry in fields(Demanded)}
-        command(demanded=Demanded(**shared), **given)
-
-    return with_options
+        help="Divide the beam among GROUPS. A word that a sentence of an earlier group has at the same position costs "
+        "NATS.",
+    ),
+)
 
 
 def _number(option: str, text: str) -> int:
     if not text.isdecimal():
-        raise click.UsageError(f"{option}: {text!r} is no whole number")
+        raise click.UsageError(f"{option}: {text!r} is not a whole number")
     return int(text)

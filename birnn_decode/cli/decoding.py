@@ -1,4 +1,4 @@
-"""The commands that decode: demo, fill, caption, compare; and the one that draws pictures for them."""
+"""The commands that decode (demo, fill, caption, compare), and the command that draws pictures for them (scenes)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +15,23 @@ import click
 from rich.console import Console
 
 from birnn_decode.cli.common import (
+    Models,
+    beam_size_option,
     birnn_option,
+    bundled,
     check_provable,
     console,
+    count_option,
+    device_option,
     exact_option,
+    max_rounds_option,
     model_option,
-    models_of,
     new_folder,
-    warm_up,
 )
 from birnn_decode.cli.constraining import Demanded, constraint_options
-from birnn_decode.decode import COMPARED
 
 if TYPE_CHECKING:
     from birnn_decode.captions import WordVocabulary
-    from birnn_decode.cli.common import Pair
-    from birnn_decode.models import Captioner
     from birnn_decode.result import DecodeResult
     from birnn_decode.template import Template
 
@@ -38,15 +39,17 @@ DEMO_SEED = 2
 DEMO_SCENE = 4
 
 TEMPLATE_HELP = """
-In a TEMPLATE, _ is one missing word, {3} three of them, {1-6} one to six; everything else is a word of the sentence.
+In a TEMPLATE, _ is one missing word, {3} is three missing words, and {1-6} is one to six. Everything else is a word of
+the sentence.
 """
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """What the options that all decoding commands share say."""
+    """The values of the options that all decoding commands share."""
 
     model: Path | None
+    device: str
     beam_size: int
     max_rounds: int
     top: int
@@ -55,48 +58,53 @@ class Decoding:
     birnn: Path | None = None
     exact_rows: int | None = None
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """What is given to the functions that decode."""
-        return {"beam_size": self.beam_size, "max_rounds": self.max_rounds, **self.demanded.arguments}
-
     @functools.cached_property
-    def models(self) -> tuple[Pair | None, Any]:
-        """The pair and the Bi-RNN that are asked, as `models_of` says."""
-        return models_of(self.model, self.birnn)
-
-    @property
-    def captioner(self) -> Captioner:
-        """One of those asked: what they see and which words they know is the same for all."""
-        pair, joint = self.models
-        captioner: Captioner = joint.forward_half if pair is None else pair[0]
-        return captioner
+    def models(self) -> Models:
+        """The pair and the Bi-RNN."""
+        return Models.load(self.model, self.birnn, self.device)
 
     @property
     def vocabulary(self) -> WordVocabulary:
-        """The words of all that are asked."""
-        return self.captioner.vocabulary
+        """The words of all models."""
+        return self.models.captioner.vocabulary
+
+    def results(self, names: Sequence[str], image: Any, template: Template | None) -> dict[str, DecodeResult]:
+        """Answer the question by methods, named as in an evaluation."""
+        from birnn_decode import compare
+        from birnn_decode.evaluation import asked, with_both_scores
+
+        pair, birnn = self.models.pair, self.models.birnn
+        self.models.warm_up(image, template)
+        found: dict[str, DecodeResult] = {}
+        methods = asked(names, pair, birnn, self.max_rounds, self.exact_rows or 1)
+        for models in self.models.each:
+            own = {name: method for name, (of, method) in methods.items() if of is models}
+            by_method = compare(
+                models, image, template, list(own.values()), beam_size=self.beam_size, **self.demanded.options
+            )
+            found |= {name: by_method[method.name] for name, method in own.items()}
+        if pair is not None and birnn is not None:
+            (found,) = with_both_scores(pair, birnn, [image], [found], top=self.beam_size)
+        return found
 
     def image(self, given: Path) -> Path | None:
-        """The picture; - stands for none."""
-        model = self.captioner
-        if not model.feature_size:
+        """Return the picture; - stands for no picture."""
+        if not self.models.captioner.feature_size:
             if given != Path("-"):
                 raise click.UsageError("the model was trained without images: write - in place of the picture")
             return None
         if given == Path("-"):
-            raise click.UsageError("- is for models that were trained without images; this one needs a picture")
-        pair, joint = self.models
-        for name, one in (
-            (f"--model {self.model}", pair and pair[0]),
-            (f"--birnn {self.birnn}", joint and joint.forward_half),
-        ):
-            if one is not None and one.encoder is None:
+            raise click.UsageError("this model needs a picture: - is for models that were trained without images")
+        pair, birnn = self.models.pair, self.models.birnn
+        given_models = [] if pair is None else [(f"--model {self.model}", pair.forward)]
+        given_models += [] if birnn is None else [(f"--birnn {self.birnn}", birnn.forward_half)]
+        for name, captioner in given_models:
+            if captioner.encoder is None:
                 raise click.UsageError(f"{name} has no image encoder and cannot see pictures: see `train --encoder`")
         return given
 
     def template(self, text: str) -> Template:
-        """A template, which must have a blank."""
+        """Read a template, which must have a blank."""
         from birnn_decode.template import Template
 
         template = Template.from_text(text, self.vocabulary)
@@ -105,71 +113,41 @@ class Decoding:
         return template
 
 
-def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of every command that decodes, and hand them over as one `Decoding`."""
-
-    @model_option
-    @constraint_options
-    @click.option(
-        "--beam-size",
-        type=click.IntRange(min=1),
-        default=5,
-        show_default=True,
-        metavar="B",
-        help="Prefixes kept at each position, and sentences found.",
-    )
-    @click.option(
-        "--max-rounds",
-        type=click.IntRange(min=0),
-        default=10,
-        show_default=True,
-        metavar="N",
-        help="Rounds of sweeps that BSCD takes at most.",
-    )
-    @click.option(
-        "--top",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Sentences to print of each method, at most B; the JSON has all.",
-    )
-    @click.option(
-        "--json", "as_json", is_flag=True, help='Print everything as JSON, for programs; the log of 0 is "-inf".'
-    )
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        shared = {entry.name: given.pop(entry.name) for entry in fields(Decoding) if entry.name in given}
-        command(decoding=Decoding(**shared), **given)
-
-    return with_options
-
-
-@click.command(short_help="Draw a picture, and let every method fill a blank.")
-@click.option("--seed", default=DEMO_SEED, show_default=True, type=click.IntRange(min=0), help="Of the random scenes.")
-@click.option(
-    "--scene",
-    default=DEMO_SCENE,
-    show_default=True,
-    type=click.IntRange(min=0),
-    metavar="NUMBER",
-    help="Which of the seed's scenes.",
+decoding_options = bundled(
+    "decoding",
+    Decoding,
+    model_option,
+    device_option,
+    constraint_options,
+    beam_size_option,
+    max_rounds_option,
+    count_option(
+        "--top", default=1, help="Number of sentences to print for each method, at most B. --json prints all."
+    ),
+    click.option(
+        "--json", "as_json", is_flag=True, help='Print everything as JSON, for programs. The log of 0 is "-inf".'
+    ),
 )
+
+
+@click.command(short_help="Draw a picture and let every method fill a blank.")
+@count_option("--seed", least=0, default=DEMO_SEED, metavar="SEED", help="Seed of the random scenes.")
+@count_option("--scene", least=0, default=DEMO_SCENE, metavar="NUMBER", help="Number of the scene.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("scene.png"),
     show_default=True,
     metavar="PNG",
-    help="Where to draw it; replaces what is there.",
+    help="File to draw the picture to. An existing file is replaced.",
 )
 @decoding_options
 def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
-    """Draw a scene, take out the middle half of its caption, and let every method fill the blank.
+    """Draw a scene, remove the middle half of its caption, and let every method fill the blank.
 
-    URNN-f and URNN-b are beam search with the forward and with the backward model alone; +end ranks the same beams by
-    the whole sentence; rerank reorders both beams by J; bscd searches with both. J is log P→ + log P←, the
-    log-probabilities of the whole sentence under the two models, in nats.
+    urnn-f and urnn-b are beam search with the forward and with the backward model alone. +end ranks the same beams by
+    the whole sentence. rerank ranks both beams by J. bscd searches with both models. J is log P→ + log P←, the sum of
+    the log-probabilities of the whole sentence under the two models, in nats.
     """
     from birnn_decode.captions import make_scene, middle_blank
 
@@ -179,7 +157,7 @@ def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
     truth = decoding.vocabulary.encode(caption)
     template = middle_blank(truth, 0.5)
     picture.save(out)
-    results = _compare(decoding, picture, template)
+    results = decoding.results(decoding.models.methods, picture, template)
     about = {"picture": str(out), "caption": caption, "template": template.to_text(decoding.vocabulary)}
     if decoding.as_json:
         _print_json(about, results)
@@ -189,22 +167,24 @@ def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
         terminal.print(f"{name:9} {text}", highlight=False)
     terminal.print()
     _print_table(terminal, decoding, results, template, truth)
-    terminal.print("✓ the very words that were taken out. J = log P→ + log P←, in nats. rows: tokens read, for J too.")
+    terminal.print(
+        "✓: exactly the words that were removed. J = log P→ + log P←, in nats. rows: tokens read, also to compute J."
+    )
 
 
 @click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks of a sentence about a picture.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("template")
-@exact_option("Go on from BSCD's answer until the best sentences are proved, in at most so many rows.")
-@birnn_option(", to fill the blanks in place of a pair.")
+@exact_option("After BSCD, search until the best sentences are proved to be the best, for at most ROWS rows.")
+@birnn_option("It fills the blanks instead of a pair.")
 @decoding_options
 def fill(decoding: Decoding, image: Path, template: str) -> None:
-    """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, by BSCD.
+    """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, with BSCD.
 
-    IMAGE is - for a model that was trained without images.
+    Write - for IMAGE if the model was trained without images.
     """
     if decoding.birnn is not None and decoding.model is not None:
-        raise click.UsageError("fill asks one model: give --model or --birnn; `compare` takes both")
+        raise click.UsageError("fill takes one kind of models: give --model or --birnn; `compare` takes both")
     if decoding.exact_rows is not None:
         check_provable(decoding.model, decoding.birnn)
     _answer(decoding, image, decoding.template(template))
@@ -214,22 +194,26 @@ def fill(decoding: Decoding, image: Path, template: str) -> None:
 @click.argument("image", type=click.Path(path_type=Path))
 @decoding_options
 def caption(decoding: Decoding, image: Path) -> None:
-    """Write a sentence about the picture IMAGE, by BSCD; its length is found by the search."""
+    """Write a sentence about the picture IMAGE with BSCD. The search finds the length of the sentence."""
     _answer(decoding, image, None)
 
 
-@click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks by every method.")
+@click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks with every method.")
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("template")
-@exact_option("Prove the best sentence as well, in at most so many rows.")
-@birnn_option(", to be asked as well; without --model by itself.")
+@exact_option("Also prove which sentence is the best, for at most ROWS rows.")
+@birnn_option("It is compared with the pair of --model, or used alone without --model.")
 @decoding_options
 def compare(decoding: Decoding, image: Path, template: str) -> None:
-    """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, by every method (see `demo --help`)."""
+    """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, with every method.
+
+    `birnn-decode demo --help` explains the methods.
+    """
     if decoding.exact_rows is not None:
         check_provable(decoding.model, decoding.birnn)
     parsed = decoding.template(template)
-    results = _compare(decoding, decoding.image(image), parsed)
+    proved = [] if decoding.exact_rows is None else ["exact"]
+    results = decoding.results(decoding.models.methods + proved, decoding.image(image), parsed)
     if decoding.as_json:
         _print_json({"picture": str(image), "template": parsed.to_text(decoding.vocabulary)}, results)
     else:
@@ -238,21 +222,13 @@ def compare(decoding: Decoding, image: Path, template: str) -> None:
 
 @click.command(short_help="Draw pictures of shapes, with captions.")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--count", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="How many.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=DEMO_SEED,
-    show_default=True,
-    help="Other seeds draw other scenes.",
-)
-@click.option(
-    "--sentences", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="About each picture."
-)
+@count_option("--count", default=10, help="Number of scenes.")
+@count_option("--seed", least=0, default=DEMO_SEED, metavar="SEED", help="Seed of the random scenes.")
+@count_option("--sentences", default=5, help="Captions of each picture.")
 def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
     """Draw scenes into the new folder OUT, with their captions in OUT/dataset.json.
 
-    The file has the layout of Karpathy's caption data sets: a list "images" of file names with their sentences.
+    The file has the layout of Karpathy's caption data sets: a list "images" of file names with their captions.
     """
     from rich.progress import track
 
@@ -272,48 +248,18 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
 
 
 def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
-    from birnn_decode import bscd_decode, exact_decode, joint_decode
-
     given = decoding.image(image)
-    pair, joint = decoding.models
-    warm_up(pair, joint, given, template)
-    if pair is None:
-        method, result = "birnn-bscd", joint_decode(joint, given, template, **decoding.arguments)
-    elif decoding.exact_rows is None:
-        method, result = "bscd", bscd_decode(*pair, given, template, **decoding.arguments)
-    else:
-        arguments = {**decoding.arguments, "max_rows": decoding.exact_rows}
-        method, result = "exact", exact_decode(*pair, given, template, **arguments)
+    method = "birnn-bscd" if decoding.models.pair is None else "bscd" if decoding.exact_rows is None else "exact"
+    results = decoding.results([method], given, template)
     if decoding.as_json:
         text = None if template is None else template.to_text(decoding.vocabulary)
-        _print_json({"picture": str(image), "template": text}, {method: result})
+        _print_json({"picture": str(image), "template": text}, results)
         return
-    terminal = console()
-    _print_table(terminal, decoding, {method: result}, template)
-    if method == "exact":
-        return
-    rounds = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
-    terminal.print(f"{result.stop} after {rounds}. {result.stop.advice}", highlight=False)
-
-
-def _compare(decoding: Decoding, image: Any, template: Template) -> dict[str, DecodeResult]:
-    from birnn_decode import compare as compare_methods
-    from birnn_decode import joint_compare
-    from birnn_decode.evaluation import with_both_scores
-
-    pair, joint = decoding.models
-    warm_up(pair, joint, image, template)
-    results: dict[str, DecodeResult] = {}
-    if pair is not None:
-        arguments = {**decoding.arguments, "methods": COMPARED}
-        if decoding.exact_rows is not None:
-            arguments |= {"methods": (*COMPARED, "exact"), "max_rows": decoding.exact_rows}
-        results |= compare_methods(*pair, image, template, **arguments)
-    if joint is not None:
-        results |= joint_compare(joint, image, template, **decoding.arguments)
-    if pair is not None and joint is not None:
-        (results,) = with_both_scores(*pair, joint, [image], [results], top=decoding.beam_size)
-    return results
+    terminal, result = console(), results[method]
+    _print_table(terminal, decoding, results, template)
+    if method != "exact":
+        rounds = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
+        terminal.print(f"{result.stop} after {rounds}. {result.stop.advice}", highlight=False)
 
 
 def _print_table(
@@ -328,15 +274,15 @@ def _print_table(
     terminal.print(answers_table(results, decoding.vocabulary, template, truth=truth, top=decoding.top))
     terminal.print()
     if template is None or not template.width_known:
-        pair, joint = decoding.models
-        rule = "J per word" if template is None else "J and half a nat per word"
-        if joint is not None:
-            rule = "PLL" if pair is None else f"{rule}; of a Bi-RNN, PLL"
+        models = decoding.models
+        rule = "J per word" if template is None else "J plus half a nat per word"
+        if models.birnn is not None:
+            rule = "PLL" if models.pair is None else f"{rule}; of a Bi-RNN, PLL"
             if "birnn-f" in results:
-                rule += ", of a half by itself its log P and a quarter of a nat per word"
-        terminal.print(f"score: what sentences of different lengths are ranked by, {rule}", highlight=False)
+                rule += ", of a half alone its log P plus a quarter of a nat per word"
+        terminal.print(f"score: the value that ranks sentences of different lengths, {rule}", highlight=False)
     if any(one.penalty for result in results.values() for one in result.hypotheses):
-        terminal.print("score: less what words cost that a sentence of a group before has", highlight=False)
+        terminal.print("score: includes the cost of words that a sentence of an earlier group has", highlight=False)
     if "exact" in results:
         _print_proof(terminal, results["exact"])
     for method, result in results.items():
@@ -347,18 +293,17 @@ def _print_table(
 
 def _print_proof(terminal: Console, result: DecodeResult) -> None:
     if result.proved:
-        said = "no other sentence has a higher score than those that it found"
+        said = "proved: no other sentence has a higher score"
     elif result.stop == "dead_end":
-        said = "no sentence that satisfies all constraints is possible"
+        said = "no possible sentence satisfies all constraints"
     elif result.gap == math.inf:
         said = "nothing is proved"
     elif result.gap == 0:
         said = "the best sentence is proved"
     else:
-        said = f"not proved; the score of the best of all may be higher by {result.gap:.2f}"
+        said = f"not proved; another sentence may have a score higher by up to {result.gap:.2f}"
     terminal.print(f"exact: {said}", highlight=False)
 
 
 def _print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -> None:
-    methods = {method: result.to_dict() for method, result in results.items()}
-    print(json.dumps({**about, "methods": methods}, indent=1))
+    print(json.dumps({**about, "methods": {name: result.to_dict() for name, result in results.items()}}, indent=1))

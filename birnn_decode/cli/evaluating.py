@@ -6,8 +6,8 @@ import functools
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,55 +18,59 @@ from birnn_decode.captions.datasets import SPLITS
 from birnn_decode.cli.common import (
     WIDTH_OF_FILES,
     Data,
+    Models,
+    beam_size_option,
     birnn_option,
+    bundled,
     check_provable,
     console,
+    count_option,
     data_options,
+    device_option,
     exact_option,
     left_out_lines,
+    max_rounds_option,
     model_option,
-    models_of,
     new_folder,
-    pair_of,
     progress,
-    warm_up,
 )
 from birnn_decode.cli.constraining import Demanded, constraint_options
-from birnn_decode.decode import MAX_ROWS, METHODS
-from birnn_decode.joint import JOINT_METHODS
+from birnn_decode.evaluation.asking import BIRNN_METHODS
+from birnn_decode.methods import METHODS
 
 if TYPE_CHECKING:
-    from birnn_decode.captions import CaptionedImage, WordVocabulary
+    from birnn_decode.captions import CaptionedImage
     from birnn_decode.evaluation import Question, Report
     from birnn_decode.evaluation.curves import Point
-    from birnn_decode.models import BiRNN, Captioner
     from birnn_decode.result import DecodeResult
 
 WHOLE = "whole"
 SEED_OF_LIMIT = 0
-ASKED = tuple(name for name in METHODS if name != "exact")  # of a pair; exact has an option of its own
+ASKED = tuple(name for name in METHODS if name != "exact")  # exact has an option of its own
 LEAST_KNOWN_WORDS = 0.5  # of a data set's words; below that, the model was trained on something else
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What the options that both commands share say: which questions are put, to whom."""
+    """The values of the options about models and questions that both commands share."""
 
     model: Path | None
+    device: str
     split: str
     min_words: int
     limit: int | None
     batch_size: int
     out: Path | None
+    birnn: Path | None = None
 
     @functools.cached_property
-    def pair(self) -> tuple[Captioner, Captioner]:
-        """The forward and the backward captioner."""
-        return pair_of(self.model)
+    def models(self) -> Models:
+        """The pair and the Bi-RNN."""
+        return Models.load(self.model, self.birnn, self.device)
 
-    def images(self, data: Data, model: Captioner | BiRNN) -> tuple[list[CaptionedImage], dict[str, Any], Counter[str]]:
-        """The images of the split, what the models take for them, and what was left out of the file."""
-        file = data.read()
+    def images(self, data: Data) -> tuple[list[CaptionedImage], dict[str, Any], Counter[str]]:
+        """Return the images of the split, their sources by name, and the number of captions left out, by reason."""
+        model, file = self.models.captioner, data.read()
         images = file.of(self.split)
         _check_words(images, model)
         inputs, _ = data.inputs(file, images, model.encoder)
@@ -74,8 +78,8 @@ class Asking:
         size, wanted = 0 if given is None else len(given), model.feature_size
         if size != wanted:
             raise ValueError(
-                f"the model was trained {f'with feature vectors of {wanted} numbers' if wanted else 'without images'}; "
-                f"given {f'vectors of {size}' if size else '--no-image'}"
+                f"the model was trained {f'with feature vectors of {wanted} numbers' if wanted else 'without images'}, "
+                f"but got {f'vectors of {size} numbers' if size else '--no-image'}"
             )
         return images, inputs, Counter(file.left_out)
 
@@ -83,72 +87,53 @@ class Asking:
         self,
         images: Sequence[CaptionedImage],
         inputs: Mapping[str, Any],
-        vocabulary: WordVocabulary,
         blank: str | float,
         unknown_width: bool,
     ) -> tuple[list[Question], Counter[str]]:
-        """The questions of one kind, and what was left out."""
+        """Return the questions of one kind, and the number of captions left out, by reason."""
         from birnn_decode.evaluation import blank_questions, caption_questions
 
+        vocabulary = self.models.captioner.vocabulary
         if blank == WHOLE:
             questions, left_out = caption_questions(images, inputs, vocabulary)
         else:
             ask = functools.partial(blank_questions, images, inputs, vocabulary, float(blank), min_words=self.min_words)
             questions, left_out = ask()
             if unknown_width and questions:
-                # All blanks are asked for alike, so that the range tells nothing about any of them.
+                # All blanks get the same range, so that it tells nothing about any of them.
                 widest = max(one.template.gaps[0].low for one in questions if one.template is not None)
                 questions, left_out = ask(widths=(1, widest))
         if not questions:
             what = ", ".join(f"{count} {why}" for why, count in left_out.items())
-            raise ValueError(f"no caption is left to ask about: {what or 'there are none'}")
+            raise ValueError(f"no caption is left to ask about: {what or 'the split has none'}")
         if self.limit is not None and self.limit < len(questions):
-            # Files are often sorted; the first questions would be of a few kinds of images only.
+            # Files are often sorted, so the first questions would be about a few kinds of images only.
             drawn = np.random.default_rng(SEED_OF_LIMIT).permutation(len(questions))[: self.limit]
             questions = [questions[number] for number in sorted(drawn.tolist())]
         return questions, left_out
 
 
-def asking_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say which questions are put, and hand them over as one `Asking`."""
-
-    @model_option
-    @click.option(
-        "--split",
-        type=click.Choice(SPLITS),
-        default="test",
-        show_default=True,
-        help="The split whose captions are asked for.",
-    )
-    @click.option(
-        "--min-words",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="No blanks are made in shorter captions.",
-    )
-    @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N of the questions, drawn at random.")
-    @click.option(
-        "--batch-size",
-        type=click.IntRange(min=1),
-        default=64,
-        show_default=True,
-        metavar="N",
-        help="Questions decoded at a time.",
-    )
-    @click.option(
-        "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Where to write the results."
-    )
-    @functools.wraps(command)
-    def with_options(**given: Any) -> None:
-        shared = {entry.name: given.pop(entry.name) for entry in fields(Asking)}
-        command(asking=Asking(**shared), **given)
-
-    return with_options
+asking_options = bundled(
+    "asking",
+    Asking,
+    model_option,
+    device_option,
+    click.option(
+        "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Split whose captions are used."
+    ),
+    count_option("--min-words", default=1, help="Make no blank in a caption of fewer than N words."),
+    count_option("--limit", help="Ask only N of the questions, drawn at random."),
+    count_option("--batch-size", default=64, help="Number of questions decoded at a time."),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="A new folder for the results.",
+    ),
+)
 
 
-@click.command(short_help="Compare the methods on captions of yours.")
+@click.command(short_help="Compare the methods on your captions.")
 @data_options
 @asking_options
 @click.option(
@@ -157,44 +142,46 @@ def asking_options(command: Callable[..., None]) -> Callable[..., None]:
     default="0.25,0.5,0.75",
     show_default=True,
     metavar="SHARES",
-    help='How much of each caption is missing, from its middle; "whole": write the caption of each image.',
+    help='Shares of the words that are missing from the middle of each caption. With the share "whole", the methods '
+    "write the caption of each image.",
 )
 @birnn_option(
-    ", to be asked as well; without --model by itself. Of a pair's file the scores are added, and one softmax taken of "
-    "the sum."
+    "It is compared with the pair of --model, or evaluated alone without --model. If FILE holds a pair, the scores of "
+    "its two models are added before one softmax."
 )
 @click.option(
     "--methods",
     metavar="NAMES",
-    help=f"Which, and in which order: of a pair {', '.join(ASKED)}; of a Bi-RNN {', '.join(JOINT_METHODS)}; all of "
-    "them if not given. gibbs is given as many rows as bscd takes, and birnn-gibbs as birnn-bscd.",
+    help=f"The methods, in the order of the tables. For a pair: {', '.join(ASKED)}. For a Bi-RNN: "
+    f"{', '.join(BIRNN_METHODS)}. gibbs takes as many rows as bscd, and birnn-gibbs as many as birnn-bscd. Default: "
+    "all methods of the given models.",
 )
 @click.option(
     "--width",
     type=click.Choice(("known", "unknown")),
     default="known",
     show_default=True,
-    help="unknown: every blank may have from 1 to as many words as the widest.",
+    help="known: the methods know how many words are missing. unknown: a blank may have any number of words, from 1 to "
+    "the number in the widest blank.",
 )
 @click.option(
     "--length",
     default="auto",
     show_default=True,
     metavar="RULE",
-    help="How sentences of different lengths are ranked: none, average, or a reward in nats per word.",
+    help="Rule that ranks sentences of different lengths: auto, none, average, or a reward in nats per word.",
 )
-@click.option("--beam-size", type=click.IntRange(min=1), default=5, show_default=True, metavar="B", help="For all.")
-@click.option(
-    "--max-rounds", type=click.IntRange(min=0), default=10, show_default=True, metavar="N", help="Of bscd, at most."
+@beam_size_option
+@max_rounds_option
+@exact_option(
+    "Prove which sentence is the best, for at most ROWS rows per question, and count how often each method misses it."
 )
-@exact_option("Prove the best sentence, in at most so many rows a question, and tell how often each method misses it.")
 @constraint_options
 def evaluate(
     data: Data,
     asking: Asking,
     demanded: Demanded,
     blanks: str,
-    birnn: Path | None,
     methods: str | None,
     width: str,
     length: str,
@@ -202,50 +189,54 @@ def evaluate(
     max_rounds: int,
     exact_rows: int | None,
 ) -> None:
-    """Take words out of captions, let every method fill the blanks, and compare what they find.
+    """Remove words from captions, let every method fill the blanks, and compare the answers.
 
-    Every method is asked the same. J is the pair's log-probability of the completed sentence, both directions added;
-    PLL the Bi-RNN's pseudo-log-likelihood of it. Figures have 95 % bootstrap intervals, images drawn with replacement;
-    methods are compared on the same draws. With --out: figures.csv, figures.json, and the answers in the format of
-    COCO's results.
+    All methods get the same questions. J is the sum of the log-probabilities of the completed sentence under the two
+    models of the pair. PLL is its pseudo-log-likelihood under the Bi-RNN. Every figure has a 95 % bootstrap interval
+    over images. Methods are compared on the same resamples. With --out, the command writes figures.csv, figures.json,
+    and the answers in COCO's results format.
     """
     from birnn_decode import Objective
+    from birnn_decode.evaluation import asked
+    from birnn_decode.methods import Exact
 
     objective = Objective(length=_length(length))
     kinds = [_kind(text) for text in blanks.split(",")]
-    names = _methods(methods, pair=asking.model is not None or birnn is None, birnn=birnn is not None)
+    names = _methods(methods, pair=asking.model is not None or asking.birnn is None, birnn=asking.birnn is not None)
     if exact_rows is not None:
-        check_provable(asking.model, birnn)
+        check_provable(asking.model, asking.birnn)
         if WHOLE in kinds:
-            raise click.UsageError("--exact: a whole caption has no width, and nothing can be proved of all of them")
+            raise click.UsageError(
+                "--exact: nothing can be proved about whole captions, because their lengths are open"
+            )
         names.append("exact")
-    if WHOLE in kinds and any(name in JOINT_METHODS for name in names):
-        raise click.UsageError("--blank whole: a Bi-RNN does not say where a sentence ends; ask a pair alone")
-    pair, joint = models_of(asking.model, birnn)
-    known = joint.forward_half if pair is None else pair[0]
+    if WHOLE in kinds and any(name in BIRNN_METHODS for name in names):
+        raise click.UsageError("--blank whole: a Bi-RNN does not predict where a sentence ends: ask a pair alone")
+    models = asking.models
     if asking.out is not None:
         new_folder(asking.out)
-    images, inputs, not_read = asking.images(data, known)
+    images, inputs, not_read = asking.images(data)
     reports = []
     for kind in kinds:
-        questions, not_asked = asking.questions(images, inputs, known.vocabulary, kind, width == "unknown")
+        questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
         notes = _left_out(not_read, not_asked)
-        warm_up(pair, joint, questions[0].image, questions[0].template)
-        models = (*(pair or (None, None)), joint)
-        max_rows = MAX_ROWS if exact_rows is None else exact_rows
-        arguments = {"beam_size": beam_size, "max_rounds": max_rounds, "objective": objective, "max_rows": max_rows}
-        batches, interrupted = _ask(asking, models, questions, names, {**arguments, **demanded.arguments})
+        models.warm_up(questions[0].image, questions[0].template)
+        put = asked(names, models.pair, models.birnn, max_rounds, exact_rows or Exact.max_rows)
+        options = {"beam_size": beam_size, "objective": objective, **demanded.options}
+        batches, interrupted = _ask(asking, put, questions, options)
         if interrupted:
             done = sum(map(len, batches))
-            notes.append(f"interrupted: the figures are of the first {done} of {len(questions)} questions")
+            notes.append(f"interrupted: the figures are for the first {done} of {len(questions)} questions")
             questions = questions[:done]
         answered = [bool(one) for batch in batches for one in batch]
         if not all(answered):
-            notes.append(f"left out: {answered.count(False)} questions that no answer to satisfies the constraints")
+            notes.append(
+                f"left out: {answered.count(False)} questions without an answer that satisfies the constraints"
+            )
             questions = [one for one, there in zip(questions, answered, strict=True) if there]
             batches = [own for batch in batches if (own := [one for one in batch if one])]
         if not questions and not interrupted:
-            raise ValueError("no answer to any of the questions satisfies the constraints")
+            raise ValueError("no question has an answer that satisfies the constraints")
         if questions:
             one, stopped = _report(kind, width, questions, batches, notes)
             reports.append(one)
@@ -260,19 +251,16 @@ def evaluate(
 
 
 def _methods(given: str | None, pair: bool, birnn: bool) -> list[str]:
-    """Who is asked; for a pair and a Bi-RNN, as far as there are these."""
-    there = (ASKED if pair else ()) + (JOINT_METHODS if birnn else ())
-    names = list(there) if given is None else [name.strip() for name in given.split(",")]
-    if unknown := [name for name in names if name not in ASKED + JOINT_METHODS]:
+    """Return the names of the methods. Default: all methods of the models that are given."""
+    there = [*(ASKED if pair else ()), *(BIRNN_METHODS if birnn else ())]
+    names = there if given is None else [name.strip() for name in given.split(",")]
+    if unknown := [name for name in names if name not in (*ASKED, *BIRNN_METHODS)]:
         cure = "give --exact ROWS" if unknown[0] == "exact" else f"use some of {','.join(there)}"
         raise click.UsageError(f"--methods {unknown[0]}: {cure}")
     if lacking := [name for name in names if name not in there]:
         raise click.UsageError(f"--methods {lacking[0]}: give {'--model' if birnn else '--birnn'} as well")
-    for gibbs, bscd in (("gibbs", "bscd"), ("birnn-gibbs", "birnn-bscd")):
-        if gibbs in names and bscd not in names:
-            raise click.UsageError(
-                f"--methods: {gibbs} is given as many rows as {bscd} takes, so {bscd} must be among them, too"
-            )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise click.UsageError(f"--methods: {twice[0]} is named twice")
     return names
 
 
@@ -289,7 +277,7 @@ def _kind(text: str) -> str | float:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise click.UsageError(f'--blank {text}: give shares above 0 and at most 1, or "whole", with commas between')
+        raise click.UsageError(f'--blank {text}: give shares above 0 and at most 1, or "whole", separated by commas')
     return share
 
 
@@ -309,31 +297,22 @@ def _check_words(images: Sequence[CaptionedImage], model: Any) -> None:
     words = [word for image in images for caption in image.captions for word in words_of(caption)]
     share = sum(word in known for word in words) / max(len(words), 1)
     if share < LEAST_KNOWN_WORDS:
-        raise ValueError(f"the model knows {share:.0%} of the words of these captions: it was trained on others")
+        raise ValueError(
+            f"the model knows only {share:.0%} of the words of these captions: it was trained on other captions"
+        )
 
 
 def _ask(
-    asking: Asking,
-    models: tuple[Any, Any, Any],
-    questions: Sequence[Question],
-    methods: Sequence[str],
-    arguments: Mapping[str, Any],
+    asking: Asking, methods: Mapping[str, Any], questions: Sequence[Question], options: Mapping[str, Any]
 ) -> tuple[list[list[dict[str, DecodeResult]]], bool]:
-    """The results of all batches, or of those that were done when the user had enough."""
+    """Return the results of all batches that were done before an interruption, and whether there was one."""
     from birnn_decode.evaluation import ask
 
     batches: list[list[dict[str, DecodeResult]]] = []
     try:
         with progress() as bar:
             task = bar.add_task("filling blanks", total=len(questions))
-            for batch in ask(
-                *models[:2],
-                questions,
-                methods=methods,
-                joint=models[2],
-                batch_size=asking.batch_size,
-                **arguments,
-            ):
+            for batch in ask(methods, questions, batch_size=asking.batch_size, **options):
                 if any(one["exact"].stop == "interrupted" for one in batch if "exact" in one):
                     return batches, True
                 batches.append(batch)
@@ -350,13 +329,13 @@ def _report(
     batches: Sequence[Sequence[dict[str, DecodeResult]]],
     notes: list[str],
 ) -> tuple[Report, bool]:
-    """The figures, and whether the user had enough before all of them were there."""
+    """Return the figures, and whether an interruption left some out."""
     from birnn_decode.evaluation import report
 
     name = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words, width {width}"
     captioning = importlib.util.find_spec("pycocoevalcap") is not None
     if not captioning:
-        notes = [*notes, "BLEU, ROUGE-L, METEOR and CIDEr need birnn_decode[evaluation], which is not installed"]
+        notes = [*notes, "no BLEU, ROUGE-L, METEOR and CIDEr: install birnn_decode[evaluation] for these"]
     try:
         return report(name, questions, batches, captioning=captioning, notes=notes), False
     except KeyboardInterrupt:
@@ -373,14 +352,14 @@ def _print_report(one: Report) -> None:
         terminal.print(table)
         terminal.print()
     terminal.print(
-        "[low, high]: 95 % interval over images; ±: half of its width. Scores in nats.",
+        "[low, high]: 95 % interval over images. ±: half of its width. Scores are in nats.",
         highlight=False,
         markup=False,
     )
     if any("search errors" in figures for figures in one.figures.values()):
         terminal.print(
-            "search errors: of the questions whose best sentence is proved, the share where the method's is a worse "
-            "one; score lost: on the same; below the bound: on all, how far the score is below the upper bound.",
+            "search errors: share of the questions with a proved best sentence where the method found a worse one. "
+            "score lost: by how much, on the same questions. below the bound: distance to the upper bound, on all.",
             highlight=False,
             markup=False,
         )
@@ -389,7 +368,7 @@ def _print_report(one: Report) -> None:
 
 
 def _write(folder: Path, reports: Sequence[Report]) -> None:
-    """All results so far, and what was asked for."""
+    """Write all results so far, with the options of the command."""
     from birnn_decode.evaluation import reports_csv, reports_json
     from birnn_decode.files import write_whole
 
@@ -409,39 +388,39 @@ def _percent(share: str | float) -> str:
     return f"{100 * float(share):g}%"
 
 
-@click.command(short_help="Draw how the methods do as they are given more.")
+@click.command(short_help="Draw curves for several beam sizes, rounds and rows.")
 @data_options
 @asking_options
 @click.option(
-    "--blank", default="0.25", show_default=True, metavar="SHARE", help="How much of each caption is missing."
+    "--blank",
+    default="0.25",
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the words that are missing from each caption.",
 )
 @click.option(
     "--beam-sizes",
     default="1,2,5,10,20,50,100",
     show_default=True,
     metavar="SIZES",
-    help="B for all methods but gibbs.",
+    help="Beam sizes to measure, for all methods but gibbs.",
 )
+@count_option("--beam-size", default=5, metavar="B", help="Beam size while rounds and rows vary.")
+@count_option("--rounds", least=0, default=5, help="Measure bscd with 0, 1, … N rounds.")
 @click.option(
-    "--beam-size",
-    type=click.IntRange(min=1),
-    default=5,
+    "--budgets",
+    default="1,2,4,8",
     show_default=True,
-    metavar="B",
-    help="While rounds and the rows of gibbs are varied.",
-)
-@click.option(
-    "--rounds", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="Of bscd: 0, 1, … N."
-)
-@click.option(
-    "--budgets", default="1,2,4,8", show_default=True, metavar="TIMES", help="Rows of gibbs, over those of bscd."
+    metavar="TIMES",
+    help="Rows that gibbs may take, as multiples of the rows that bscd takes.",
 )
 def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: int, rounds: int, budgets: str) -> None:
-    """Measure words right and J against beam size, rounds and rows, and draw them as PNG and SVG into --out.
+    """Measure words right and J for several beam sizes, rounds and rows, and draw them as PNG and SVG into --out.
 
-    What is measured is written to curves.csv as it comes. After an interruption, what there is is drawn.
+    Every figure is written to curves.csv as soon as it is measured. If the command is interrupted, it draws the figures
+    measured so far.
     """
-    import matplotlib  # noqa: F401 - what is missing is said before anything is measured
+    import matplotlib  # noqa: F401 - report a missing package before measuring
 
     from birnn_decode.evaluation.curves import measure, points_csv, steps
     from birnn_decode.files import write_whole
@@ -450,11 +429,10 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
     sizes, times = _counts("--beam-sizes", beam_sizes), _counts("--budgets", budgets)
     kind = _kind(blank)
     if asking.out is None:
-        raise click.UsageError("--out FOLDER is missing: where are the pictures to go?")
+        raise click.UsageError("--out FOLDER is missing: name a new folder for the pictures")
     new_folder(asking.out)
-    known = asking.pair[0]
-    images, inputs, not_read = asking.images(data, known)
-    questions, not_asked = asking.questions(images, inputs, known.vocabulary, kind, unknown_width=False)
+    images, inputs, not_read = asking.images(data)
+    questions, not_asked = asking.questions(images, inputs, kind, unknown_width=False)
     for line in _left_out(not_read, not_asked):
         click.echo(line)
     points: list[Point] = []
@@ -463,7 +441,7 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
         with progress() as bar:
             task = bar.add_task("measuring", total=steps(sizes, rounds, times))
             for new in measure(
-                *asking.pair,
+                asking.models.pair,
                 questions,
                 beam_sizes=sizes,
                 fixed_beam=beam_size,
@@ -492,5 +470,5 @@ def _counts(option: str, text: str) -> list[int]:
     except ValueError:
         counts = [0]
     if counts[0] < 1:
-        raise click.UsageError(f"{option} {text}: give whole numbers from 1 on, with commas between")
+        raise click.UsageError(f"{option} {text}: give positive integers, separated by commas")
     return counts

@@ -1,4 +1,4 @@
-"""The command that trains a pair or a Bi-RNN."""
+"""The command ``train``: train a pair or a Bi-RNN."""
 
 from __future__ import annotations
 
@@ -6,76 +6,74 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from birnn_decode.cli.common import Data, data_options, left_out_lines, progress
+from birnn_decode.captions import CaptionedImage, WordVocabulary, encode_captions
+from birnn_decode.cli.common import (
+    Data,
+    checked_device,
+    count_option,
+    data_options,
+    device_option,
+    left_out_lines,
+    progress,
+)
+from birnn_decode.files import write_whole
 
 if TYPE_CHECKING:
-    from birnn_decode.captions import CaptionedImage, WordVocabulary
     from birnn_decode.models import Captioner, ImageEncoder
     from birnn_decode.training import BiRNNTraining, CaptionedImages, Preset, Training
 
 PRESETS = ("lstm", "karpathy")
 CAPTIONERS = ("lstm", "gru", "multimodal-rnn")
-KINDS = ("pair", "birnn")
+KINDS = {"pair": "pair", "birnn": "Bi-RNN"}
 
 
-@click.command(short_help="Train a pair, or a Bi-RNN, on captions of yours.")
+@click.command(short_help="Train a pair or a Bi-RNN on your own captions.")
 @data_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
     metavar="FILE",
-    help="The best model so far; beside it FILE.checkpoint, to go on from, and FILE.csv, the losses.",
+    help="Model file to write; it holds the best model so far. FILE.checkpoint, for --resume, and FILE.csv, with the "
+    "losses, are written beside it.",
 )
 @click.option(
     "--encoder",
     metavar="NAME",
-    help="What makes feature vectors of pictures: efficientnet-lite0, or torchvision:MODEL. With --features: what made "
-    "them; the pair then takes pictures as well.",
+    help="Image encoder: efficientnet-lite0 or torchvision:MODEL. With --features: the encoder that made them, so that "
+    "the model can be given pictures, too.",
 )
 @click.option(
     "--kind",
-    type=click.Choice(KINDS),
+    type=click.Choice(list(KINDS)),
     default="pair",
     show_default=True,
-    help="pair: two captioners, each of which writes by itself; birnn: one softmax over both sides of each word.",
+    help="pair: two captioners that each write by themselves. birnn: one softmax over both sides of each word.",
 )
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
     default="lstm",
     show_default=True,
-    help="Settings that go together; karpathy: those of Karpathy and Fei-Fei (2015), where they say them.",
+    help="Set of settings. karpathy: those that Karpathy and Fei-Fei (2015) give.",
 )
-@click.option("--captioner", type=click.Choice(CAPTIONERS), help="Instead of the preset's.")
-@click.option("--hidden-size", type=click.IntRange(min=1), metavar="N", help="Instead of the preset's.")
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Instead of the preset's.")
-@click.option(
-    "--min-count",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Words that occur less often in the training captions are unknown to the model.",
+@click.option("--captioner", type=click.Choice(CAPTIONERS), help="Kind of captioner (default: the preset's).")
+@count_option("--hidden-size", help="Size of the state (default: the preset's).")
+@count_option("--epochs", help="Number of epochs (default: the preset's).")
+@count_option(
+    "--min-count", default=5, help="A word must occur N times in the training captions to be in the vocabulary."
 )
-@click.option(
-    "--max-words",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    metavar="N",
-    help="Longer captions are left out.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of first weights, order and dropout."
-)
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted, given the same options.")
+@count_option("--max-words", default=40, help="Captions with more words are left out.")
+@count_option("--seed", least=0, default=0, help="Seed of the first weights, the order of the images and dropout.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training; give the same options again.")
+@device_option
 def train(
     data: Data,
     out: Path,
@@ -89,75 +87,68 @@ def train(
     max_words: int,
     seed: int,
     resume: bool,
+    device: str,
 ) -> None:
-    """Train a forward and a backward captioner on the images of the split train.
+    """Train a forward and a backward captioner on the images in the split "train".
 
-    As a pair, each learns to write captions by itself; as a Bi-RNN, both together learn to tell each word from all
-    others. After each epoch the loss on the split val is measured, and the model is saved if it was never lower. A run
-    that is stopped leaves the best model so far, and goes on with --resume.
+    With --kind pair, each captioner learns to write captions by itself. With --kind birnn, both together learn to
+    predict each word from all others of its caption.
+
+    After each epoch the loss on the split "val" is measured, and the model is saved if the loss is the lowest so far.
+    If you stop the training, the best model so far is kept. Run the same command with --resume to continue.
     """
     import torch
 
-    from birnn_decode.captions import WordVocabulary
     from birnn_decode.models import BiRNN, save_birnn, save_pair
     from birnn_decode.training import PRESETS, BiRNNTraining, Training
 
     checkpoint, log = out.with_name(f"{out.name}.checkpoint"), out.with_name(f"{out.name}.csv")
     data.check()
     if data.no_image and encoder is not None:
-        raise click.UsageError("--no-image and --encoder exclude each other: there is nothing to encode")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {out}: there is no folder {out.parent}")
-    if resume and not checkpoint.exists():
-        raise click.UsageError(f"there is nothing to resume: no {checkpoint}")
-    if resume and not out.exists():
-        raise click.UsageError(f"{out}, the best model so far, is missing; remove {checkpoint} to begin anew")
-    if not resume and checkpoint.exists():
-        raise click.UsageError(f"{checkpoint} is of a run that can go on: add --resume, or remove it to begin anew")
-    if not resume and out.exists():
-        raise click.UsageError(f"{out} is there already: name another file")
+        raise click.UsageError("--no-image and --encoder exclude each other; give one of them")
+    where = checked_device(device)
+    _check_files(out, checkpoint, resume)
 
-    chosen = PRESETS[preset]
+    usual = PRESETS[preset]
     chosen = replace(
-        chosen,
-        captioner=captioner or chosen.captioner,
-        hidden_size=hidden_size or chosen.hidden_size,
-        recipe=replace(chosen.recipe, epochs=epochs or chosen.recipe.epochs),
+        usual,
+        captioner=captioner or usual.captioner,
+        hidden_size=hidden_size or usual.hidden_size,
+        recipe=replace(usual.recipe, epochs=epochs or usual.recipe.epochs),
     )
     file = data.read()
     sets = {split: file.of(split) for split in ("train", "val")}
     look = None if encoder is None else encoder_named(encoder)
     inputs, lacking = data.inputs(file, [image for images in sets.values() for image in images], look)
-    vocabulary = WordVocabulary.from_captions(
-        (caption for image in sets["train"] for caption in image.captions), min_count
-    )
+    words = (caption for image in sets["train"] for caption in image.captions)
+    vocabulary = WordVocabulary.from_captions(words, min_count)
     left_out = Counter(file.left_out) + Counter(lacking)
     ready = {split: _encoded(images, inputs, vocabulary, max_words, left_out) for split, images in sets.items()}
 
     torch.manual_seed(seed)
-    pair = _new_pair(chosen, vocabulary, ready["train"].images, look)
-    training: Training | BiRNNTraining
+    forward, backward = (
+        _captioner(chosen, vocabulary, direction, ready["train"].images, look).to(where)
+        for direction in ("forward", "backward")
+    )
     if kind == "birnn":
-        model = BiRNN(*pair)
-        training = BiRNNTraining(model, ready["train"], ready["val"], chosen.recipe, seed)
+        birnn = BiRNN(forward, backward)
+        training: Training | BiRNNTraining = BiRNNTraining(birnn, ready["train"], ready["val"], chosen.recipe, seed)
+        save = partial(save_birnn, birnn, out)
     else:
-        training = Training(*pair, ready["train"], ready["val"], chosen.recipe, seed)
-
-    def save() -> None:
-        if kind == "birnn":
-            save_birnn(model, out)
-        else:
-            save_pair(*pair, out)
-
+        training = Training(forward, backward, ready["train"], ready["val"], chosen.recipe, seed)
+        save = partial(save_pair, forward, backward, out)
     if resume:
         training.resume(checkpoint)
-    for line in (*left_out_lines(left_out), _about(ready, vocabulary, chosen, pair)):
-        click.echo(line)
-    _run(training, kind, save, out, checkpoint, log)
+    counts = ", ".join(
+        f"{split}: {len(part)} images, {sum(map(len, part.captions))} captions" for split, part in ready.items()
+    )
+    size = f"{chosen.captioner}, {sum(map(torch.numel, forward.parameters())):,} parameters in each direction"
+    click.echo("\n".join([*left_out_lines(left_out), f"{counts}; {len(vocabulary) - 4} words; {size}"]))
+    _run(training, KINDS[kind], save, out, checkpoint, log)
 
 
 def encoder_named(name: str) -> ImageEncoder:
-    """An encoder by its name on the command line."""
+    """The encoder that a name on the command line means."""
     from birnn_decode.models import EfficientNetLite0, TorchvisionEncoder
 
     kind, _, model = name.partition(":")
@@ -168,6 +159,25 @@ def encoder_named(name: str) -> ImageEncoder:
     return EfficientNetLite0()
 
 
+def _check_files(out: Path, checkpoint: Path, resume: bool) -> None:
+    """Check that a training can begin, or can be resumed."""
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {out}: there is no folder {out.parent}")
+    wanted = {
+        checkpoint: (
+            f"there is nothing to resume: there is no {checkpoint}",
+            f"{checkpoint} is of an interrupted training: add --resume, or remove it to start again",
+        ),
+        out: (
+            f"{out}, the best model so far, is missing; remove {checkpoint} to start again",
+            f"{out} exists already; give another name",
+        ),
+    }
+    for path, (missing, present) in wanted.items():
+        if path.exists() != resume:
+            raise click.UsageError(missing if resume else present)
+
+
 def _encoded(
     images: Sequence[CaptionedImage],
     inputs: dict[str, Any],
@@ -175,66 +185,47 @@ def _encoded(
     max_words: int,
     left_out: Counter[str],
 ) -> CaptionedImages:
+    """The images of a split that have both inputs and captions; what else there is, is counted in ``left_out``."""
     import torch
 
-    from birnn_decode.captions import encode_captions
     from birnn_decode.training import CaptionedImages
 
     there = [image for image in images if image.name in inputs]
     captions, lost = encode_captions(there, vocabulary, max_words)
     left_out.update(lost)
-    kept = [(image, own) for image, own in zip(there, captions, strict=True) if own]
+    kept = [(inputs[image.name], own) for image, own in zip(there, captions, strict=True) if own]
     if not kept:
         raise ValueError(f"no image of the split {images[0].split!r} has both features and captions")
-    vectors = [inputs[image.name] for image, _ in kept]
+    vectors = [vector for vector, _ in kept]
     features = torch.zeros(len(kept), 0) if vectors[0] is None else torch.stack(vectors)
     return CaptionedImages(features, [own for _, own in kept])
 
 
-def _new_pair(
-    preset: Preset, vocabulary: WordVocabulary, features: Any, encoder: ImageEncoder | None
-) -> tuple[Captioner, Captioner]:
+def _captioner(
+    preset: Preset, vocabulary: WordVocabulary, direction: str, features: Any, encoder: ImageEncoder | None
+) -> Captioner:
+    """A captioner that is not trained yet."""
     from birnn_decode.models.files import CAPTIONERS
 
-    forward, backward = (
-        CAPTIONERS[preset.captioner](
-            vocabulary,
-            direction=direction,
-            feature_size=features.shape[1],
-            embedding_size=preset.embedding_size,
-            hidden_size=preset.hidden_size,
-            dropout=preset.dropout,
-            encoder=encoder,
-        )
-        for direction in ("forward", "backward")
+    model = CAPTIONERS[preset.captioner](
+        vocabulary,
+        direction=direction,
+        feature_size=features.shape[1],
+        embedding_size=preset.embedding_size,
+        hidden_size=preset.hidden_size,
+        dropout=preset.dropout,
+        encoder=encoder,
     )
-    if forward.feature_size:
-        for model in (forward, backward):
-            model.standardise(features)
-    return forward, backward
-
-
-def _about(
-    ready: dict[str, CaptionedImages], vocabulary: WordVocabulary, preset: Preset, pair: tuple[Captioner, Captioner]
-) -> str:
-    counts = ", ".join(
-        f"{split}: {len(part)} images, {sum(map(len, part.captions))} captions" for split, part in ready.items()
-    )
-    parameters = sum(parameter.numel() for parameter in pair[0].parameters())
-    words = len(vocabulary) - 4
-    return f"{counts}; {words} words; {preset.captioner}, {parameters:,} numbers each way"
+    if model.feature_size:
+        model.standardise(features)
+    return model
 
 
 def _run(
-    training: Training | BiRNNTraining, kind: str, save: Callable[[], None], out: Path, checkpoint: Path, log: Path
+    training: Training | BiRNNTraining, what: str, save: Callable[[], None], out: Path, checkpoint: Path, log: Path
 ) -> None:
-    from birnn_decode.files import write_whole
-
-    def losses() -> bytes:
-        return _losses_csv(training.epoch, training.history).encode()
-
-    what = "Bi-RNN" if kind == "birnn" else "pair"
-    write_whole(log, losses())  # what cannot be written there is said now
+    """Train, save the best model and a checkpoint after each epoch, and print the losses."""
+    _write_losses(training, log)  # if the file cannot be written, the error comes before the training
     try:
         with progress() as bar:
             task = bar.add_task("training", total=training.steps, completed=training.steps_done)
@@ -243,45 +234,26 @@ def _run(
                 bar.update(task, advance=1, description=f"epoch {len(training.history) + 1}, loss {loss:.2f}")
 
             for epoch in training.run(show):
-                best = training.best is epoch
-                if best:
+                if best := training.best is epoch:
                     save()
                 training.save(checkpoint)
-                write_whole(log, losses())
-                click.echo(_line(epoch, best))
+                _write_losses(training, log)
+                click.echo(f"{epoch}{' (saved)' if best else ''}")
     except KeyboardInterrupt:
         if not out.exists():
             save()
-        if checkpoint.exists():
-            click.echo(f"interrupted: {out} has the best {what} so far; --resume goes on", err=True)
-        else:
-            click.echo(f"interrupted: {out} has the {what} as it stood; remove it to begin anew", err=True)
+        trained = f"the best {what} so far; --resume continues"
+        held = trained if checkpoint.exists() else f"the {what} as it was; remove it to start again"
+        click.echo(f"interrupted: {out} holds {held}", err=True)
         raise SystemExit(130) from None
-    # Nothing is left to go on with.
     checkpoint.unlink(missing_ok=True)
-    assert training.best is not None
-    seconds = sum(epoch.seconds for epoch in training.history)
-    click.echo(f"{out}: the {what} of epoch {training.best.number}, {seconds:.0f} s of training; losses in {log}")
+    time = f"{sum(epoch.seconds for epoch in training.history):.0f} s of training"
+    click.echo(f"{out}: the {what} of epoch {training.best.number}, {time}; losses in {log}")
 
 
-def _line(epoch: Any, best: bool) -> str:
-    from birnn_decode.training import BiRNNEpoch
-
-    if isinstance(epoch, BiRNNEpoch):
-        losses = f"training {epoch.training:.3f}; validation {epoch.validation:.3f} nats per word"
-    else:
-        losses = (
-            f"training {epoch.training_forward:.3f} forward, {epoch.training_backward:.3f} backward; "
-            f"validation {epoch.validation_forward:.3f}, {epoch.validation_backward:.3f} nats per word"
-        )
-    return f"epoch {epoch.number:2}: {losses}; {epoch.seconds:.0f} s{' (saved)' if best else ''}"
-
-
-def _losses_csv(kind: Any, history: Sequence[Any]) -> str:
-    """One line per epoch; nats per word."""
+def _write_losses(training: Training | BiRNNTraining, path: Path) -> None:
+    """Write a CSV file with one line per epoch; losses are in nats per word."""
     text = io.StringIO()
-    columns = [entry.name for entry in fields(kind)]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([getattr(epoch, name) for name in columns] for epoch in history)
-    return text.getvalue()
+    columns = [entry.name for entry in fields(training.epoch)]
+    csv.writer(text, lineterminator="\n").writerows([columns, *map(astuple, training.history)])
+    write_whole(path, text.getvalue().encode())

@@ -5,24 +5,32 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from birnn_decode.evaluation.metrics import Metric
 
 CONFIDENCE = 0.95
-DRAWS_AT_A_TIME = 1_000_000  # 8 MB in each of the handful of arrays that a batch of resamples needs
+DRAWS_AT_A_TIME = 1_000_000  # 8 MB in each of the few arrays that a batch of resamples needs
 
 
 @dataclass(frozen=True)
 class Interval:
     """A figure and its 95 % interval.
 
+    If the figure is undefined in some resample, or there is only one group, there is no interval.
+
     Attributes:
-        value: of the items as they are.
-        low: NaN where there is no interval: the figure is undefined in some resample, or there is but one group.
-        high: likewise.
+        value: the figure of the items themselves; NaN if it is undefined.
+        low: lower end of the interval; NaN if there is no interval.
+        high: upper end of the interval; NaN if there is no interval.
+
+    Example:
+        >>> from birnn_decode.evaluation import Interval
+        >>> lead = Interval(value=0.5, low=0.25, high=0.75)
+        >>> lead.excludes_zero
+        True
     """
 
     value: float
@@ -31,65 +39,95 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 is outside; False where there is no interval."""
+        """Whether 0 lies outside of the interval; False if there is no interval."""
         return self.low > 0 or self.high < 0
 
     def cells(self) -> list[str]:
-        """The three numbers for a CSV file; what there is not is empty."""
-        return ["" if math.isnan(number) else repr(number) for number in (self.value, self.low, self.high)]
+        """Return the three numbers as text for a CSV file.
+
+        Returns:
+            Value, low and high; "" for a NaN.
+
+        Example:
+            >>> from birnn_decode.evaluation import Interval
+            >>> Interval(0.5, float("nan"), float("nan")).cells()
+            ['0.5', '', '']
+        """
+        return ["" if math.isnan(number) else repr(number) for number in astuple(self)]
 
 
 def interval(metric: Metric, groups: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0) -> Interval:
-    """A metric with its percentile bootstrap interval, groups drawn with replacement.
+    """Compute a metric and its percentile bootstrap interval.
 
-    Captions of one image are no independent observations, so whole images are drawn, with all their items.
+    The captions of one image are not independent observations. So groups (images) are drawn with replacement, each with
+    all of its items.
 
     Args:
-        metric: its items in the order of ``groups``.
-        groups: for each item, the image it belongs to.
-        resamples: how many corpora are drawn.
-        seed: of the draws; equal groups and seed give equal draws.
+        metric: the metric, with one row of statistics per item.
+        groups: the group of each item, such as the name of its image.
+        resamples: number of resamples (default: 2000).
+        seed: seed of the draws (default: 0). Equal groups and seeds give equal draws.
+
+    Returns:
+        The value for all items, with the 95 % interval.
 
     Raises:
-        ValueError: other numbers of items and of groups.
+        ValueError: the metric and ``groups`` have different numbers of items.
+
+    Example:
+        >>> from birnn_decode.evaluation import interval, mean_metric
+        >>> right = mean_metric("exactly right", [1.0, 1.0, 0.0, 1.0, 0.0, 1.0])
+        >>> found = interval(right, ["a.png", "a.png", "b.png", "b.png", "c.png", "d.png"])
+        >>> print(f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
+        0.67 [0.25, 1.00]
     """
-    numbers = _numbered(groups)
-    return _bootstrap(metric.value, _group_sums(metric, numbers), resamples, seed)
+    return _bootstrap(metric.value, _group_sums(metric, groups), resamples, seed)
 
 
 def paired_difference(
     metric: Metric, other: Metric, groups: Sequence[Hashable], *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """``metric`` minus ``other``, both of the same items and evaluated on the same resamples; see `interval`.
+    """Compute ``metric`` minus ``other``, and its interval on the same resamples.
+
+    Args:
+        metric: the first metric.
+        other: the metric that is subtracted, with the same items.
+        groups: the group of each item, such as the name of its image; see `interval`.
+        resamples: number of resamples (default: 2000).
+        seed: seed of the draws (default: 0).
+
+    Returns:
+        The difference for all items, with the 95 % interval.
 
     Raises:
-        ValueError: other numbers of items and of groups.
+        ValueError: a metric and ``groups`` have different numbers of items.
+
+    Example:
+        >>> from birnn_decode.evaluation import mean_metric, paired_difference
+        >>> ours, theirs = mean_metric("J", [-2.0, -3.0, -9.0]), mean_metric("J", [-2.5, -3.25, -9.5])
+        >>> lead = paired_difference(ours, theirs, ["a.png", "b.png", "c.png"])
+        >>> print(f"{lead.value:.2f} [{lead.low:.2f}, {lead.high:.2f}]")
+        0.42 [0.25, 0.50]
     """
-    numbers = _numbered(groups)
-    sums = np.concatenate([_group_sums(metric, numbers), _group_sums(other, numbers)], axis=1)
+    sums = np.concatenate([_group_sums(metric, groups), _group_sums(other, groups)], axis=1)
     k = metric.statistics.shape[1]
     return _bootstrap(lambda both: metric.value(both[..., :k]) - other.value(both[..., k:]), sums, resamples, seed)
 
 
-def _numbered(groups: Sequence[Hashable]) -> np.ndarray:
-    """For each item the number of its group, in the order in which the groups come up."""
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
-
-
-def _group_sums(metric: Metric, numbers: np.ndarray) -> np.ndarray:
-    """The statistics summed within groups, float64 [groups, k]."""
-    if len(metric.statistics) != len(numbers):
+def _group_sums(metric: Metric, groups: Sequence[Hashable]) -> np.ndarray:
+    """Sum the statistics within groups, float64 [groups, k], in the order in which the groups appear."""
+    if len(metric.statistics) != len(groups):
         raise ValueError(
-            f"{metric.name} has {len(metric.statistics)} items and groups has {len(numbers)}: give one group per item"
+            f"{metric.name} has {len(metric.statistics)} items and groups has {len(groups)}: give one group per item"
         )
-    sums = np.zeros((numbers.max(initial=-1) + 1, metric.statistics.shape[1]))
-    np.add.at(sums, numbers, metric.statistics)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(numbers), metric.statistics.shape[1]))
+    np.add.at(sums, [numbers[group] for group in groups], metric.statistics)
     return sums
 
 
 def _bootstrap(value: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, resamples: int, seed: int) -> Interval:
-    """The figure of group sums [groups, k] and the percentiles of those of resampled groups."""
+    """Compute the figure of group sums [groups, k] and the percentiles of the figures of resampled groups."""
     from scipy import stats  # type: ignore[import-untyped]
 
     count = len(sums)
@@ -98,14 +136,12 @@ def _bootstrap(value: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, resa
         return Interval(figure, math.nan, math.nan)
 
     def figures(drawn: np.ndarray, axis: int = -1) -> np.ndarray:
-        # How often each group was drawn, times its sums: the sums drawn themselves would be k times the memory.
-        rows = len(drawn)
-        cells = drawn + count * np.arange(rows)[:, None]
-        times = np.bincount(cells.ravel(), minlength=rows * count).reshape(rows, count)
+        # Multiply how often each group was drawn with its sums. Gathering the drawn sums would take k times the memory.
+        times = np.apply_along_axis(np.bincount, -1, drawn, minlength=count)
         return value(times.astype(np.float64) @ sums)
 
     with warnings.catch_warnings():
-        # An undefined figure has undefined bounds, which newer versions of SciPy also warn of.
+        # If a figure is undefined, so are its bounds. Newer versions of SciPy warn about that.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         bounds = stats.bootstrap(
             (np.arange(count),),
@@ -116,7 +152,7 @@ def _bootstrap(value: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, resa
             axis=-1,
             confidence_level=CONFIDENCE,
             method="percentile",
-            # Since SciPy 1.15 the keyword is rng; this one is still taken, without a warning, and older ones know it.
+            # SciPy 1.15 renamed this keyword to rng. It still takes the old name, which older versions know.
             random_state=np.random.default_rng(seed),
         ).confidence_interval
     return Interval(figure, float(bounds.low), float(bounds.high))

@@ -1,4 +1,7 @@
-"""Caption metrics as functions of sums over items, so that a resampled corpus costs a sum and not another scoring."""
+"""Caption metrics as functions of sums over items.
+
+The metric of a resampled corpus then needs only new sums. No text is scored a second time.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -15,19 +19,30 @@ from birnn_decode.captions.vocabulary import words_of
 
 BLEU_ORDER = 4
 
-# Of METEOR 1.5 for English (Denkowski and Lavie, WMT 2014), as in the jar that pycocoevalcap brings.
+# METEOR 1.5 for English (Denkowski and Lavie, WMT 2014), the version of the jar in pycocoevalcap.
 METEOR_ALPHA, METEOR_BETA, METEOR_GAMMA, METEOR_DELTA = 0.85, 0.2, 0.6, 0.75
 METEOR_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # of exact, stem, synonym and paraphrase matches
 
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A figure of a corpus, and what each item puts into it.
+    """A metric of a corpus, stored as statistics of its items.
+
+    The value for any set of items is ``value(statistics[items].sum(axis=0))``.
 
     Attributes:
-        name: of the metric.
-        statistics: float64 [items, k].
-        value: from sums of statistics over items, [..., k], to the figure, [...]; NaN where it is undefined.
+        name: name of the metric.
+        statistics: what each item contributes, float64, shape [items, k].
+        value: function from sums of statistics over items, shape [..., k], to values of the metric, shape [...]. It
+            returns NaN where the metric is undefined.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode.evaluation import Metric
+        >>> right_and_all = np.array([[1.0, 2.0], [3.0, 3.0]])
+        >>> metric = Metric("words right", right_and_all, lambda sums: sums[..., 0] / sums[..., 1])
+        >>> float(metric.value(metric.statistics.sum(axis=0)))
+        0.8
     """
 
     name: str
@@ -35,8 +50,22 @@ class Metric:
     value: Callable[[np.ndarray], np.ndarray]
 
 
-def mean_metric(name: str, values: Sequence[float] | np.ndarray) -> Metric:
-    """The mean over items of ``values``; NaN is an item that has none, and does not count."""
+def mean_metric(name: str, values: Sequence[float | None] | np.ndarray) -> Metric:
+    """Make a metric of the mean over items.
+
+    Args:
+        name: name of the metric.
+        values: value of each item. An item with NaN or None has no value and does not count.
+
+    Returns:
+        The metric. Its statistics are the value of each item, and 1 if the item counts or 0.
+
+    Example:
+        >>> from birnn_decode.evaluation import mean_metric
+        >>> metric = mean_metric("J", [-1.0, float("nan"), -4.0])
+        >>> float(metric.value(metric.statistics.sum(axis=0)))
+        -2.5
+    """
     array = np.asarray(values, dtype=np.float64)
     there = ~np.isnan(array)
     return Metric(name, np.stack([np.where(there, array, 0.0), there], axis=-1), _mean)
@@ -45,23 +74,33 @@ def mean_metric(name: str, values: Sequence[float] | np.ndarray) -> Metric:
 def caption_metrics(
     answers: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]]
 ) -> tuple[dict[str, list[Metric]], list[str]]:
-    """BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR of each method's answers, as captioning papers report them.
+    """Compute BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR for each method.
 
-    Scores and the tokeniser are those of pycocoevalcap. BLEU (nearest reference length) and METEOR are figures of the
-    corpus; ROUGE-L and CIDEr are means over the items, CIDEr with the document frequencies of all items given here. An
-    answer without words scores 0. The tokeniser and METEOR are Java programs: where Java is missing or fails, texts are
-    split by `words_of` instead, or METEOR is left out, and a note says so.
+    Scores and tokeniser are those of pycocoevalcap, as in captioning papers. BLEU (with the nearest reference length)
+    and METEOR are computed for the whole corpus. ROUGE-L and CIDEr are means over items, and CIDEr takes its document
+    frequencies from all items given here. An answer without words scores 0.
+
+    The tokeniser and METEOR are Java programs. If Java is missing or fails, METEOR is left out, or texts are split with
+    ``words_of``, and a note says so.
 
     Args:
-        answers: for each method, its answer to every item; "" is none.
-        references: for each item, the captions to compare with. One without a word in it is passed over.
+        answers: for each method, one answer per item; "" if there is no answer.
+        references: for each item, the captions to compare with. Captions without words are ignored.
 
     Returns:
-        for each method, its metrics; and notes of one line each on what is missing or different, none if all went well.
+        The metrics of each method, and a list of one-line notes on what is missing or different.
 
     Raises:
-        ModuleNotFoundError: pycocoevalcap is not installed; it is in the extra ``evaluation``.
-        ValueError: no items, other numbers of answers and of items, or an item whose references have no words.
+        ModuleNotFoundError: pycocoevalcap is not installed; the extra ``evaluation`` installs it.
+        ValueError: there are no items, a method has another number of answers, or an item has no reference with words.
+
+    Example:
+        >>> from birnn_decode.evaluation import caption_metrics
+        >>> metrics, notes = caption_metrics(  # doctest: +SKIP
+        ...     {"bscd": ["a man on a horse"]}, [["a man rides a horse", "a man on a brown horse"]]
+        ... )
+        >>> for metric in metrics["bscd"]:  # doctest: +SKIP
+        ...     print(f"{metric.name} {metric.value(metric.statistics.sum(axis=0)):.3f}")
     """
     from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test  # type: ignore[import-untyped]
     from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
@@ -80,27 +119,25 @@ def caption_metrics(
     texts = list(dict.fromkeys(chain(*answers.values(), *references)))
     try:
         tokenised = _ptb_tokenised(texts)
-        java_works = True
     except _JavaError as error:
         tokenised = {text: " ".join(words_of(text)) for text in texts}
-        java_works = False
-        notes.append(f"METEOR is left out and words are split without the PTB tokeniser, as both need Java: {error}")
+        notes.append(f"METEOR is left out, and words are split without the PTB tokeniser; both need Java: {error}")
     known = [[tokenised[text] for text in captions if tokenised[text]] for captions in references]
-    for item, captions in enumerate(known):
-        if not captions:
-            raise ValueError(f"item {item} has no reference with a word in it: give it one, or leave the item out")
+    if [] in known:
+        raise ValueError(
+            f"item {known.index([])} has no reference with a word in it: give it one, or leave the item out"
+        )
     guesses = {method: [tokenised[text] for text in own] for method, own in answers.items()}
 
-    # Methods often give the same answer, and an answer is scored against its own item's references alone.
+    # Methods often give the same answer to an item, so each pair of item and answer is scored once.
     cooked = [cook_refs(captions, n=BLEU_ORDER) for captions in known]
-    pairs = list(dict.fromkeys((item, guess) for own in guesses.values() for item, guess in enumerate(own)))
-    bleu, rouge = {}, {}
+    pairs = list(dict.fromkeys(pair for own in guesses.values() for pair in enumerate(own)))
+    bleu, rouge, meteor = {}, {}, {}
     for item, guess in pairs:
         counts = cook_test(guess, cooked[item], eff="closest", n=BLEU_ORDER)
         bleu[item, guess] = [*counts["correct"], *counts["guess"], counts["reflen"]]
         rouge[item, guess] = Rouge().calc_score([guess], known[item])
-    meteor = None
-    if java_works:
+    if not notes:
         try:
             meteor = dict(zip(pairs, _meteor_statistics([(guess, known[item]) for item, guess in pairs]), strict=True))
         except _JavaError as error:
@@ -111,44 +148,35 @@ def caption_metrics(
         counts = np.array([bleu[pair] for pair in enumerate(own)], dtype=np.float64)
         _, cider = Cider().compute_score(dict(enumerate(known)), {item: [guess] for item, guess in enumerate(own)})
         metrics[method] = [
-            *(_bleu_metric(counts, order) for order in range(1, BLEU_ORDER + 1)),
+            *(Metric(f"BLEU-{order}", counts, partial(_bleu, order)) for order in range(1, BLEU_ORDER + 1)),
             mean_metric("ROUGE-L", [rouge[pair] for pair in enumerate(own)]),
             mean_metric("CIDEr", cider),
         ]
-        if meteor is not None:
+        if meteor:
             metrics[method].append(Metric("METEOR", np.stack([meteor[pair] for pair in enumerate(own)]), _meteor))
     return metrics, notes
 
 
 class _JavaError(Exception):
-    """Java is not there, or did not do what it was asked to."""
+    """Java is missing, or it failed."""
 
 
 def _mean(sums: np.ndarray) -> np.ndarray:
-    total, count = sums[..., 0], sums[..., 1]
-    mean: np.ndarray = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return mean
+    count = sums[..., 1]
+    return np.asarray(np.divide(sums[..., 0], count, out=np.full(count.shape, np.nan), where=count > 0))
 
 
-def _bleu_metric(counts: np.ndarray, order: int) -> Metric:
-    """BLEU of an order, out of the counts [items, 2 BLEU_ORDER + 1] of the highest."""
-    columns = [*range(order), *range(BLEU_ORDER, BLEU_ORDER + order), 2 * BLEU_ORDER]
-    return Metric(f"BLEU-{order}", counts[:, columns], _bleu)
-
-
-def _bleu(sums: np.ndarray) -> np.ndarray:
-    """BLEU of order n from sums [..., 2 n + 1]: n-grams that are right, n-grams guessed, length of the references."""
-    order = sums.shape[-1] // 2
-    right, guessed, reference_length = sums[..., :order], sums[..., order:-1], sums[..., -1]
-    small, tiny = 1e-9, 1e-15  # pycocoevalcap's, and what makes a corpus without any match 0 and not undefined
-    precision = np.prod((right + tiny) / (guessed + small), axis=-1) ** (1 / order)
-    ratio = (guessed[..., 0] + tiny) / (reference_length + small)
-    bleu: np.ndarray = precision * np.exp(np.minimum(1 - 1 / ratio, 0.0))
-    return bleu
+def _bleu(order: int, sums: np.ndarray) -> np.ndarray:
+    """BLEU of one order from sums [..., 2 BLEU_ORDER + 1]: n-grams right, n-grams guessed, length of the references."""
+    small, tiny = 1e-9, 1e-15  # as in pycocoevalcap; a corpus without any match has BLEU 0 instead of NaN
+    precisions = (sums[..., :BLEU_ORDER] + tiny) / (sums[..., BLEU_ORDER:-1] + small)
+    precision = np.prod(precisions[..., :order], axis=-1) ** (1 / order)
+    ratio = (sums[..., BLEU_ORDER] + tiny) / (sums[..., -1] + small)
+    return np.asarray(precision * np.exp(np.minimum(1 - 1 / ratio, 0.0)))
 
 
 def _meteor(sums: np.ndarray) -> np.ndarray:
-    """METEOR 1.5 from the sums [..., 6] of `_meteor_statistics`."""
+    """METEOR 1.5 from sums [..., 6] of ``_meteor_statistics``."""
     guess_length, reference_length, guess_matches, reference_matches, chunks, words = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = guess_matches / guess_length
@@ -159,19 +187,19 @@ def _meteor(sums: np.ndarray) -> np.ndarray:
 
 
 def _java(arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """The lines that a Java program answers to ``lines``, one for each.
+    """Send each different line to a Java program, and return its answer to every line.
 
     Raises:
-        _JavaError: no Java, an exit status other than 0, or another number of lines.
+        _JavaError: there is no Java, its exit status is not 0, or it answers another number of lines.
     """
     java = shutil.which("java")
     if java is None:
         raise _JavaError("there is no java on the PATH")
+    sent = list(dict.fromkeys(lines))
     try:
-        # Before Java 18 the encoding would be the locale's.
         ended = subprocess.run(
-            [java, "-Dfile.encoding=UTF-8", *arguments],
-            input="".join(f"{line}\n" for line in lines),
+            [java, "-Dfile.encoding=UTF-8", *arguments],  # before Java 18, the default is the locale's encoding
+            input="".join(f"{line}\n" for line in sent),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -182,75 +210,72 @@ def _java(arguments: Sequence[str], lines: Sequence[str]) -> list[str]:
         said = (ended.stderr.strip() or ended.stdout.strip()).split("\n")[0]
         raise _JavaError(f"{java} ended with exit status {ended.returncode}" + (f": {said}" if said else ""))
     answered = ended.stdout.splitlines()
-    if len(answered) != len(lines):
-        raise _JavaError(f"{java} answered {len(answered)} lines to {len(lines)}")
-    return answered
+    if len(answered) != len(sent):
+        raise _JavaError(f"{java} answered {len(answered)} lines to {len(sent)}")
+    answers = dict(zip(sent, answered, strict=True))
+    return [answers[line] for line in lines]
 
 
 def _ptb_tokenised(texts: Iterable[str]) -> dict[str, str]:
-    """Text to its words with spaces between them, by the PTB tokeniser, punctuation dropped.
+    """Tokenise each text with the PTB tokeniser: words with spaces between them, without punctuation.
 
-    The jar is started here and not by pycocoevalcap, which writes a file next to it, prints, and would hand out the
-    lines that came, be they as many as asked for or not.
+    The jar is started here, because pycocoevalcap writes a file beside it, prints, and does not check the number of
+    lines in the answer.
 
     Raises:
-        _JavaError: see `_java`.
+        _JavaError: see ``_java``.
     """
     from pycocoevalcap.tokenizer import ptbtokenizer  # type: ignore[import-untyped]
 
-    # Whatever else ends a line would put all later texts on other lines than those they were sent on.
+    # Any other line break in a text would shift all later answers by a line.
     lines = {text: " ".join(text.split()) for text in texts}
-    sent = list(dict.fromkeys(lines.values()))
     jar = Path(ptbtokenizer.__file__).parent / ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR
-    program = ["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer"]
-    answered = _java([*program, "-preserveLines", "-lowerCase", "-encoding", "UTF-8"], sent)
-    words = {
-        line: " ".join(word for word in answer.split(" ") if word and word not in ptbtokenizer.PUNCTUATIONS)
-        for line, answer in zip(sent, answered, strict=True)
+    options = ["-preserveLines", "-lowerCase", "-encoding", "UTF-8"]
+    answers = _java(["-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", *options], list(lines.values()))
+    return {
+        text: " ".join(word for word in answer.split(" ") if word and word not in ptbtokenizer.PUNCTUATIONS)
+        for text, answer in zip(lines, answers, strict=True)
     }
-    return {text: words[line] for text, line in lines.items()}
 
 
 def _meteor_statistics(pairs: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
-    """What each guess puts into METEOR, against the one of its references that METEOR likes best.
+    """Compute the statistics of each guess against the reference for which METEOR is highest.
 
     Args:
         pairs: tokenised guesses, each with its tokenised references.
 
     Returns:
-        for each pair, float64 [6]: weighted lengths of guess and of reference, weighted matches in guess and in
+        For each pair, float64 [6]: weighted lengths of guess and of reference, weighted matches in guess and in
         reference, chunks, matched words.
 
     Raises:
-        _JavaError: see `_java`; or an answer that is no statistics.
+        _JavaError: see ``_java``, or an answer is not a line of statistics.
     """
     from pycocoevalcap.meteor import meteor  # type: ignore[import-untyped]
 
-    # The separator cannot be in a text: the tokeniser takes "|||" apart.
-    lines = [" ||| ".join(["SCORE", *references, guess]) for guess, references in pairs]
-    sent = list(dict.fromkeys(lines))
     jar = Path(meteor.__file__).parent / meteor.METEOR_JAR
-    answered = _java(["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"], sent)
-    statistics = {line: _meteor_numbers(answer) for line, answer in zip(sent, answered, strict=True)}
-    return [statistics[line] for line in lines]
+    # No text contains the separator, because the tokeniser splits "|||".
+    lines = [" ||| ".join(["SCORE", *references, guess]) for guess, references in pairs]
+    answers = _java(["-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"], lines)
+    return [_meteor_numbers(answer) for answer in answers]
 
 
 def _meteor_numbers(answer: str) -> np.ndarray:
-    """The statistics of a segment out of METEOR's 23: lengths, function words, matches of each module, chunks, words.
+    """Reduce the 23 numbers that METEOR prints for a segment to statistics.
+
+    The numbers are lengths, function words, matches of each module, chunks and matched words.
 
     Raises:
-        _JavaError: it is no line of 23 numbers.
+        _JavaError: the answer is not a line of 23 numbers.
     """
     try:
-        numbers = np.array([float(number) for number in answer.split()])
+        numbers = np.array(answer.split(), dtype=np.float64).reshape(23)
     except ValueError:
-        numbers = np.empty(0)
-    if numbers.shape != (23,):
-        raise _JavaError(f"METEOR answered {answer!r}, which is no line of statistics")
+        raise _JavaError(f"METEOR answered {answer!r}, which is no line of statistics") from None
     lengths, function_words = numbers[0:2], numbers[2:4]
     content, function = numbers[4:20].reshape(4, 2, 2).swapaxes(0, 1)
     chunks, guess_words, reference_words = numbers[20:]
-    # METEOR has no penalty for a guess that is its reference; in the sum over a corpus its one chunk is not counted.
+    # METEOR has no penalty for a guess that equals its reference. The corpus sum leaves out its one chunk.
     same = chunks == 1 and np.array_equal((content + function).sum(axis=0), lengths)
     return np.array(
         [

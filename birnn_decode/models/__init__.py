@@ -1,4 +1,4 @@
-"""The reference captioners, image encoders, and the files that captioners are kept in."""
+"""The reference captioners, the Bi-RNN, image encoders, and model files."""
 
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN

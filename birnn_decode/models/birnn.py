@@ -1,4 +1,4 @@
-"""The reference Bi-RNN: one softmax over what a forward and a backward recurrent network make of the rest."""
+"""The reference Bi-RNN: one softmax over the sum of a forward and a backward network's logits."""
 
 from __future__ import annotations
 
@@ -7,29 +7,42 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from birnn_decode.models.captioner import Captioner
+from birnn_decode.models.captioner import Captioner, check_together
 
 
 class BiRNN(nn.Module):
-    """A bidirectional recurrent network that tells each word from all the others, and a `JointScorer`.
+    """A bidirectional recurrent network: each word is predicted from all others.
 
-    The forward half has read START and the words before a position, the backward half END and the words behind it; the
-    logits of both are added, and one softmax is taken over the sum (the output layer of Schuster and Paliwal,
-    Bidirectional Recurrent Neural Networks, 1997, over states that have not read the word itself, as Berglund et al.,
-    NeurIPS 2015, need them)::
+    It is a `JointScorer`. At each position, the forward half has read START and the words before it, and the backward
+    half has read END and the words after it. Their logits are added, and one softmax is taken over the sum::
 
         p(w_t | w_<t, w_>t, I)  ∝  exp( f(w_<t, I) + g(w_>t, I) )
 
-    It says nothing of where a sentence ends: END is read by the backward half and predicted by nobody. Neither half is
-    trained to be a model of its own.
+    This is the output layer of Schuster and Paliwal (Bidirectional Recurrent Neural Networks, 1997), over states that
+    have not read the word itself, as in Berglund et al. (NeurIPS 2015).
+
+    A Bi-RNN does not predict where a sentence ends: the backward half reads END, and neither half predicts it. Neither
+    half is trained to be a model by itself.
 
     Args:
-        forward_half: a captioner that reads forward; f are its logits.
-        backward_half: one that reads backward; g are its logits.
+        forward_half: a captioner that reads forward; its logits are f.
+        backward_half: a captioner that reads backward; its logits are g.
 
     Raises:
-        TypeError: a half is no captioner.
-        ValueError: the two have different words, image encoders or sizes of features, or other directions.
+        TypeError: a half is not a captioner.
+        ValueError: the halves have other directions, different words, different image encoders or different feature
+            sizes.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import BiRNN, GRUCaptioner
+        >>> words = WordVocabulary(["a", "cat"])
+        >>> sizes = {"feature_size": 3, "embedding_size": 4, "hidden_size": 8}
+        >>> halves = [GRUCaptioner(words, direction=direction, **sizes) for direction in ("forward", "backward")]
+        >>> model = BiRNN(*halves)
+        >>> model(torch.zeros(2, 3), [words.encode("a cat"), words.encode("a")]).shape  # three words in all
+        torch.Size([3, 6])
     """
 
     def __init__(self, forward_half: Captioner, backward_half: Captioner):
@@ -37,20 +50,14 @@ class BiRNN(nn.Module):
         for half in (forward_half, backward_half):
             if not isinstance(half, Captioner):
                 raise TypeError(
-                    f"a half of a BiRNN is a captioner, such as an LSTMCaptioner; this is {type(half).__name__}. "
-                    "Halves of other kinds go into a birnn_decode.JointModel"
+                    f"a half of a BiRNN must be a captioner, such as an LSTMCaptioner, got {type(half).__name__}; use "
+                    "JointModel for halves of other kinds"
                 )
-        directions = (forward_half.direction, backward_half.direction)
-        if directions != ("forward", "backward"):
-            raise ValueError(f"the halves of a BiRNN read forward and backward; these read {' and '.join(directions)}")
-        if forward_half.vocabulary != backward_half.vocabulary:
-            raise ValueError("the halves of a BiRNN have the same words at the same ids; these do not")
-        if forward_half.encoder is not backward_half.encoder:
-            raise ValueError("the halves of a BiRNN share one image encoder; these have one each")
+        check_together(forward_half, backward_half, "the halves of a BiRNN")
         if forward_half.feature_size != backward_half.feature_size:
             raise ValueError(
-                "the halves of a BiRNN see the same features; these have vectors of "
-                f"{forward_half.feature_size} and {backward_half.feature_size} numbers"
+                "the halves of a BiRNN must have the same feature_size, got "
+                f"{forward_half.feature_size} and {backward_half.feature_size}"
             )
         self.forward_half = forward_half
         self.backward_half = backward_half
@@ -59,33 +66,32 @@ class BiRNN(nn.Module):
         self.feature_size = forward_half.feature_size
 
     def standardise(self, features: torch.Tensor) -> None:
-        """As `Captioner.standardise`, of both halves."""
+        """Scale the features of both halves, see `Captioner.standardise`.
+
+        Args:
+            features: feature vectors of the training images, [images, feature_size].
+        """
         for half in (self.forward_half, self.backward_half):
             half.standardise(features)
 
     def forward(self, features: torch.Tensor, captions: Sequence[Sequence[int]]) -> torch.Tensor:
-        """The logits of every word of some captions, given all other words of its caption.
+        """Compute the logits of every word, given all other words of its caption.
 
         Args:
-            features: of the images, [captions, feature_size].
-            captions: for each the ids of its words, in sentence order.
+            features: feature vectors of the images, [captions, feature_size].
+            captions: the ids of the words of each caption, in sentence order.
 
         Returns:
-            [words, vocab_size]: of the first caption's words, of the second's, ….
+            Logits [words, vocab_size]: of the words of the first caption, then of the second, and so on.
         """
         lengths = [len(words) for words in captions]
-        longest = max(lengths, default=0)
-        hidden = []
-        for half in (self.forward_half, self.backward_half):
-            backward = half is self.backward_half
-            # What stands behind the words of a shorter caption is read, and used by nobody.
-            rows = []
-            for words in captions:
-                read_words = list(reversed(words)) if backward else list(words)
-                rows.append([half.start_token, *read_words] + [half.end_token] * (longest - len(words)))
-            read = half.tokens(rows)[:, : max(longest, 1)]
+        owner = [row for row, length in enumerate(lengths) for _ in range(length)]
+        before = [at for length in lengths for at in range(length)]
+        behind = [length - 1 - at for length in lengths for at in range(length)]
+        logits = []
+        for half, places in ((self.forward_half, before), (self.backward_half, behind)):
+            # A word is predicted from the state before it is read, so the last word is not read.
+            read = half.padded(captions)[:, : max([1, *lengths])]
             states, _ = half.read(read, half.start(features))  # [captions, longest, hidden_size]
-            owner = half.tokens([row for row, length in enumerate(lengths) for _ in range(length)])
-            places = [length - 1 - at if backward else at for length in lengths for at in range(length)]
-            hidden.append(half.project(states[owner, half.tokens(places)]))
-        return hidden[0] + hidden[1]
+            logits.append(half.project(states[half.tokens(owner), half.tokens(places)]))
+        return logits[0] + logits[1]

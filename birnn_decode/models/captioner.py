@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from birnn_decode.captions.vocabulary import END, PAD, START, UNK, WordVocabulary
+from birnn_decode.checks import check_choice
 from birnn_decode.models.encoder import ImageEncoder
 from birnn_decode.scorers.reader import Reader
 from birnn_decode.scorers.recurrent import run_layers
@@ -19,23 +19,32 @@ PICTURES_AT_A_TIME = 256
 
 
 class Captioner(Reader, nn.Module):
-    """A captioner of one reading direction, and a `Scorer`; the base of the three below.
+    """The base class of the reference captioners.
 
-    Dropout is on the image's features, the word vectors and the output, not inside the recurrence (as Karpathy and
-    Fei-Fei, CVPR 2015, section 3.2). Features are brought to a common scale first, see `standardise`.
+    A captioner reads in one direction and is a `Scorer`. Dropout is applied to the image's features, the word vectors
+    and the output, not inside the recurrence (Karpathy and Fei-Fei, CVPR 2015, section 3.2). Features are scaled first,
+    see `Captioner.standardise`. Use a subclass: `LSTMCaptioner`, `GRUCaptioner` or `MultimodalRNN`.
 
     Args:
-        vocabulary: its words are what the captioner can write.
-        direction: ``"forward"``: reads START, first word, …; ``"backward"``: END, last word, ….
-        feature_size: of the images' feature vectors; 0: a language model, which knows no images and is given None for
-            each.
-        embedding_size: of the word vectors.
-        hidden_size: of the recurrent state.
-        dropout: share of values left out while training.
-        encoder: makes feature vectors of pictures; None: images come as feature vectors.
+        vocabulary: the words that the captioner can write.
+        direction: ``"forward"`` to read START, first word, …; ``"backward"`` to read END, last word, ….
+        feature_size: size of the images' feature vectors. 0: a language model, which takes None as the image.
+        embedding_size: size of the word vectors (default: 256).
+        hidden_size: size of the recurrent state (default: 512).
+        dropout: share of values that are dropped in training (default: 0).
+        encoder: turns pictures into feature vectors. None: images are given as feature vectors (default: None).
 
     Raises:
-        ValueError: the direction is neither, or the encoder's vectors have another size.
+        ValueError: ``direction`` is neither of the two, or ``feature_size`` is not that of the encoder.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import GRUCaptioner
+        >>> words = WordVocabulary(["a", "cat"])
+        >>> model = GRUCaptioner(words, direction="forward", feature_size=3, embedding_size=4, hidden_size=8)
+        >>> model(torch.zeros(1, 3), torch.tensor([[model.start_token, *words.encode("a cat")]])).shape
+        torch.Size([1, 3, 6])
     """
 
     kind: ClassVar[str]
@@ -52,11 +61,10 @@ class Captioner(Reader, nn.Module):
         encoder: ImageEncoder | None = None,
     ):
         super().__init__()
-        if direction not in ("forward", "backward"):
-            raise ValueError(f'direction={direction!r}: use "forward" or "backward", the way it reads sentences')
+        check_choice("direction", direction, ("forward", "backward"))
         if encoder is not None and encoder.feature_size != feature_size:
             raise ValueError(
-                f"the encoder makes vectors of {encoder.feature_size} features, and feature_size is {feature_size}"
+                f"feature_size must be that of the encoder, {encoder.feature_size} numbers, got {feature_size}"
             )
         self.config = {
             "kind": self.kind,
@@ -82,110 +90,205 @@ class Captioner(Reader, nn.Module):
         self.output = nn.Linear(hidden_size, self.vocab_size)
 
     def standardise(self, features: torch.Tensor) -> None:
-        """From now on features are brought to mean 0 and standard deviation 1 over these [images, feature_size].
+        """Scale all later features by the mean and the standard deviation of these.
 
-        What a trained captioner has learnt depends on it, so this comes before the training.
+        Call this before the training: what a captioner learns depends on the scale.
+
+        Args:
+            features: feature vectors of the training images, [images, feature_size]. Afterwards they have mean 0 and
+                standard deviation 1. A feature that does not vary becomes 0.
         """
         self.feature_mean.copy_(features.mean(dim=0))
         scale = features.std(dim=0, unbiased=False)
-        # What never varies tells nothing; divided by nearly 0, a rounding error would be all there is to see.
+        # A feature that never varies is divided by infinity: dividing by nearly 0 would amplify rounding errors.
         self.feature_scale.copy_(torch.where(scale > 1e-6 * scale.max(), scale, torch.inf))
 
     def begin(self, features: torch.Tensor) -> Any:
-        """The state in which START is read, from the images' features [N, feature_size]."""
+        """Return the state before START is read.
+
+        Args:
+            features: scaled feature vectors of the images, [N, feature_size].
+
+        Returns:
+            The state of one row per image.
+        """
         raise NotImplementedError
 
     def recur(self, vectors: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read word vectors [R, t, embedding_size]: hidden states [R, t, hidden_size], and the last state."""
+        """Read word vectors.
+
+        Args:
+            vectors: word vectors, [R, t, embedding_size].
+            state: the state before the first of them.
+
+        Returns:
+            The hidden states [R, t, hidden_size], and the state after the last word.
+        """
         raise NotImplementedError
 
     def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """The logits [N, t, vocab_size] after each of the ``tokens`` [N, t], for images of features [N, feature_size].
+        """Compute the logits of the next token after each token.
 
-        ``tokens`` are in reading order and begin with ``start_token``.
+        Args:
+            features: feature vectors of the images, [N, feature_size].
+            tokens: token ids in reading order that begin with ``start_token``, [N, t].
+
+        Returns:
+            Logits [N, t, vocab_size].
         """
         hidden, _ = self.read(tokens, self.start(features))
         return self.project(hidden)
 
     def encode(self, images: Sequence[Any]) -> torch.Tensor:
-        """Feature vectors [N, feature_size] of images: feature vectors as they are, pictures through the encoder.
+        """Turn images into feature vectors.
 
         Args:
-            images: each a vector (array or tensor [feature_size]), or a picture (see `open_picture`); None, all of
-                them, where ``feature_size`` is 0.
+            images: for each image a feature vector (array or tensor [feature_size]) or a picture that `open_picture`
+                takes; if ``feature_size`` is 0, None for each image.
+
+        Returns:
+            Feature vectors [N, feature_size], not yet scaled.
 
         Raises:
             OSError: a picture cannot be read.
-            TypeError: an image is neither.
-            ValueError: a vector of the wrong size or with NaN, a picture where there is no encoder, or any image where
-                the captioner knows none.
+            TypeError: an image is neither a vector nor a picture.
+            ValueError: a vector has the wrong size or values that are not finite; there is a picture and no encoder; or
+                there is an image and the captioner takes none.
         """
+        weight = self.output.weight
+        features = weight.new_zeros(len(images), self.feature_size)
         if not self.feature_size:
             if any(image is not None for image in images):
                 raise ValueError("this captioner was trained without images: give None as the image")
-            return self.output.weight.new_zeros(len(images), 0)
-        vectors = {}
+            return features
         pictures = {}
         for number, image in enumerate(images):
             if isinstance(image, (np.ndarray, torch.Tensor)) and image.ndim == 1:
-                vectors[number] = self._vector(image)
-            elif self.encoder is None:
-                given = f"the picture {image}" if isinstance(image, (str, os.PathLike)) else f"a {type(image).__name__}"
-                if isinstance(image, (np.ndarray, torch.Tensor)):
-                    given = f"an array of shape {tuple(image.shape)}"
-                raise ValueError(
-                    f"this captioner has no image encoder and takes feature vectors of {self.feature_size} numbers, "
-                    f"one per image, several in a list; got {given}"
-                )
-            else:
+                features[number] = self._vector(image)
+            elif self.encoder is not None:
                 pictures[number] = self.encoder.prepare(image)
+            else:
+                given = f"an array of shape {tuple(image.shape)}" if hasattr(image, "shape") else repr(image)
+                raise ValueError(
+                    f"this captioner has no image encoder: give one feature vector of {self.feature_size} numbers per "
+                    f"image, several in a list; got {given}"
+                )
         if self.encoder is not None and pictures:
-            prepared = torch.stack(list(pictures.values()))
-            begins = range(0, len(prepared), PICTURES_AT_A_TIME)
-            features = torch.cat([self.encoder(prepared[at : at + PICTURES_AT_A_TIME]) for at in begins])
-            vectors.update(zip(pictures, features.to(self.output.weight), strict=True))
-        if not images:
-            return self.output.weight.new_zeros(0, self.feature_size)
-        return torch.stack([vectors[number] for number in range(len(images))])
+            prepared = torch.stack(list(pictures.values())).to(weight.device)
+            encoded = torch.cat([self.encoder(some) for some in torch.split(prepared, PICTURES_AT_A_TIME)])
+            features = features.index_copy(0, self.tokens(list(pictures)), encoded.to(weight))
+        return features
 
     def start(self, context: torch.Tensor) -> Any:
-        """The state of one row per image, nothing read yet."""
+        """Return the state before anything is read, one row per image.
+
+        Args:
+            context: feature vectors that `Captioner.encode` returned, [N, feature_size].
+
+        Returns:
+            The state.
+        """
         return self.begin(self.dropout((context - self.feature_mean) / self.feature_scale))
 
     def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read ``tokens`` [R, t]."""
+        """Read tokens.
+
+        Args:
+            tokens: token ids, [R, t].
+            state: the state before the first of them.
+
+        Returns:
+            The hidden states [R, t, hidden_size], and the state after the last token.
+        """
         return self.recur(self.dropout(self.embedding(tokens)), state)
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token."""
-        return cast(torch.Tensor, self.output(self.dropout(hidden)))
+        """Compute the logits of the next token.
+
+        Args:
+            hidden: hidden states, [..., hidden_size].
+
+        Returns:
+            Logits [..., vocab_size].
+        """
+        return self.output(self.dropout(hidden))
 
     def tokens(self, tokens: Any) -> torch.Tensor:
-        """Token ids on the model's device."""
+        """Return token ids as a tensor on the captioner's device.
+
+        Args:
+            tokens: token ids: nested lists, an array or a tensor.
+
+        Returns:
+            The ids, int64.
+        """
         return torch.as_tensor(tokens, dtype=torch.int64, device=self.output.weight.device)
+
+    def padded(self, captions: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Return captions as rows of one length, in reading order.
+
+        Args:
+            captions: the ids of the words of each caption, in sentence order.
+
+        Returns:
+            Token ids [captions, longest + 2]: ``start_token``, the words, ``end_token``, and PAD to the end.
+        """
+        words = captions if self.direction == "forward" else [caption[::-1] for caption in captions]
+        longest = max(map(len, captions), default=0)
+        return self.tokens([[self.start_token, *ids, self.end_token, *[PAD] * (longest - len(ids))] for ids in words])
 
     def _vector(self, vector: np.ndarray | torch.Tensor) -> torch.Tensor:
         if len(vector) != self.feature_size:
             raise ValueError(f"a feature vector of this captioner has {self.feature_size} numbers; got {len(vector)}")
-        weight = self.output.weight
-        numbers = torch.from_numpy(vector.copy()) if isinstance(vector, np.ndarray) else vector
-        numbers = numbers.to(weight.device, weight.dtype)
+        given = torch.from_numpy(vector.copy()) if isinstance(vector, np.ndarray) else vector
+        numbers = given.to(self.output.weight)
         if not numbers.isfinite().all():
-            raise ValueError(f"the image's feature vector has NaN or infinite values (as {weight.dtype})")
+            raise ValueError(f"the image's feature vector has NaN or infinite values (as {numbers.dtype})")
         return numbers
+
+
+def check_together(forward: Captioner, backward: Captioner, what: str) -> None:
+    """Check that two captioners can be used together.
+
+    Args:
+        forward: the captioner that reads forward.
+        backward: the captioner that reads backward.
+        what: what they are, for the message.
+
+    Raises:
+        ValueError: they have other directions, different words, or different encoders.
+    """
+    if (forward.direction, backward.direction) != ("forward", "backward"):
+        raise ValueError(
+            f"{what} must read forward and backward, but they read {forward.direction} and {backward.direction}"
+        )
+    if forward.vocabulary != backward.vocabulary:
+        raise ValueError(f"{what} must have the same words at the same ids")
+    if forward.encoder is not backward.encoder:
+        raise ValueError(f"{what} must share one image encoder, but each has its own")
 
 
 class MultimodalRNN(Captioner):
     """The multimodal recurrent neural network of Karpathy and Fei-Fei (CVPR 2015).
 
-    Their equations 13 to 15, with h_0 = 0, x_1 = START and f = max(0, ·)::
+    The model is given by equations 13 to 15 of the paper, with h_0 = 0, x_1 = START and f = max(0, ·)::
 
         b_v = W_hi · CNN(I)                                              (13)
         h_t = f(W_hx x_t + W_hh h_{t-1} + b_h + 1(t = 1) ⊙ b_v)          (14)
         y_t = softmax(W_oh h_t + b_o)                                    (15)
 
-    The image is seen at the first step only. The state is what is added to W_hx x_t + b_h at the next token: b_v before
-    START is read, and W_hh h_{t-1} from then on.
+    The network sees the image at the first step only. Its state is the term that is added to W_hx x_t + b_h at the next
+    token: b_v before START is read, and W_hh h_{t-1} afterwards.
+
+    Args:
+        vocabulary: see `Captioner`.
+        **settings: the other arguments of `Captioner`.
+
+    Example:
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import MultimodalRNN
+        >>> MultimodalRNN(WordVocabulary(["a", "cat"]), direction="backward", feature_size=3).start_token
+        2
     """
 
     kind = "multimodal-rnn"
@@ -200,13 +303,27 @@ class MultimodalRNN(Captioner):
         self.hidden_to_hidden = nn.Linear(hidden_size, hidden_size, bias=False)  # W_hh
 
     def begin(self, features: torch.Tensor) -> torch.Tensor:
-        """b_v, Eq. 13; 0 where there is no image."""
-        if not self.feature_size:
-            return features.new_zeros(len(features), self.output.in_features)
-        return cast(torch.Tensor, self.image_to_hidden(features))
+        """Return b_v of Eq. 13, or 0 if there is no image.
+
+        Args:
+            features: scaled feature vectors of the images, [N, feature_size].
+
+        Returns:
+            The state [N, hidden_size].
+        """
+        no_image = features.new_zeros(len(features), self.output.in_features)
+        return self.image_to_hidden(features) if self.feature_size else no_image
 
     def recur(self, vectors: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eq. 14."""
+        """Compute Eq. 14 for each word vector.
+
+        Args:
+            vectors: word vectors, [R, t, embedding_size].
+            state: the state before the first of them, [R, hidden_size].
+
+        Returns:
+            The hidden states [R, t, hidden_size], and the state after the last word.
+        """
         hidden = []
         for word in self.word_to_hidden(vectors).unbind(1):
             hidden.append(torch.relu(word + state))
@@ -215,24 +332,34 @@ class MultimodalRNN(Captioner):
 
 
 class _SeesAlways(Captioner):
-    """A captioner around a `torch.nn.LSTM` or `GRU` that is given the image along with every word."""
+    """A captioner around a recurrent layer of PyTorch, given the image with every word."""
 
-    recurrent: nn.LSTM | nn.GRU
-    batch_axis = (1, 0)  # of what the layer remembers, and of what is seen
+    layer: ClassVar[type[nn.LSTM] | type[nn.GRU]]
+    batch_axis = (1, 0)  # of the layer's memory, and of the image
 
     def __init__(self, vocabulary: WordVocabulary, **settings: Any):
         super().__init__(vocabulary, **settings)
         embedding_size = self.embedding.embedding_dim
         if self.feature_size:
             self.image_to_input = nn.Linear(self.feature_size, embedding_size)
-        self.input_size = 2 * embedding_size if self.feature_size else embedding_size
+        inputs = 2 if self.feature_size else 1  # the word, and the image
+        self.recurrent = self.layer(inputs * embedding_size, self.output.in_features, batch_first=True)
 
-    def see(self, features: torch.Tensor) -> torch.Tensor:
-        """What comes along with every word, [N, embedding_size]; nothing, [N, 0], where there is no image."""
-        return torch.tanh(self.image_to_input(features)) if self.feature_size else features
+    def begin(self, features: torch.Tensor) -> Any:
+        """Return an empty memory, and the image.
+
+        Args:
+            features: scaled feature vectors of the images, [N, feature_size].
+
+        Returns:
+            The memory, zeros [1, N, hidden_size] or a pair of them, and the image, [N, embedding_size].
+        """
+        seen = torch.tanh(self.image_to_input(features)) if self.feature_size else features
+        zeros = seen.new_zeros(1, len(seen), self.output.in_features)
+        return (zeros, zeros) if self.layer is nn.LSTM else zeros, seen
 
     def recur(self, vectors: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """One call of the recurrent layer."""
+        """Read word vectors in one call of the recurrent layer, see `Captioner.recur`."""
         memory, seen = state
         if self.feature_size:
             vectors = torch.cat([vectors, seen[:, None].expand(-1, vectors.shape[1], -1)], dim=-1)
@@ -241,31 +368,37 @@ class _SeesAlways(Captioner):
 
 
 class LSTMCaptioner(_SeesAlways):
-    """A captioner around a `torch.nn.LSTM` that is given the image along with every word."""
+    """A captioner around a ``torch.nn.LSTM``, given the image with every word.
+
+    Args:
+        vocabulary: see `Captioner`.
+        **settings: the other arguments of `Captioner`.
+
+    Example:
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import LSTMCaptioner
+        >>> LSTMCaptioner(WordVocabulary(["a", "cat"]), direction="forward", feature_size=3).vocab_size
+        6
+    """
 
     kind = "lstm"
-
-    def __init__(self, vocabulary: WordVocabulary, **settings: Any):
-        super().__init__(vocabulary, **settings)
-        self.recurrent = nn.LSTM(self.input_size, self.output.in_features, batch_first=True)
-
-    def begin(self, features: torch.Tensor) -> Any:
-        """((h, c), what is seen): zeros [1, N, hidden_size], and [N, embedding_size]."""
-        seen = self.see(features)
-        zeros = seen.new_zeros(1, len(seen), self.output.in_features)
-        return (zeros, zeros), seen
+    layer = nn.LSTM
 
 
 class GRUCaptioner(_SeesAlways):
-    """A captioner around a `torch.nn.GRU` that is given the image along with every word."""
+    """A captioner around a ``torch.nn.GRU``, given the image with every word.
+
+    Args:
+        vocabulary: see `Captioner`.
+        **settings: the other arguments of `Captioner`.
+
+    Example:
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import GRUCaptioner
+        >>> language_model = GRUCaptioner(WordVocabulary(["a", "cat"]), direction="forward", feature_size=0)
+        >>> language_model.encode([None]).shape  # a language model takes None as the image
+        torch.Size([1, 0])
+    """
 
     kind = "gru"
-
-    def __init__(self, vocabulary: WordVocabulary, **settings: Any):
-        super().__init__(vocabulary, **settings)
-        self.recurrent = nn.GRU(self.input_size, self.output.in_features, batch_first=True)
-
-    def begin(self, features: torch.Tensor) -> Any:
-        """(h, what is seen): zeros [1, N, hidden_size], and [N, embedding_size]."""
-        seen = self.see(features)
-        return seen.new_zeros(1, len(seen), self.output.in_features), seen
+    layer = nn.GRU

@@ -1,62 +1,89 @@
-"""From pictures to feature vectors."""
+"""Turn pictures into feature vectors."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import nn
 
+from birnn_decode.files import reading
+
 
 class ImageEncoder(Protocol):
-    """What makes feature vectors of pictures. One that is a `torch.nn.Module` is trained and saved with its captioners.
+    """A model that turns pictures into feature vectors.
+
+    An encoder that is a ``torch.nn.Module`` is trained with its captioners and saved in their file.
 
     Attributes:
-        config: what tells it from others, ready for JSON: its ``kind`` and settings.
-        feature_size: of its vectors.
+        config: the encoder's ``kind`` and its settings, as JSON can hold them.
+        feature_size: size of the feature vectors.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import SmallCNN
+        >>> encoder = SmallCNN(pixels=16, channels=(4, 8)).eval()
+        >>> prepared = encoder.prepare(make_scene(0, 0).picture())
+        >>> encoder(torch.stack([prepared, prepared])).shape == (2, encoder.feature_size)
+        True
     """
 
     config: dict[str, Any]
     feature_size: int
 
     def prepare(self, picture: Any) -> torch.Tensor:
-        """A picture (see `open_picture`) as the encoder takes it."""
-        ...
+        """Turn one picture into the tensor that the encoder reads.
+
+        Args:
+            picture: a picture that `open_picture` takes.
+
+        Returns:
+            The tensor. All pictures give the same shape, so that they can be stacked.
+        """
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Feature vectors [N, feature_size] of prepared pictures [N, …]."""
-        ...
+        """Compute feature vectors.
+
+        Args:
+            pictures: prepared pictures, [N, …].
+
+        Returns:
+            Feature vectors [N, feature_size].
+        """
 
 
 def open_picture(picture: Any) -> Image.Image:
-    """A picture as an RGB image, upright as its camera meant it; what is transparent becomes white.
+    """Open a picture as an upright RGB image.
+
+    The orientation that a camera stores is applied. Transparent parts become white.
 
     Args:
         picture: a PIL image, a path, or an array [height, width, 3] or [height, width] of uint8, or of floats from 0
             to 1.
 
+    Returns:
+        The picture as a PIL image in mode RGB.
+
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        TypeError, ValueError: it is not a picture.
+        OSError: the file does not exist or cannot be read.
+        TypeError: ``picture`` is none of these kinds.
+        ValueError: the array has another shape, type or range.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode.models import open_picture
+        >>> open_picture(np.zeros((20, 30), np.uint8)).size  # width, height
+        (30, 20)
     """
     if isinstance(picture, (str, os.PathLike)):
-        path = os.fspath(picture)
-        try:
-            with Image.open(path) as opened:
-                opened.load()
-                picture = opened
-        except FileNotFoundError:
-            raise FileNotFoundError(f"there is no picture {path}") from None
-        except (UnidentifiedImageError, SyntaxError):
-            raise OSError(f"{path} is not a picture that can be read") from None
-        except Image.DecompressionBombError:
-            raise OSError(f"the picture {path} is larger than Pillow reads (PIL.Image.MAX_IMAGE_PIXELS)") from None
-        except OSError as error:
-            raise OSError(f"cannot read the picture {path}: {error.strerror or error}") from None
+        with reading(picture, "picture"):
+            picture = _opened(picture)
     elif isinstance(picture, (np.ndarray, torch.Tensor)):
         picture = _from_array(picture)
     if not isinstance(picture, Image.Image):
@@ -67,44 +94,60 @@ def open_picture(picture: Any) -> Image.Image:
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
     if picture.mode in ("I", "F"):
-        raise ValueError(f"a picture of mode {picture.mode} has no agreed white; give 8 or 16 bits per colour")
+        raise ValueError(f"the range of a picture of mode {picture.mode} is unknown; give 8 or 16 bits per colour")
     if picture.has_transparency_data:
-        canvas = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(canvas, picture.convert("RGBA"))
-    rgb: Image.Image = picture.convert("RGB")
-    return rgb
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+    return picture.convert("RGB")
+
+
+def _opened(path: str | os.PathLike[str]) -> Image.Image:
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+    except (UnidentifiedImageError, SyntaxError):
+        raise OSError("it is not in an image format that Pillow reads") from None
+    except Image.DecompressionBombError:
+        raise OSError("it is larger than Pillow reads (PIL.Image.MAX_IMAGE_PIXELS)") from None
+    return opened
 
 
 def _from_array(array: np.ndarray | torch.Tensor) -> Image.Image:
     values = np.asarray(array.detach().cpu() if isinstance(array, torch.Tensor) else array)
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3) or not values.size:
-        hint = "; permute(1, 2, 0) moves the colours last" if values.ndim == 3 and values.shape[0] == 3 else ""
+        hint = "; use permute(1, 2, 0) to move the colours last" if values.ndim == 3 and values.shape[0] == 3 else ""
         raise ValueError(
-            f"an array of shape {values.shape} is not a picture: a picture is [height, width, 3] or [height, width], a "
-            f"feature vector [features]{hint}"
+            f"an array of shape {values.shape} is not a picture: give a picture [height, width, 3] or [height, width], "
+            f"or a feature vector [feature_size]{hint}"
         )
     if np.issubdtype(values.dtype, np.floating):
         if not (values.min() >= 0 and values.max() <= 1):
-            raise ValueError("a picture of floats has values from 0 to 1; this one has others")
+            raise ValueError("the values of a picture of floats must be from 0 to 1")
         values = (values * 255).round().astype(np.uint8)
     if values.dtype != np.uint8:
-        raise ValueError(f"a picture is an array of uint8, or of floats from 0 to 1; this one is of {values.dtype}")
+        raise ValueError(f"a picture must be an array of uint8, or of floats from 0 to 1, got {values.dtype}")
     return Image.fromarray(values)
 
 
-SHARPNESS = 3.0  # of the softmax over a map; at 1 it starts out nearly even, and every place is the middle
+SHARPNESS = 3.0  # of the softmax over a map; with 1 it starts nearly uniform, so every mean place is the middle
 
 
 class SmallCNN(nn.Module):
-    """A small convolutional image encoder, to be trained with the captioners that use it.
+    """A small convolutional image encoder that is trained with its captioners.
 
-    Each level is two layers, the second of which halves the picture. Of the last map's channels it is read how strongly
-    each responds, and where: the mean place under a softmax over the map (the spatial softmax of Levine et al.,
-    End-to-End Training of Deep Visuomotor Policies, JMLR 2016). Captions speak of where things are.
+    Each level has two layers, and the second one halves the width and height. For each channel of the last map, the
+    feature vector holds its largest value and the place where it responds: the mean place under a softmax over the map
+    (the spatial softmax of Levine et al., End-to-End Training of Deep Visuomotor Policies, JMLR 2016).
 
     Args:
-        pixels: width and height that pictures are brought to; divisible by 2 to the number of levels.
-        channels: of each level; the vectors have three numbers per channel of the last.
+        pixels: width and height that pictures are resized to, divisible by 2 to the power of the number of levels
+            (default: 64).
+        channels: number of channels of each level (default: 16, 32, 64). A feature vector has three numbers per channel
+            of the last level.
+
+    Example:
+        >>> from birnn_decode.models import SmallCNN
+        >>> SmallCNN(pixels=32, channels=(8, 16)).feature_size
+        48
     """
 
     kind: ClassVar[str] = "small-cnn"
@@ -115,24 +158,34 @@ class SmallCNN(nn.Module):
         self.pixels = pixels
         self.feature_size = 3 * channels[-1]
         layers: list[nn.Module] = []
-        before = 3
-        for after in channels:
+        for before, after in itertools.pairwise([3, *channels]):
             for inputs, stride in ((before, 1), (after, 2)):
                 layers += [nn.Conv2d(inputs, after, 3, stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            before = after
-        self.layers = nn.Sequential(
-            *layers, nn.Conv2d(before, before, 3, padding=1, bias=False), nn.BatchNorm2d(before)
-        )
+        last = channels[-1]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last))
 
     def prepare(self, picture: Any) -> torch.Tensor:
-        """A picture (see `open_picture`) as `forward` takes it: uint8 [3, pixels, pixels]."""
+        """Resize one picture.
+
+        Args:
+            picture: a picture that `open_picture` takes.
+
+        Returns:
+            The pixels, uint8 [3, pixels, pixels].
+        """
         resized = open_picture(picture).resize((self.pixels, self.pixels), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """From uint8 [N, 3, pixels, pixels] to feature vectors [N, feature_size]."""
-        weight = cast(torch.Tensor, self.layers[0].weight)
-        maps = self.layers(pictures.to(weight.device, weight.dtype) / 255)  # [N, channels, height, width]
+        """Compute feature vectors, on the device of the encoder.
+
+        Args:
+            pictures: prepared pictures, uint8 [N, 3, pixels, pixels].
+
+        Returns:
+            Feature vectors [N, feature_size].
+        """
+        maps = self.layers(pictures.to(next(self.parameters())) / 255)  # [N, channels, height, width]
         there = (SHARPNESS * maps).flatten(2).softmax(dim=-1).view_as(maps)
         across, down = (torch.linspace(-1, 1, size, dtype=maps.dtype, device=maps.device) for size in maps.shape[:1:-1])
         x, y = (there.sum(dim=2) * across).sum(dim=-1), (there.sum(dim=3) * down).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""Model files: two captioners, a pair or a Bi-RNN, with their words and their encoder, in one safetensors file."""
+"""Model files: two captioners (a pair or a Bi-RNN) with their words and their encoder in one safetensors file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from safetensors.torch import save
 from torch import nn
 
 from birnn_decode.captions.vocabulary import SPECIAL, WordVocabulary
-from birnn_decode.files import write_whole
+from birnn_decode.files import reading, write_whole
 from birnn_decode.models.birnn import BiRNN
-from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN
-from birnn_decode.models.encoder import ImageEncoder, SmallCNN
+from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN, check_together
+from birnn_decode.models.encoder import SmallCNN
 from birnn_decode.models.pretrained import EfficientNetLite0, TorchvisionEncoder
+from birnn_decode.scorers.pair import Pair
 
 PAIR, BIRNN = "birnn_decode pair 1", "birnn_decode birnn 1"
 KINDS = {PAIR: "a pair of captioners", BIRNN: "a Bi-RNN"}
@@ -27,45 +28,185 @@ FORWARD, BACKWARD, ENCODER = "forward.", "backward.", "encoder."
 
 
 def save_pair(model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str]) -> None:
-    """Write a pair of captioners to a file that `load_pair` reads: all of it or nothing.
+    """Write a pair of captioners to a file, completely or not at all.
+
+    Args:
+        model_f: the captioner that reads forward.
+        model_b: the captioner that reads backward.
+        path: the file to write; `load_pair` reads it.
 
     Raises:
-        OSError: it cannot be written there.
-        ValueError: the two have different words, image encoders or directions than a pair has.
+        OSError: the file cannot be written.
+        ValueError: the captioners have other directions, different words or different image encoders.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.models import default_pair, save_pair
+        >>> models = default_pair()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "pair.safetensors"
+        ...     save_pair(models.forward, models.backward, path)
+        ...     path.exists()
+        True
     """
-    if (model_f.direction, model_b.direction) != ("forward", "backward"):
-        raise ValueError(f"a pair reads forward and backward; these read {model_f.direction} and {model_b.direction}")
-    if model_f.vocabulary != model_b.vocabulary:
-        raise ValueError("the captioners of a pair have the same words at the same ids; these do not")
-    if model_b.encoder is not model_f.encoder:
-        raise ValueError("the captioners of a pair share one image encoder; these have one each")
+    check_together(model_f, model_b, "the captioners of a pair")
     _save(PAIR, model_f, model_b, path)
 
 
 def save_birnn(model: BiRNN, path: str | os.PathLike[str]) -> None:
-    """Write a Bi-RNN to a file that `load_birnn` reads: all of it or nothing.
+    """Write a Bi-RNN to a file, completely or not at all.
+
+    Args:
+        model: the Bi-RNN.
+        path: the file to write; `load_birnn` reads it.
 
     Raises:
-        TypeError: it is none.
-        OSError: it cannot be written there.
+        OSError: the file cannot be written.
+        TypeError: ``model`` is not a `BiRNN`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.models import BiRNN, default_pair, save_birnn
+        >>> models = default_pair()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "birnn.safetensors"
+        ...     save_birnn(BiRNN(models.forward, models.backward), path)
+        ...     path.exists()
+        True
     """
     if not isinstance(model, BiRNN):
-        raise TypeError(f"save_birnn keeps a BiRNN, not a {type(model).__name__}; save_pair keeps two captioners")
+        raise TypeError(f"save_birnn takes a BiRNN, got {type(model).__name__}; use save_pair for two captioners")
     _save(BIRNN, model.forward_half, model.backward_half, path)
 
 
-def load_birnn(path: str | os.PathLike[str]) -> BiRNN:
-    """The Bi-RNN of a file, in eval mode.
+def load_pair(path: str | os.PathLike[str]) -> Pair:
+    """Load a pair of captioners.
+
+    Args:
+        path: a file that `save_pair` or ``birnn-decode train`` wrote.
+
+    Returns:
+        The two captioners, in eval mode, on the CPU.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not a file that `save_birnn` wrote.
+        ValueError: the file does not hold a pair.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import GRUCaptioner, load_pair, save_pair
+        >>> words = WordVocabulary(["a", "cat"])
+        >>> model_f = GRUCaptioner(words, direction="forward", feature_size=3)
+        >>> model_b = GRUCaptioner(words, direction="backward", feature_size=3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "pair.safetensors"
+        ...     save_pair(model_f, model_b, path)
+        ...     models = load_pair(path)
+        >>> models.forward.vocabulary == words
+        True
+    """
+    return Pair(*load_captioners(path, PAIR)[1:])
+
+
+def load_birnn(path: str | os.PathLike[str]) -> BiRNN:
+    """Load a Bi-RNN.
+
+    Args:
+        path: a file that `save_birnn` or ``birnn-decode train --kind birnn`` wrote.
+
+    Returns:
+        The Bi-RNN, in eval mode, on the CPU.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file does not hold a Bi-RNN.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import BiRNN, GRUCaptioner, load_birnn, save_birnn
+        >>> words = WordVocabulary(["a", "cat"])
+        >>> model_f = GRUCaptioner(words, direction="forward", feature_size=3)
+        >>> model_b = GRUCaptioner(words, direction="backward", feature_size=3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "birnn.safetensors"
+        ...     save_birnn(BiRNN(model_f, model_b), path)
+        ...     model = load_birnn(path)
+        >>> model.vocabulary == words
+        True
     """
     return BiRNN(*load_captioners(path, BIRNN)[1:]).eval()
 
 
+def default_pair() -> Pair:
+    """Load the pair of captioners that comes with the package.
+
+    The pair was trained on drawn scenes of coloured shapes, see `make_scenes`. It knows nothing else.
+
+    Returns:
+        The two captioners, in eval mode, on the CPU.
+
+    Example:
+        >>> from birnn_decode.models import default_pair
+        >>> models = default_pair()
+        >>> models.forward.vocabulary.encode("a red circle") == models.backward.vocabulary.encode("a red circle")
+        True
+    """
+    with resources.as_file(resources.files("birnn_decode") / "data" / "scenes.safetensors") as path:
+        return load_pair(path)
+
+
+def load_captioners(path: str | os.PathLike[str], *kinds: str) -> tuple[str, Captioner, Captioner]:
+    """Load the two captioners of a model file, in eval mode, and the kind of the file.
+
+    Args:
+        path: the file.
+        *kinds: the kinds that are allowed, some of ``KINDS``; none means all of them.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is not of one of these kinds.
+    """
+    kinds = kinds or tuple(KINDS)
+    name = os.fspath(path)
+    try:
+        # safe_open does not say in one line that a file is missing or a folder; open does.
+        with reading(name, "model file"), open(name, "rb"), safe_open(name, framework="pt") as file:
+            metadata = file.metadata() or {}
+            # Tensors are copied because those of the file change with it.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{name} is not a model file: {error}") from None
+    kind = next((kind for kind in kinds if kind in metadata), None)
+    if kind is None:
+        wanted = " or ".join(KINDS[kind] for kind in kinds)
+        found = next((what for other, what in KINDS.items() if other in metadata), "no model of this package")
+        raise ValueError(f"{name} is a safetensors file, but does not hold {wanted}: it holds {found}")
+    try:
+        about = json.loads(metadata[kind])
+        with torch.random.fork_rng(devices=[]):  # the random first weights are replaced by those of the file
+            encoder = None if about["encoder"] is None else _made(ENCODERS, about["encoder"])
+            vocabulary = WordVocabulary(about["words"])
+            pair = [_made(CAPTIONERS, about[way], vocabulary, encoder=encoder) for way in ("forward", "backward")]
+        for prefix, captioner in zip((FORWARD, BACKWARD), pair, strict=True):
+            own = [key for key in tensors if key.startswith((prefix, ENCODER))]
+            captioner.load_state_dict({key.removeprefix(prefix): tensors[key] for key in own}, assign=True)
+    except ModuleNotFoundError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is damaged: its weights, words and configuration do not fit together") from error
+    return kind, pair[0].eval(), pair[1].eval()
+
+
+def _made(kinds: dict[str, Any], config: dict[str, Any], *given: Any, **more: Any) -> Any:
+    """Make a captioner or an encoder from its ``config``."""
+    settings = dict(config)
+    return kinds[settings.pop("kind")](*given, **settings, **more)
+
+
 def _save(kind: str, model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str]) -> None:
-    """Write two captioners that share words and encoder."""
+    """Write two captioners that share their words and their encoder."""
     encoder = model_f.encoder
     about = {
         "forward": model_f.config,
@@ -81,84 +222,3 @@ def _save(kind: str, model_f: Captioner, model_b: Captioner, path: str | os.Path
         if prefix == ENCODER or not name.startswith(ENCODER)
     }
     write_whole(path, save(tensors, {kind: json.dumps(about)}))
-
-
-def load_pair(path: str | os.PathLike[str]) -> tuple[Captioner, Captioner]:
-    """The forward and the backward captioner of a file, in eval mode.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not a file that `save_pair` wrote.
-    """
-    return load_captioners(path, PAIR)[1:]
-
-
-def load_captioners(path: str | os.PathLike[str], *kinds: str) -> tuple[str, Captioner, Captioner]:
-    """What a file is of, and its forward and backward captioner, in eval mode.
-
-    Args:
-        path: the file.
-        kinds: what it may be of: some of `KINDS`; none: all of them.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not a file of these.
-    """
-    kinds = kinds or tuple(KINDS)
-    name = os.fspath(path)
-    if os.path.isdir(name):
-        raise IsADirectoryError(f"{name} is a folder, not a model file")
-    try:
-        with safe_open(name, framework="pt") as file:
-            metadata = file.metadata() or {}
-            # Copies, since the tensors of the file would change with it.
-            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - it is no dict
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no model file {name}") from None
-    except OSError as error:
-        raise OSError(f"cannot read the model file {name}: {error}") from None
-    except SafetensorError as error:
-        raise ValueError(f"{name} is not a model file: {error}") from None
-    kind = next((kind for kind in kinds if kind in metadata), None)
-    if kind is None:
-        wanted = " or ".join(KINDS[kind] for kind in kinds)
-        others = [f"it is of {what}" for other, what in KINDS.items() if other in metadata]
-        reason = others[0] if others else f"it has no {' and no '.join(map(repr, kinds))}"
-        raise ValueError(f"{name} is a safetensors file, but not of {wanted}: {reason}")
-    try:
-        about = json.loads(metadata[kind])
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here give way to those of the file
-            encoder = None if about["encoder"] is None else make_encoder(about["encoder"])
-            vocabulary = WordVocabulary(about["words"])
-            pair = tuple(_captioner(about[side], vocabulary, encoder) for side in ("forward", "backward"))
-        for prefix, captioner in zip((FORWARD, BACKWARD), pair, strict=True):
-            own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            shared = {key: tensor for key, tensor in tensors.items() if key.startswith(ENCODER)}
-            captioner.load_state_dict({**own, **shared}, assign=True)
-    except ModuleNotFoundError:
-        raise
-    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} is damaged: its weights, words and configuration do not fit together") from error
-    return kind, pair[0].eval(), pair[1].eval()
-
-
-def default_pair() -> tuple[Captioner, Captioner]:
-    """The forward and the backward captioner that come with the package, trained on rendered scenes."""
-    with resources.as_file(resources.files("birnn_decode") / "data" / "scenes.safetensors") as path:
-        return load_pair(path)
-
-
-def make_encoder(config: dict[str, Any]) -> ImageEncoder:
-    """The encoder of a configuration, as encoders say it of themselves (`ImageEncoder.config`).
-
-    Raises:
-        LookupError, TypeError, ValueError: there is none like that.
-    """
-    settings = dict(config)
-    encoder: ImageEncoder = ENCODERS[settings.pop("kind")](**settings)
-    return encoder
-
-
-def _captioner(config: dict[str, Any], vocabulary: WordVocabulary, encoder: ImageEncoder | None) -> Captioner:
-    settings = dict(config)
-    return CAPTIONERS[settings.pop("kind")](vocabulary, **settings, encoder=encoder)

@@ -1,33 +1,51 @@
-"""What is expected of a scorer's answers, and what is said where they are something else."""
+"""Checks of what a scorer returns, and the errors for wrong answers."""
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import Any, NoReturn
 
 from birnn_decode.backend import Array, Backend, backend_for
 
 
-def explain(error: Exception, tokens: int, name: str) -> NoReturn:
-    """Raise an error of a scorer that was reading sentences of so many tokens, START included.
+def whole_number(value: Any, name: str) -> int:
+    """Return a value as an int.
 
     Raises:
-        ValueError: it looked for what is not in one of its tables, as for a position beyond the last.
+        TypeError: The value is not an integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def explain(error: Exception, tokens: int, name: str) -> NoReturn:
+    """Raise an error of a scorer again, with advice if the scorer looked up an index outside one of its tables.
+
+    Args:
+        error: Error that the scorer raised.
+        tokens: Number of tokens that the scorer was reading, START included.
+        name: Name of the scorer in the message.
+
+    Raises:
+        ValueError: The scorer looked up an index outside a table, such as a position after the last one.
     """
     if isinstance(error, RuntimeError) and not re.search(r"\bindex\b.* out of (range|bounds)", str(error)):
         raise error
     raise ValueError(
         f"the {name} scorer cannot read {tokens} tokens of a sentence, START included "
-        f"({type(error).__name__}: {error}): if the model has fewer positions, give the wrapper max_tokens=; else "
-        "its ids, or the rows of its state, are others than it is said to have, which check_scorer tells apart"
+        f"({type(error).__name__}: {error}). If the model has too few positions, give the wrapper max_tokens=. "
+        "Otherwise its ids or the rows of its state are wrong: run check_scorer"
     ) from error
 
 
 def checked_pair(returned: Any, name: str) -> tuple[Array, Any]:
-    """(scores, state).
+    """Return what a call returned, if it is a pair (scores, state).
 
     Raises:
-        TypeError: it is no pair.
+        TypeError: It is not a pair.
     """
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(f"the {name} must return a pair (scores, state); it returned {type(returned).__name__}")
@@ -35,11 +53,17 @@ def checked_pair(returned: Any, name: str) -> tuple[Array, Any]:
 
 
 def backend_of(scores: Array, expected: tuple[int, ...], names: str, source: str) -> Backend:
-    """The backend of scores that are what they should be; ``names`` are those of the axes, ``source`` returned them.
+    """Return the backend for an array of scores, after a check of its type and shape.
+
+    Args:
+        scores: Scores to check.
+        expected: Expected shape.
+        names: Names of the axes, for the message.
+        source: Name of what returned the scores, for the message.
 
     Raises:
-        TypeError: they are no array that there is a backend for.
-        ValueError: they have another shape.
+        TypeError: No backend supports the array.
+        ValueError: The shape is wrong.
     """
     backend = backend_for(scores, source)
     if tuple(scores.shape) != expected:
@@ -47,11 +71,17 @@ def backend_of(scores: Array, expected: tuple[int, ...], names: str, source: str
     return backend
 
 
-def faulty_scores(item: int, words: tuple[int, ...], normalized: bool, name: str) -> ValueError:
-    """The error for scores of the token after ``words`` that are no scores."""
-    what = "NaN, +inf or a log-probability above 0" if normalized else "NaN or +inf"
+def bad_scores(name: str, where: str, normalized: bool) -> ValueError:
+    """Return the error for scores that are NaN or too large."""
+    wrong = "NaN, +inf or a log-probability above 0" if normalized else "NaN or +inf"
+    hint = ". The scorer says normalized=True: are they logits?" if normalized else ""
     return ValueError(
-        f"the {name} scorer returned {what} for item {item} at position {len(words)} of its reading order, "
-        f"after the words {words}: scores must be finite, or -inf for the impossible"
-        + (" (it says normalized=True: are they logits?)" if normalized else "")
+        f"the {name} scorer returned {wrong} {where}. Scores must be finite, or -inf for an impossible token{hint}"
+    )
+
+
+def faulty_scores(item: int, words: tuple[int, ...], normalized: bool, name: str) -> ValueError:
+    """Return the error for bad scores of the token after ``words``."""
+    return bad_scores(
+        name, f"for item {item} at position {len(words)} of its reading order, after the words {words}", normalized
     )

@@ -1,9 +1,9 @@
-"""Scorers made of scorers: several as one, with other probabilities, or with other ids."""
+"""Scorers made of other scorers: a mixture of several, other probabilities, or other ids."""
 
 from __future__ import annotations
 
+import itertools
 import math
-import operator
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,30 +12,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from birnn_decode.backend import Array
-from birnn_decode.scorers.answers import backend_of, checked_pair
+from birnn_decode.scorers.answers import backend_of, bad_scores, checked_pair, whole_number
 from birnn_decode.scorers.protocol import Scorer, as_scorer, never_of, room_of
 from birnn_decode.template import Vocabulary
 from birnn_decode.tokenizers import as_vocabulary
 
 
 class Combined:
-    """What scorers made of scorers have in common: they pass on what those inside say of themselves.
+    """Base class of the scorers made of scorers; it passes on what the inner scorers declare.
 
-    A member of `Scorer` that may be left out is offered where the class has it, with an underscore in front, and every
-    scorer inside offers it; the attribute is None otherwise.
+    The optional methods ``join``, ``prefill`` and ``score`` are offered if the class has a method of the same name with
+    an underscore and every inner scorer offers the method. Otherwise the attribute is None.
 
     Args:
-        members: the scorers inside, by their names in error messages.
+        members: Inner scorers by their names in error messages.
 
     Raises:
-        ValueError: they differ in their ids or in their direction.
+        ValueError: The inner scorers differ in their ids or in their direction.
     """
 
     join: Callable[[Sequence[Any]], Any] | None
     prefill: Callable[[Any, Array, Array], tuple[Array, Any]] | None
     score: Callable[[Any, Array, Sequence[tuple[int, ...]]], Sequence[Array]] | None
 
-    def __init__(self, members: Mapping[str, Scorer]):
+    def __init__(self, members: Mapping[str, Any]):
         self._members = members
         scorers = list(members.values())
         self.vocab_size: int = self._common("vocab_size")
@@ -51,220 +51,265 @@ class Combined:
             setattr(self, name, getattr(self, f"_{name}", None) if offered else None)
 
     def modules(self) -> Iterator[Any]:
-        """The PyTorch modules of all scorers inside."""
-        for modules in _given(self._members.values(), "modules"):
-            yield from modules()
+        """Iterate over the PyTorch modules of all inner scorers."""
+        return itertools.chain.from_iterable(modules() for modules in _given(self._members.values(), "modules"))
 
     def room(self, context: Any) -> float | None:
-        """The most tokens that all scorers inside can read of a sentence about the images of a context."""
+        """Return the largest number of tokens of a sentence that all inner scorers can read, or None.
+
+        Args:
+            context: Result of `encode` for the images of a search.
+        """
         most = min(map(room_of, self._members.values(), self._contexts(context)))
         return None if math.isinf(most) else most
 
-    def _contexts(self, context: Any) -> Sequence[Any]:
-        """Those of the scorers inside."""
+    def _contexts(self, context: Any) -> Any:
+        """Return the contexts of the inner scorers."""
         return [context]
 
     def _common(self, attribute: str) -> Any:
-        """What all of those that have the attribute say; None where none has it."""
-        said = {name: getattr(scorer, attribute, None) for name, scorer in self._members.items()}
-        said = {name: value for name, value in said.items() if value is not None}
-        first, value = next(iter(said.items()), (None, None))
-        for name, other in said.items():
-            if other != value:
+        """Return the value of an attribute that all inner scorers share; None if none of them has the attribute."""
+        pairs = [(name, getattr(scorer, attribute, None)) for name, scorer in self._members.items()]
+        given = [(name, value) for name, value in pairs if value is not None]
+        first, shared = given[0] if given else ("", None)
+        for name, value in given:
+            if value != shared:
+                advice = "" if attribute == "direction" else ". MappedScorer gives a scorer other ids"
                 raise ValueError(
-                    f"{first} has {attribute} {value!r}, and {name} has {other!r}: the scorers of an ensemble read in "
-                    "one direction and share their ids"
-                    + ("" if attribute == "direction" else "; MappedScorer gives a scorer other ids")
+                    f"{first} has {attribute} {shared!r}, and {name} has {value!r}; the scorers of an ensemble must "
+                    f"read in one direction and share their ids{advice}"
                 )
-        return value
+        return shared
+
+    def _checked(self, name: str, call: str, shape: tuple[int, ...], *arguments: Any) -> tuple[Array, Any]:
+        """Call ``step`` or ``prefill`` of an inner scorer; return log-probabilities of this shape, and the state."""
+        scorer = self._members[name]
+        scores, state = checked_pair(getattr(scorer, call)(*arguments), f"{name} scorer's {call}")
+        return _log_probs(scores, getattr(scorer, "normalized", False), shape, name), state
+
+
+class _Changed(Combined):
+    """Base class of the scorers around one inner scorer."""
+
+    def __init__(self, scorer: Any):
+        self.scorer: Any = as_scorer(scorer)
+        super().__init__({"inner": self.scorer})
+
+    def encode(self, images: Sequence[Any]) -> Any:
+        """Encode the images with the inner scorer; see `Scorer.encode`."""
+        return self.scorer.encode(images)
+
+    def start(self, context: Any) -> Any:
+        """Make the state in which no token has been read; see `Scorer.start`."""
+        return self.scorer.start(context)
+
+    def select(self, state: Any, rows: Array) -> Any:
+        """Make a state from some rows of another state; see `Scorer.select`."""
+        return self.scorer.select(state, rows)
+
+    def _join(self, states: Sequence[Any]) -> Any:
+        return self.scorer.join(states)
 
 
 class EnsembleScorer(Combined):
-    """Several scorers of one reading direction as one: the mixture of their probabilities.
+    """Mixture of the probabilities of several scorers of one reading direction.
 
-    log p(token | prefix) = log Σ w_i p_i(token | prefix), in nats. A token that is impossible for some members can
-    still follow; what is impossible for all is -inf. An id must mean the same word to every member: `in_vocabulary`
-    sees to that. Members are all NumPy's or all PyTorch's, and are given the same images.
+    log p(token | prefix) = log Σ w_i p_i(token | prefix), in nats. A token is impossible (-inf) only if it is
+    impossible for all members. An id must mean the same word to every member; `in_vocabulary` gives a scorer the ids
+    of another. The members must all be NumPy models or all be PyTorch models. They get the same images.
 
-    The state is the tuple of the members' states, the context that of their contexts. ``join``, ``prefill`` and
-    ``score`` are there where every member has them; what is no word for one member is none for the ensemble.
+    ``join``, ``prefill`` and ``score`` exist if every member has them. An id that is not a word for one member is not a
+    word for the ensemble.
 
     Args:
-        scorers: the members.
-        weights: one for each member, not negative; they are divided by their sum. Equal if not given.
+        scorers: Members, as scorers or models that `as_scorer` can wrap.
+        weights: One weight per member, 0 or larger. They are divided by their sum. (default: equal weights)
 
     Attributes:
-        scorers: the members.
-        weights: w_i, whose sum is 1.
+        scorers: Members.
+        weights: Weights w_i, whose sum is 1.
 
     Raises:
-        TypeError: a member is no scorer.
-        ValueError: there is none, they differ in vocabulary size, START, END or direction, or the weights are none.
+        TypeError: A member cannot be wrapped as a scorer.
+        ValueError: There is no member; members differ in vocabulary size, START, END or direction; or the weights are
+            illegal.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode import StepScorer
+        >>> from birnn_decode.scorers import EnsembleScorer
+        >>> def constant(probabilities):
+        ...     scores = np.log([probabilities])
+        ...     return StepScorer(
+        ...         lambda tokens, state: (scores, state), lambda context: None, lambda state, rows: None,
+        ...         vocab_size=4, start_token=0, end_token=1,
+        ...     )
+        >>> one, two = constant([0.1, 0.3, 0.5, 0.1]), constant([0.1, 0.7, 0.1, 0.1])
+        >>> ensemble = EnsembleScorer([one, two], weights=[3, 1])
+        >>> log_probs, _ = ensemble.step(np.array([0]), ensemble.start(ensemble.encode(["an image"])))
+        >>> np.exp(log_probs).round(2).tolist()
+        [[0.1, 0.4, 0.4, 0.1]]
     """
 
     normalized = True
 
     def __init__(self, scorers: Sequence[Any], weights: Sequence[float] | None = None):
         if not isinstance(scorers, Iterable):
-            raise TypeError(f"EnsembleScorer takes a list of scorers; it was given a {type(scorers).__name__}")
-        members = {}
+            raise TypeError(f"scorers must be a list of scorers, got a {type(scorers).__name__}")
+        members: dict[str, Any] = {}
         for number, scorer in enumerate(scorers):
             name = f"scorers[{number}]"
             try:
                 members[name] = as_scorer(scorer)
             except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"{name}: {error}") from error
+                raise type(error)(f"{name}: {error}") from error
         if not members:
-            raise ValueError("EnsembleScorer was given no scorers; it takes a list of at least one")
+            raise ValueError("there are no scorers: give a list of at least one")
         super().__init__(members)
         self.scorers = tuple(members.values())
         self.weights = _shares([1.0] * len(members) if weights is None else weights, len(members))
 
     def encode(self, images: Sequence[Any]) -> tuple[Any, ...]:
-        """What each member needs of the images."""
+        """Compute what each member needs to know about the images; see `Scorer.encode`."""
         return tuple(scorer.encode(images) for scorer in self.scorers)
 
-    def _contexts(self, context: Any) -> Sequence[Any]:
-        contexts: tuple[Any, ...] = context
-        return contexts
+    def _contexts(self, context: Any) -> Any:
+        return context
 
     def start(self, context: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Each member's state, nothing read yet."""
-        return tuple(scorer.start(own) for scorer, own in zip(self.scorers, context, strict=True))
+        """Make the tuple of the members' states; see `Scorer.start`."""
+        return self._each("start", context)
 
     def step(self, tokens: Array, state: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
-        """Log-probabilities [R, vocab_size] of the mixture, and each member's state after reading.
+        """Read one token per row and mix the probabilities; see `Scorer.step`.
 
         Raises:
-            TypeError: what a member returned is no pair, or not of the other members' library.
-            ValueError: a member's scores are NaN, +inf, above 0 where they should be log-probabilities, or of a wrong
-                shape.
+            TypeError: A member does not return a pair, or its scores belong to another library than the others'.
+            ValueError: Scores of a member are NaN, +inf, log-probabilities above 0, or of a wrong shape.
         """
-        read = [scorer.step(tokens, own) for scorer, own in zip(self.scorers, state, strict=True)]
-        return self._mix_read(read, "step", (len(tokens), self.vocab_size))
+        return self._mix_read("step", (len(tokens), self.vocab_size), [(tokens, own) for own in state])
 
     def select(self, state: tuple[Any, ...], rows: Array) -> tuple[Any, ...]:
-        """Gather rows of each member's state."""
-        return tuple(scorer.select(own, rows) for scorer, own in zip(self.scorers, state, strict=True))
+        """Select rows of the state of each member; see `Scorer.select`."""
+        return self._each("select", state, rows)
 
     def _join(self, states: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-        by_member = zip(*states, strict=True)
-        return tuple(_member(scorer, "join")(own) for scorer, own in zip(self.scorers, by_member, strict=True))
+        return self._each("join", tuple(zip(*states, strict=True)))
 
     def _prefill(self, context: tuple[Any, ...], items: Array, prefixes: Array) -> tuple[Array, tuple[Any, ...]]:
-        read = [
-            _member(scorer, "prefill")(own, items, prefixes) for scorer, own in zip(self.scorers, context, strict=True)
-        ]
-        return self._mix_read(read, "prefill", (*prefixes.shape, self.vocab_size))
+        each = [(own, items, prefixes) for own in context]
+        return self._mix_read("prefill", (*prefixes.shape, self.vocab_size), each)
 
     def _score(self, context: tuple[Any, ...], items: Array, sentences: Sequence[tuple[int, ...]]) -> list[Array]:
         scored = []
-        for (name, scorer), own in zip(self._members.items(), context, strict=True):
-            arrays = _member(scorer, "score")(own, items, sentences)
+        for name, arrays in zip(self._members, self._each("score", context, items, sentences), strict=True):
             if len(arrays) != len(sentences):
-                raise ValueError(f"{name}'s score gave {len(arrays)} arrays for {len(sentences)} sentences")
-            scored.append(
-                [
-                    _log_probs(terms, True, (len(words) + 1,), name)
-                    for terms, words in zip(arrays, sentences, strict=True)
-                ]
-            )
+                raise ValueError(f"score of {name} returned {len(arrays)} arrays for {len(sentences)} sentences")
+            pairs = zip(arrays, sentences, strict=True)
+            scored.append([_log_probs(terms, True, (len(words) + 1,), name) for terms, words in pairs])
         return [self._mix(terms) for terms in zip(*scored, strict=True)]
 
-    def _mix_read(self, read: Sequence[Any], call: str, shape: tuple[int, ...]) -> tuple[Array, tuple[Any, ...]]:
-        """The mixture of what the members returned, (scores, state) each."""
-        log_probs, states = [], []
-        for (name, scorer), returned in zip(self._members.items(), read, strict=True):
-            scores, state = checked_pair(returned, f"{name} scorer's {call}")
-            log_probs.append(_log_probs(scores, getattr(scorer, "normalized", False), shape, name))
-            states.append(state)
-        return self._mix(log_probs), tuple(states)
+    def _each(self, method: str, own: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
+        """Call a method of every member with what belongs to the member and with arguments that all share."""
+        return tuple(getattr(one, method)(part, *arguments) for one, part in zip(self.scorers, own, strict=True))
+
+    def _mix_read(self, call: str, shape: tuple[int, ...], each: Sequence[Any]) -> tuple[Array, tuple[Any, ...]]:
+        """Mix what ``step`` or ``prefill`` of the members returns for the arguments of each."""
+        pairs = zip(self._members, each, strict=True)
+        log_probs, states = zip(*[self._checked(name, call, shape, *own) for name, own in pairs], strict=True)
+        return self._mix(log_probs), states
 
     def _mix(self, log_probs: Sequence[Array]) -> Array:
-        """The log Σ w_i exp(log_probs[i]) of each element."""
-        library = _library(log_probs[0])
-        if any(_library(array) is not library for array in log_probs):
-            kinds = ", ".join(
-                f"{name} {_library(a).__name__}" for name, a in zip(self._members, log_probs, strict=True)
-            )
-            raise TypeError(f"the scores of an ensemble's scorers must be of one library; they are of {kinds}")
+        """Compute log Σ w_i exp(log_probs[i])."""
+        libraries = [_library(array) for array in log_probs]
+        library = libraries[0]
+        if len(set(libraries)) > 1:
+            kinds = ", ".join(f"{name} {one.__name__}" for name, one in zip(self._members, libraries, strict=True))
+            raise TypeError(f"the scores of the scorers of an ensemble must be of one library; they are {kinds}")
         if library is not np:
             log_probs = [array.to(log_probs[0].device) for array in log_probs]
         log_weights = [math.log(weight) if weight else -math.inf for weight in self.weights]
         terms = library.stack([array + shift for array, shift in zip(log_probs, log_weights, strict=True)])
-        peak = library.amax(terms, 0)
-        # What is impossible for all is left out and put back, so that neither the values nor a graph have -inf - -inf.
-        dead = peak == -math.inf
-        peak = library.where(dead, 0.0, peak)
-        total = library.log(library.exp(library.where(dead, 0.0, terms) - peak).sum(0)) + peak
-        return library.where(dead, -math.inf, total)
+        # Where every term is -inf, the gradients would be -inf - -inf = NaN.
+        dead = library.amax(terms, 0) == -math.inf
+        terms = library.where(dead, 0.0, terms)
+        return library.where(dead, -math.inf, np.logaddexp.reduce(terms) if library is np else terms.logsumexp(0))
 
 
 class _Adjusted(NamedTuple):
-    state: Any  # the inner scorer's
-    prefixes: Array | None  # [R, t], START in front; None: nothing read yet, or no hook that wants them
+    state: Any  # of the inner scorer
+    prefixes: Array | None  # [R, t], START in front; None: nothing was read, or there is no hook
 
 
-class AdjustedScorer(Combined):
-    """A scorer with other probabilities: those of another temperature, or what a function makes of them.
+class AdjustedScorer(_Changed):
+    """Scorer with another temperature, or with scores that a function changes.
 
-    The inner scorer's log-probabilities (nats) are divided by the temperature, the hook is applied, and the search
-    normalises what comes out over the whole vocabulary. There is no ``score``: finished sentences are read step by
-    step, so that the hook has its say in J, too.
-
-    Example, no word twice::
-
-        def no_word_twice(prefixes, scores):
-            return scores.scatter(1, prefixes[:, 1:], -torch.inf)  # START, in front, may be the END as well
-
-        scorer = AdjustedScorer(scorer, hook=no_word_twice)
+    The log-probabilities of the inner scorer, in nats, are divided by the temperature. Then the hook is called. The
+    search normalises the result over the whole vocabulary. There is no method ``score``: finished sentences are read
+    step by step, so that the hook counts in J as well.
 
     Args:
-        scorer: the inner scorer.
-        temperature: T in p^(1/T), above 0; more than 1 makes the distribution flatter.
-        hook: ``(prefixes [R, t], scores [R, vocab_size]) -> scores``, the call of Hugging Face's logits processors; a
-            LogitsProcessorList is one. Prefixes are int64 and in the scorer's reading order; its START is the first
-            column and counts as read. -inf makes a token impossible. The rows may be those of several images, in any
-            number, so it must treat each by itself; both arrays are the hook's own, to do with as it likes.
+        scorer: Inner scorer, or a model that `as_scorer` can wrap.
+        temperature: T in p^(1/T), larger than 0. A temperature above 1 makes the distribution flatter. (default: 1.0)
+        hook: Function ``(prefixes [R, t], scores [R, vocab_size]) -> scores``, called like the logits processors of
+            Hugging Face; a ``LogitsProcessorList`` is a hook. Prefixes are int64, in the reading order of the scorer,
+            with START as the first column. Set a score to -inf to make a token impossible. The rows may belong to
+            several images, so treat each row by itself. The hook may change both arrays. (default: None)
+
+    Attributes:
+        scorer: Inner scorer.
+        temperature: Temperature.
+        hook: Hook, or None.
 
     Raises:
-        TypeError: the scorer is no scorer, or the hook cannot be called.
-        ValueError: the temperature is not above 0, or not finite.
+        TypeError: The model cannot be wrapped as a scorer, or the hook is not callable.
+        ValueError: The temperature is not a finite number above 0.
+
+    Example:
+        No word twice:
+
+        >>> import numpy as np
+        >>> from birnn_decode import BeamSearch, Pair, PrefixScorer, Template, decode
+        >>> from birnn_decode.scorers import AdjustedScorer
+        >>> def prefers_high_ids(images, prefixes):
+        ...     return np.tile(np.arange(6.0), (len(prefixes), 1))
+        >>> def no_word_twice(prefixes, scores):
+        ...     np.put_along_axis(scores, prefixes[:, 1:], -np.inf, axis=1)
+        ...     return scores
+        >>> scorer = PrefixScorer(prefers_high_ids, vocab_size=6, start_token=0, end_token=1)
+        >>> adjusted = AdjustedScorer(scorer, temperature=2.0, hook=no_word_twice)
+        >>> blanks, forward = Template.blank([], 3), BeamSearch("forward")
+        >>> decode(Pair(scorer, None), None, blanks, forward).best.tokens
+        (5, 5, 5)
+        >>> decode(Pair(adjusted, None), None, blanks, forward).best.tokens
+        (5, 4, 3)
     """
 
     normalized = False
 
     def __init__(self, scorer: Any, *, temperature: float = 1.0, hook: Callable[[Array, Array], Array] | None = None):
         if not hasattr(temperature, "__float__") or not 0 < temperature < math.inf:
-            raise ValueError(f"temperature={temperature!r}: it is a number above 0; 1 leaves probabilities as they are")
+            raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
         if hook is not None and not callable(hook):
-            raise TypeError(f"the hook is a {type(hook).__name__}; it is called as hook(prefixes, scores) -> scores")
-        self.scorer = as_scorer(scorer)
-        super().__init__({"inner": self.scorer})
+            raise TypeError(f"hook must be a function (prefixes, scores) -> scores, got a {type(hook).__name__}")
+        super().__init__(scorer)
         self.temperature = temperature
-        self.hook = hook
+        self.hook: Any = hook
         # A hook gets the prefixes of all rows as one rectangle.
         self.aligned = self.aligned or hook is not None
 
-    def encode(self, images: Sequence[Any]) -> Any:
-        """What the inner scorer needs of the images."""
-        return self.scorer.encode(images)
-
     def start(self, context: Any) -> _Adjusted:
-        """The inner scorer's state, nothing read yet."""
+        """Make the state in which no token has been read; see `Scorer.start`."""
         return _Adjusted(self.scorer.start(context), None)
 
     def step(self, tokens: Array, state: _Adjusted) -> tuple[Array, _Adjusted]:
-        """Adjusted scores [R, vocab_size], and the state after reading.
+        """Read one token per row; return the adjusted scores; see `Scorer.step`.
 
         Raises:
-            TypeError: what the inner scorer or the hook returned is no pair or no array.
-            ValueError: inner scores that are NaN, +inf, or above 0 where they should be log-probabilities; scores of a
-                wrong shape, the hook's included.
+            TypeError: The inner scorer does not return a pair, or the hook does not return an array of the same kind.
+            ValueError: Inner scores are NaN, +inf or log-probabilities above 0, or scores have a wrong shape.
         """
-        scores, inner = checked_pair(self.scorer.step(tokens, state.state), "inner scorer's step")
-        scores = self._tempered(scores, (len(tokens), self.vocab_size))
+        scores, inner = self._tempered("step", (len(tokens),), tokens, state.state)
         if self.hook is None:
             return scores, _Adjusted(inner, None)
         prefixes = _ids_like(tokens, scores)[:, None]
@@ -273,114 +318,103 @@ class AdjustedScorer(Combined):
         return self._hooked(prefixes, scores), _Adjusted(inner, prefixes)
 
     def select(self, state: _Adjusted, rows: Array) -> _Adjusted:
-        """Gather rows."""
-        prefixes = state.prefixes
+        """Make a state from some rows of another state; see `Scorer.select`."""
+        inner, prefixes = state
         if prefixes is not None:
             prefixes = prefixes[_ids_like(rows, prefixes)]
-        return _Adjusted(self.scorer.select(state.state, rows), prefixes)
+        return _Adjusted(self.scorer.select(inner, rows), prefixes)
 
     def _join(self, states: Sequence[_Adjusted]) -> _Adjusted:
-        inner = _member(self.scorer, "join")([state.state for state in states])
-        prefixes = [state.prefixes for state in states]
-        if prefixes[0] is None:  # then so are all: their rows have read equally many tokens
-            return _Adjusted(inner, None)
-        return _Adjusted(inner, _library(prefixes[0]).concatenate(prefixes, 0))
+        inner, prefixes = zip(*states, strict=True)
+        first = prefixes[0]  # None for one is None for all: their rows have read the same number of tokens
+        joined = None if first is None else _library(first).concatenate(prefixes, 0)
+        return _Adjusted(self.scorer.join(inner), joined)
 
     def _prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[Array, _Adjusted]:
-        returned = _member(self.scorer, "prefill")(context, items, prefixes)
-        scores, inner = checked_pair(returned, "inner scorer's prefill")
-        scores = self._tempered(scores, (*prefixes.shape, self.vocab_size))
+        scores, inner = self._tempered("prefill", tuple(prefixes.shape), context, items, prefixes)
         if self.hook is None:
             return scores, _Adjusted(inner, None)
         prefixes = _ids_like(prefixes, scores)
         hooked = [self._hooked(prefixes[:, : at + 1], scores[:, at]) for at in range(prefixes.shape[1])]
         return _library(scores).stack(hooked, 1), _Adjusted(inner, prefixes)
 
-    def _tempered(self, scores: Array, shape: tuple[int, ...]) -> Array:
-        """A new array, whatever the temperature: the hook may write to it."""
-        log_probs = _log_probs(scores, getattr(self.scorer, "normalized", False), shape, "inner")
-        with np.errstate(over="ignore"):  # models mask with the lowest number of their dtype
-            return log_probs / self.temperature
+    def _tempered(self, call: str, shape: tuple[int, ...], *arguments: Any) -> tuple[Array, Any]:
+        """Return scores and state. The scores are a new array, even if the temperature is 1: the hook may change it."""
+        log_probs, inner = self._checked("inner", call, (*shape, self.vocab_size), *arguments)
+        with np.errstate(over="ignore"):  # some models mask with the lowest number of their dtype
+            return log_probs / self.temperature, inner
 
     def _hooked(self, prefixes: Array, scores: Array) -> Array:
-        assert self.hook is not None
         hooked = self.hook(prefixes.copy() if _library(prefixes) is np else prefixes.clone(), scores)
         if not isinstance(hooked, type(scores)):
-            raise TypeError(f"the hook returned a {type(hooked).__name__}; it must return scores, [rows, vocab_size]")
+            raise TypeError(f"the hook must return scores [rows, vocab_size], got a {type(hooked).__name__}")
         backend_of(hooked, tuple(scores.shape), "rows, vocab_size", "the hooked scorer")
         return hooked
 
 
-class MappedScorer(Combined):
-    """A scorer with its ids in another order, so that two models whose vocabularies differ in it can decode together.
+class MappedScorer(_Changed):
+    """Scorer with its ids in another order.
 
-    Scores, states and everything else are the scorer's own; `in_vocabulary` finds ``ids`` by the words.
+    Use it if the vocabularies of two models have the same words in different orders. `in_vocabulary` finds the order
+    from the words.
 
     Args:
-        scorer: the inner scorer.
-        ids: ``ids[v]`` is the scorer's own id of what is to be called v; each of its ids once.
-        vocabulary: text to the new ids and back; the scorer's own knows the old ones, and is not passed on.
+        scorer: Inner scorer, or a model that `as_scorer` can wrap.
+        ids: Ids of the inner scorer in the new order: ``ids[v]`` is the id of the inner scorer that gets the new id v.
+            Each of its ids must appear once.
+        vocabulary: Vocabulary with the new ids. The one of the inner scorer has the old ids and is not passed on.
+            (default: None)
 
     Attributes:
-        ids: the scorer's own ids, in the new order.
+        scorer: Inner scorer.
+        ids: Ids of the inner scorer in the new order, as a tuple.
 
     Raises:
-        TypeError: the scorer is no scorer, or an id is no whole number.
-        ValueError: an id is missing, stands twice, or is none of the scorer's; the message names the first.
+        TypeError: The model cannot be wrapped as a scorer, or an id is not an integer.
+        ValueError: An id is missing, appears twice or is not an id of the scorer.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode import PrefixScorer
+        >>> from birnn_decode.scorers import MappedScorer
+        >>> def last_again(images, prefixes):
+        ...     return np.eye(4)[prefixes[:, -1]]
+        >>> scorer = PrefixScorer(last_again, vocab_size=4, start_token=0, end_token=1)
+        >>> mapped = MappedScorer(scorer, [2, 3, 0, 1])
+        >>> mapped.start_token, mapped.end_token
+        (2, 3)
+        >>> mapped.step(np.array([2]), mapped.start(mapped.encode([None])))[0].tolist()
+        [[0.0, 0.0, 1.0, 0.0]]
     """
 
     def __init__(self, scorer: Any, ids: Iterable[int], *, vocabulary: Vocabulary | None = None):
-        self.scorer = as_scorer(scorer)
-        super().__init__({"inner": self.scorer})
+        super().__init__(scorer)
         self.normalized: bool = getattr(self.scorer, "normalized", False)
         self.vocabulary = vocabulary
         self.ids = _permutation(ids, self.vocab_size)
         new = {own: token for token, own in enumerate(self.ids)}
         self.start_token, self.end_token = new[self.start_token], new[self.end_token]
         self.never = frozenset(new[token] for token in self.never)
-        self._indices: dict[Any, Array] = {}  # ids, for each library and device that asked
-
-    def encode(self, images: Sequence[Any]) -> Any:
-        """What the inner scorer needs of the images."""
-        return self.scorer.encode(images)
-
-    def start(self, context: Any) -> Any:
-        """The inner scorer's state, nothing read yet."""
-        return self.scorer.start(context)
+        self._indices: dict[Any, Array] = {}  # the ids as an array, by device
 
     def step(self, tokens: Array, state: Any) -> tuple[Array, Any]:
-        """The inner scorer's scores [R, vocab_size], their columns in the new order, and its state.
+        """Read one token per row; put its scores in the new order; see `Scorer.step`.
 
         Raises:
-            TypeError: what it returned is no pair, or its scores are no array.
-            ValueError: its scores have another shape.
+            TypeError: The inner scorer does not return a pair, or its scores are not an array.
+            ValueError: The scores have a wrong shape.
         """
-        return self._mapped(self.scorer.step(self._own(tokens), state), "step", (len(tokens), self.vocab_size))
-
-    def select(self, state: Any, rows: Array) -> Any:
-        """Gather rows."""
-        return self.scorer.select(state, rows)
-
-    def _join(self, states: Sequence[Any]) -> Any:
-        return _member(self.scorer, "join")(states)
+        return self._mapped("step", (len(tokens),), self._index_like(tokens)[tokens], state)
 
     def _prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[Array, Any]:
-        read = _member(self.scorer, "prefill")(context, items, self._own(prefixes))
-        return self._mapped(read, "prefill", (*prefixes.shape, self.vocab_size))
+        return self._mapped("prefill", tuple(prefixes.shape), context, items, self._index_like(prefixes)[prefixes])
 
-    def _score(self, context: Any, items: Array, sentences: Sequence[tuple[int, ...]]) -> Sequence[Array]:
-        own = [tuple(self.ids[word] for word in words) for words in sentences]
-        scored: Sequence[Array] = _member(self.scorer, "score")(context, items, own)
-        return scored
+    def _score(self, context: Any, items: Array, sentences: Sequence[tuple[int, ...]]) -> Any:
+        return self.scorer.score(context, items, [tuple(self.ids[word] for word in words) for words in sentences])
 
-    def _own(self, tokens: Array) -> Array:
-        return self._index_like(tokens)[tokens]
-
-    def _mapped(self, returned: Any, call: str, shape: tuple[int, ...]) -> tuple[Array, Any]:
-        scores, state = checked_pair(returned, f"inner scorer's {call}")
-        backend_of(
-            scores, shape, "…, vocab_size", "the inner scorer"
-        )  # more columns than there are ids would go unnoticed
+    def _mapped(self, call: str, shape: tuple[int, ...], *arguments: Any) -> tuple[Array, Any]:
+        scores, state = checked_pair(getattr(self.scorer, call)(*arguments), f"inner scorer's {call}")
+        backend_of(scores, (*shape, self.vocab_size), "…, vocab_size", "the inner scorer")
         return scores[..., self._index_like(scores)], state
 
     def _index_like(self, array: Array) -> Array:
@@ -391,55 +425,58 @@ class MappedScorer(Combined):
 
 
 def in_vocabulary(scorer: Any, vocabulary: Any) -> Scorer:
-    """The scorer with the ids of another vocabulary, which has the same words in another order.
+    """Give a scorer the ids of another vocabulary with the same words.
 
-    The words of a vocabulary are its ``words`` (the word of id 0, of id 1, …) or those of its ``get_vocab()`` (ids by
-    word, Hugging Face's tokenizers). Ids that have no word, where a model has more ids than words, keep their order
-    among each other.
+    The words of a vocabulary are its attribute ``words`` (a list of words by id), or those of its method
+    ``get_vocab()`` (a dict from word to id, as in Hugging Face's tokenizers). If a model has more ids than words, the
+    ids without a word keep their order.
 
     Args:
-        scorer: with a ``vocabulary``, whose words are in the order of the scorer's ids.
-        vocabulary: the one to change to; it is the ``vocabulary`` of what is returned.
+        scorer: Scorer with a ``vocabulary`` that has its ids, or a model that `as_scorer` can wrap.
+        vocabulary: Vocabulary to change to. It becomes the ``vocabulary`` of the result.
 
     Returns:
-        a `MappedScorer`; the scorer itself if its vocabulary is the given one already.
+        A `MappedScorer`, or the scorer itself if it has this vocabulary already.
 
     Raises:
-        TypeError: the scorer is no scorer or has no vocabulary, or a vocabulary does not tell its words.
-        ValueError: one vocabulary has words that the other lacks, a word or an id twice, or an id beyond the scorer's.
+        TypeError: The model cannot be wrapped as a scorer, has no vocabulary, or a vocabulary does not list its words.
+        ValueError: One vocabulary has words that the other lacks, has a word or an id twice, or has an id that the
+            scorer does not have.
+
+    Example:
+        >>> from birnn_decode import PrefixScorer
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.scorers import in_vocabulary
+        >>> own, other = WordVocabulary(["a", "cat"]), WordVocabulary(["cat", "a"])
+        >>> scorer = PrefixScorer(None, vocab_size=6, start_token=1, end_token=2, vocabulary=own)
+        >>> in_vocabulary(scorer, other).ids
+        (0, 1, 2, 3, 5, 4)
     """
     known = as_scorer(scorer)
     vocabulary = as_vocabulary(vocabulary)
     own = as_vocabulary(getattr(known, "vocabulary", None))
     if own is None:
-        raise TypeError(
-            "the scorer has no vocabulary that would tell its words; MappedScorer(scorer, ids) takes the order of ids "
-            "directly"
-        )
+        raise TypeError("the scorer has no vocabulary; give its ids in the new order: MappedScorer(scorer, ids)")
     size = known.vocab_size
     old, new = _words(own, "scorer's", size), _words(vocabulary, "given", size)
-    lacking = {
-        "given": [word for word in old if word not in new],
-        "scorer's": [word for word in new if word not in old],
-    }
-    if any(lacking.values()):
-        lacks = (
-            f"the {name} vocabulary lacks {len(words)} of the other's words: "
-            + ", ".join([*map(repr, words[:3]), *(["…"] if len(words) > 3 else [])])
-            for name, words in lacking.items()
-            if words
-        )
-        raise ValueError(f"{'; '.join(lacks)}. Both must have the same words, in whatever order")
+    lacking = [
+        f"the {name} vocabulary lacks {len(words)} of the other's words: {', '.join(map(repr, words[:3]))}"
+        + (", …" if len(words) > 3 else "")
+        for name, its, others in (("given", new, old), ("scorer's", old, new))
+        if (words := [word for word in others if word not in its])
+    ]
+    if lacking:
+        raise ValueError(f"{'; '.join(lacking)}. Both must have the same words, in any order")
     if own is vocabulary or (old == new and own == vocabulary):
         return known
-    # What has no word in the one vocabulary stands for what has none in the other, the first for the first.
+    # Ids without a word are mapped to ids without a word, the first to the first.
     wordless = [sorted(set(range(size)).difference(ids.values())) for ids in (new, old)]
     ids = dict(zip(*wordless, strict=True)) | {token: old[word] for word, token in new.items()}
     return MappedScorer(known, [ids[token] for token in range(size)], vocabulary=vocabulary)
 
 
 def _words(vocabulary: Any, name: str, vocab_size: int) -> dict[str, int]:
-    """The id of each word."""
+    """Return the id of each word."""
     listed = getattr(vocabulary, "words", None)
     if listed is not None and not callable(listed):
         pairs = [(word, token) for token, word in enumerate(listed)]
@@ -447,34 +484,26 @@ def _words(vocabulary: Any, name: str, vocab_size: int) -> dict[str, int]:
         pairs = list(vocabulary.get_vocab().items())
     else:
         raise TypeError(
-            f"the {name} vocabulary is a {type(vocabulary).__name__} with neither words nor get_vocab(), which would "
-            "tell its words; MappedScorer(scorer, ids) takes the order of ids directly"
+            f"the {name} vocabulary is a {type(vocabulary).__name__} with neither words nor get_vocab(). Give the ids "
+            "of the scorer in the new order: MappedScorer(scorer, ids)"
         )
-    ids = dict(pairs)
     for what, values in (("word", [word for word, _ in pairs]), ("id", [token for _, token in pairs])):
-        doubled = _first_doubled(values)
-        if doubled is not None:
-            raise ValueError(f"the {name} vocabulary has the {what} {doubled!r} twice; words and ids must be in pairs")
-    for word, token in ids.items():
+        if doubled := _doubled(values):
+            raise ValueError(f"the {name} vocabulary has the {what} {doubled[0]!r} twice; give each {what} once")
+    for word, token in pairs:
         if not 0 <= token < vocab_size:
             raise ValueError(f"the {name} vocabulary has id {token} for {word!r}; the scorer has {vocab_size} ids")
-    return ids
+    return dict(pairs)
 
 
 def _permutation(ids: Iterable[int], vocab_size: int) -> tuple[int, ...]:
-    """The ids as numbers, each of ``range(vocab_size)`` once."""
-    numbers = []
-    for token in ids:
-        if not hasattr(token, "__index__"):
-            raise TypeError(f"ids has {token!r}, which is no id; ids are whole numbers")
-        numbers.append(operator.index(token))
-    every, doubled = range(vocab_size), _first_doubled(numbers)
-    foreign = next((token for token in numbers if token not in every), None)
-    missing = next(iter(sorted(set(every).difference(numbers))), None)
+    """Check that each of ``range(vocab_size)`` appears once."""
+    numbers = [whole_number(token, "an id of ids") for token in ids]
+    every = range(vocab_size)
     wrong = [
-        *([] if foreign is None else [f"{foreign} is none of them"]),
-        *([] if doubled is None else [f"{doubled} stands twice"]),
-        *([] if missing is None else [f"{missing} is missing"]),
+        *[f"{token} is not an id" for token in numbers if token not in every][:1],
+        *[f"{token} appears twice" for token in _doubled(numbers)][:1],
+        *[f"{token} is missing" for token in sorted(set(every).difference(numbers))][:1],
     ]
     if wrong:
         raise ValueError(
@@ -484,59 +513,48 @@ def _permutation(ids: Iterable[int], vocab_size: int) -> tuple[int, ...]:
 
 
 def _shares(weights: Sequence[float], members: int) -> tuple[float, ...]:
-    """Weights divided by their sum."""
+    """Return the weights divided by their sum."""
     numbers = [float(weight) for weight in weights]
     if len(numbers) != members:
-        raise ValueError(f"there are {len(numbers)} weights for {members} scorers; give one for each")
+        raise ValueError(f"there are {len(numbers)} weights for {members} scorers; give one weight per scorer")
     if not all(0 <= weight < math.inf for weight in numbers) or not any(numbers):
-        raise ValueError(f"the weights are {numbers}; they must be finite, 0 or more, and not all of them 0")
+        raise ValueError(f"weights must be finite, 0 or larger, and not all 0, got {numbers}")
     highest = max(numbers)  # first, so that the sum does not overflow
     total = math.fsum(weight / highest for weight in numbers)
     return tuple(weight / highest / total for weight in numbers)
 
 
 def _log_probs(scores: Array, normalized: bool, shape: tuple[int, ...], name: str) -> Array:
-    """Log-probabilities in nats of a scorer's scores [..., vocab], half precision in float32; may be the same array.
+    """Return the log-probabilities, in nats, of scores [..., vocab_size]; half precision becomes float32.
 
-    A row that is all -inf stays so. What the search would refuse in a scorer is refused here: behind a mixture or a
-    second normalisation it would not show.
+    A row that is all -inf stays as it is. Bad scores are refused here, because the search would not see them after a
+    mixture or a second normalisation. The result may be the same array.
     """
     backend = backend_of(scores, shape, "…, vocab_size" if len(shape) > 1 else "words + 1", f"the {name} scorer")
     log_probs, faulty = backend.log_probs(scores.reshape(-1, shape[-1]), normalized)
-    for row in faulty:
-        what = "NaN, +inf or a log-probability above 0" if normalized else "NaN or +inf"
-        raise ValueError(
-            f"the {name} scorer returned {what} in row {row}: scores must be finite, or -inf for the impossible"
-            + (" (log-probabilities were expected: are they logits?)" if normalized else "")
-        )
+    if faulty:
+        raise bad_scores(name, f"in row {faulty[0]}", normalized)
     return log_probs.reshape(shape)
 
 
 def _library(array: Array) -> Any:
-    """NumPy or PyTorch; imports nothing that is not imported already."""
+    """Return NumPy or PyTorch, without importing PyTorch."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(array, torch.Tensor) else np
 
 
 def _ids_like(ids: Any, array: Array) -> Array:
-    """Ids as an int64 array of another's library, on its device."""
+    """Return ids as an int64 array of the same library and device as another array."""
     library = _library(array)
-    return (
-        np.asarray(ids, np.int64) if library is np else library.as_tensor(ids, dtype=library.int64, device=array.device)
-    )
+    where = {} if library is np else {"device": array.device}
+    return library.asarray(ids, dtype=library.int64, **where)
 
 
 def _given(scorers: Iterable[Scorer], attribute: str) -> list[Any]:
-    """The attributes of those that have them."""
-    values = (getattr(scorer, attribute, None) for scorer in scorers)
-    return [value for value in values if value is not None]
+    """Return the attributes that are there and are not None."""
+    return [value for scorer in scorers if (value := getattr(scorer, attribute, None)) is not None]
 
 
-def _member(scorer: Scorer, name: str) -> Any:
-    """A member that may be left out, where it is known to be there."""
-    return getattr(scorer, name)
-
-
-def _first_doubled(values: Iterable[Any]) -> Any:
-    """The first value that stands twice, or None."""
-    return next((value for value, times in Counter(values).items() if times > 1), None)
+def _doubled(values: Iterable[Any]) -> list[Any]:
+    """Return the values that appear more than once."""
+    return [value for value, times in Counter(values).items() if times > 1]

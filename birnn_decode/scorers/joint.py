@@ -1,4 +1,4 @@
-"""Models with one softmax over both sides of a word, as a search sees them."""
+"""Joint models: models with one softmax over both sides of a word."""
 
 from __future__ import annotations
 
@@ -12,20 +12,31 @@ from birnn_decode.scorers.protocol import Scorer, as_scorer
 
 @runtime_checkable
 class JointScorer(Protocol):
-    """A model that tells a word from all others of its sentence: p(w_t | w_<t, w_>t).
+    """A model with one softmax over both sides of a word.
 
-    It has two halves, each a `Scorer` (or what `as_scorer` makes one of) over the same vocabulary: one has read START
-    and the words before a position, the other END and the words behind it. Their scores for the position are added, and
-    one softmax is taken over the sum. `birnn_decode.models.BiRNN` is one, and `JointModel` makes one of any two halves.
+    It gives p(w_t | all other words) with two halves. Each half is a `Scorer`, or a model that `as_scorer` can wrap,
+    over the same vocabulary. The forward half has read START and the words before a position, the backward half END and
+    the words after it. Their scores for the position are added, and one softmax is taken over the sum. `BiRNN` is a
+    `JointScorer`, and `JointModel` makes one of any two halves.
 
-    Methods that may be left out, and are used where present:
-        combine(left, right) -> scores [R, vocab_size]: where the halves' scores are not simply added: the scores,
-            unnormalised, that the softmax is taken over, for R pairs of a state of the forward half and one of the
-            backward half. States are those that the halves' `step` return, and both halves need `join`. A search then
-            calls it for every pair of beams, in place of one product of matrices. The halves' own scores still decide
-            where the search begins: where one of them finds known words impossible, its beams end there, and with
-            them the search.
-        modules() -> its PyTorch modules, those of the halves included: put in eval mode while decoding, and back.
+    A `JointScorer` may have these members, too:
+
+    - ``combine(left, right) -> scores [R, vocab_size]``, if the halves' scores are not simply added. It returns the
+      scores, unnormalised, for R pairs of a state of the forward half and a state of the backward half. States are
+      those that the halves' ``step`` returns, and both halves need ``join``. A search then calls ``combine`` for every
+      pair of beams, instead of one matrix product. The first beams still come from the halves' own scores: if a half
+      finds known words impossible, the search ends with ``"dead_end"``.
+    - ``modules()``, its PyTorch modules, including those of the halves. They are in eval mode while decoding.
+    - ``vocabulary``, as for a `Scorer`.
+
+    Attributes:
+        forward_half: the half that reads left to right.
+        backward_half: the half that reads right to left.
+
+    Example:
+        >>> from birnn_decode import JointModel, JointScorer
+        >>> isinstance(JointModel(object(), object()), JointScorer)
+        True
     """
 
     forward_half: Any
@@ -34,14 +45,23 @@ class JointScorer(Protocol):
 
 @dataclass(frozen=True)
 class JointModel:
-    """A `JointScorer` of two halves.
+    """A `JointScorer` made of two halves.
 
-    Attributes:
+    Args:
         forward_half: a `Scorer` that reads left to right.
-        backward_half: one that reads right to left.
-        combine: see `JointScorer`; None: the halves' scores are added. Two models of a pair, each normalised by itself,
-            then give the product of their conditionals, normalised anew. A module, or a method of one, is put in eval
-            mode while decoding; what a function closes over is not known, and is to be among a half's modules.
+        backward_half: a `Scorer` that reads right to left.
+        combine: see `JointScorer`. Default: None, the halves' scores are added. With two models of a pair, each
+            normalised by itself, this gives the product of their conditionals, normalised again. If ``combine`` is a
+            PyTorch module or a method of one, the module is in eval mode while decoding. The library cannot see the
+            modules that a function uses: make them part of a half.
+
+    Example:
+        >>> from birnn_decode import JointModel, decode
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import default_pair
+        >>> pair, picture = default_pair(), make_scene(seed=2, number=4).picture()
+        >>> decode(JointModel(pair.forward, pair.backward), picture, "a small _ circle").best.text
+        'a small green circle'
     """
 
     forward_half: Any
@@ -49,29 +69,30 @@ class JointModel:
     combine: Callable[[Any, Any], Array] | None = None
 
     def modules(self) -> Iterator[Any]:
-        """The PyTorch modules of ``combine``, if it is a module or a method of one; the halves bring their own."""
+        """Return the PyTorch modules of ``combine``. The halves bring their own.
+
+        Returns:
+            an iterator over the modules; empty if ``combine`` is not a module or a method of one.
+        """
         owner: Any = getattr(self.combine, "__self__", self.combine)
-        modules: Iterator[Any] = owner.modules() if hasattr(owner, "modules") else iter(())
-        return modules
+        return owner.modules() if hasattr(owner, "modules") else iter(())
 
 
-def halves_of(model: Any) -> tuple[Scorer, Scorer]:
-    """The scorers of a joint model's halves.
+def halves_of(model: JointScorer) -> tuple[Scorer, Scorer]:
+    """Wrap the halves of a joint model.
+
+    Returns:
+        the scorers of the forward and the backward half.
 
     Raises:
-        TypeError: it has no halves, they are no scorers, or its ``combine`` cannot be called or lacks their ``join``.
+        TypeError: a half cannot be wrapped, ``combine`` cannot be called, or a half lacks the ``join`` for it.
         ValueError: a half reads the other way.
     """
-    if not isinstance(model, JointScorer):
-        raise TypeError(
-            f"the model is a {type(model).__module__}.{type(model).__qualname__} without forward_half and "
-            "backward_half; give a BiRNN, or birnn_decode.JointModel(model_f, model_b) to add the scores of two models"
-        )
     combine = getattr(model, "combine", None)
     if combine is not None and not callable(combine):
-        raise TypeError(f"the model's combine is {combine!r}; it is a function (left, right) -> scores, or None")
+        raise TypeError(f"combine must be a function (left, right) -> scores, or None, got {combine!r}.")
     forward, backward = as_scorer(model.forward_half, "forward"), as_scorer(model.backward_half, "backward")
     for name, half in (("forward", forward), ("backward", backward)):
         if combine is not None and getattr(half, "join", None) is None:
-            raise TypeError(f"the model has a combine, and its {name} half no join(states) -> state, which that needs")
+            raise TypeError(f"combine needs join(states) -> state of both halves, and the {name} half has none.")
     return forward, backward

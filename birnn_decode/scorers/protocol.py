@@ -1,54 +1,92 @@
-"""The Scorer protocol: what a model must offer to be searched."""
+"""The Scorer protocol: the attributes and methods that a search needs from a model."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import operator
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from birnn_decode.backend import Array
+from birnn_decode.checks import type_name
+from birnn_decode.scorers.answers import whole_number
+from birnn_decode.scorers.wrappers import PrefixScorer
 
 REQUIRED = ("vocab_size", "start_token", "end_token", "encode", "start", "step", "select")
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A model of one reading direction, as a search sees it.
+    """Model of one reading direction, as a search sees it.
 
-    A scorer knows nothing of directions: a backward model is a scorer that reads sentences right to left, whose
-    ``start_token`` is the sentence's END and whose ``end_token`` is the sentence's START. There are N images and R
-    rows (hypotheses); rows of one image stand together. Tokens and row numbers are int64 arrays: NumPy in the first
-    call of a search, of the scores' library and device from then on.
+    A scorer reads one token after another and gives a score to every possible next token. It does not know its
+    direction. A backward model is a scorer that reads sentences from right to left. If the model was trained on
+    sentences that were reversed together with START and END, its ``start_token`` is the END of the sentence and its
+    ``end_token`` is the START.
 
-    Scores and states, once returned, must not change: `step` and `select` leave the state they are given as it is, and
-    later calls leave what was returned earlier as it is. A search keeps both, without a copy, for as long as it needs
-    them, and changes neither.
+    In the shapes below, N is the number of images and R is the number of rows. A row is one hypothesis. All rows of an
+    image stand next to each other. Tokens and row numbers are int64 arrays. In the first call of a search they are
+    NumPy arrays. In later calls they belong to the library and the device of the scores.
 
-    Attributes that may be left out:
-        normalized (bool, False): True where `step` returns log-probabilities in nats; False: logits, which the search
-            normalises over the whole vocabulary.
-        aligned (bool, True): every row of one call must have read equally many tokens (caches, prefixes); False:
-            rows are independent of each other (plain RNN states), and the search may make larger batches.
-        never (frozenset[int], START and END): ids that are no words: START, END, PAD, UNK. A blank never takes an id
-            that is in the ``never`` of either scorer; START and END are always in it.
-        vocabulary: has ``encode(text) -> ids`` and ``decode(ids) -> text``; used where the caller passes none.
-        direction (str): "forward" or "backward", which way the model reads; saves a caller who mixes the two up.
-        max_tokens (int): the most tokens, START included, that the model can read of a sentence.
-        room(context) -> the same where it depends on the images, or None.
+    A method must not change the scores and states that it or another method returned earlier. In particular, `step` and
+    `select` must not change the state that they are given. A search keeps scores and states without a copy, and it does
+    not change them.
 
-    Methods that may be left out, and are used where present:
-        join(states) -> state: the rows of several states, one state after another. With it, rows whose prefixes were
-            read at different times ride in one step.
-        prefill(context, items [R], prefixes [R, t]) -> (scores [R, t, vocab_size], state): read ``prefixes``, START in
-            front, for the images numbered ``items``, in one call; the scores of the token after each one read.
-        score(context, items [K], sentences) -> K arrays [words + 1]: the log-probability in nats of each word of K
-            sentences (tuples of ids in this scorer's reading order, START left out) and, last, of the end.
-        state_bytes(state) -> the memory that it takes, for ``memory_limit``; without it states count as nothing.
-        modules() -> its PyTorch modules, all of them: put in eval mode while decoding, and back. A scorer that is a
-            `torch.nn.Module` has it.
+    Attributes:
+        vocab_size (int): Number of ids.
+        start_token (int): Id that begins a sentence, in the reading order of the model.
+        end_token (int): Id that ends a sentence, in the reading order of the model.
+        normalized (bool): Optional. True: `step` returns log-probabilities, in nats. False: `step` returns logits, and
+            the search normalises them over the whole vocabulary. (default: False)
+        aligned (bool): Optional. True: all rows of a call must have read the same number of tokens, as with a cache.
+            False: rows are independent, as in a plain RNN, and the search may make larger batches. (default: True)
+        never (frozenset[int]): Optional. Ids that are not words, such as PAD and UNK. A blank is never filled with an
+            id that is in the ``never`` of either model. START and END always count as members. (default: empty)
+        vocabulary: Optional. Object with ``encode(text) -> ids`` and ``decode(ids) -> text``. It is used if the caller
+            passes no vocabulary.
+        direction (str): Optional. "forward" or "backward", the direction in which the model reads. A model that is
+            given for the other direction is then refused.
+        max_tokens (int): Optional. Largest number of tokens of a sentence that the model can read, START included.
+
+    Optional methods, which a search calls if they exist:
+
+    - ``room(context) -> int | None``: the same limit as ``max_tokens``, if it depends on the images.
+    - ``join(states) -> state``: the rows of several states, one state after the other. With ``join``, rows whose
+      prefixes were read at different times can share one step.
+    - ``prefill(context, items, prefixes) -> (scores, state)``: read whole prefixes in one call. ``items`` [R] are the
+      numbers of the images. ``prefixes`` [R, t] begin with START. ``scores`` [R, t, vocab_size] are the scores of the
+      token after each token that was read.
+    - ``score(context, items, sentences) -> arrays``: log-probabilities of K whole sentences, in nats. A sentence is a
+      tuple of ids in the reading order of the scorer, without START. The result is K arrays [words + 1]: one value per
+      word and a last value for the end.
+    - ``state_bytes(state) -> int``: memory that the state takes, in bytes, for ``memory_limit``. Without it, states
+      count as 0 bytes.
+    - ``modules()``: all PyTorch modules of the model. They are put in eval mode while decoding, and restored. A scorer
+      that is a ``torch.nn.Module`` has this method already.
+
+    Example:
+        A bigram model, whose next word depends on the last word only. It needs no state.
+
+        >>> import numpy as np
+        >>> from birnn_decode import Scorer
+        >>> class Bigrams:
+        ...     vocab_size, start_token, end_token = 5, 0, 1
+        ...     logits = np.arange(25.0).reshape(5, 5)
+        ...
+        ...     def encode(self, images):
+        ...         return None
+        ...
+        ...     def start(self, context):
+        ...         return None
+        ...
+        ...     def step(self, tokens, state):
+        ...         return self.logits[tokens], state
+        ...
+        ...     def select(self, state, rows):
+        ...         return state
+        >>> isinstance(Bigrams(), Scorer)
+        True
     """
 
     vocab_size: int
@@ -56,44 +94,96 @@ class Scorer(Protocol):
     end_token: int
 
     def encode(self, images: Sequence[Any]) -> Any:
-        """Whatever the model needs of N images, once per call."""
+        """Compute what the model needs to know about the images.
+
+        A search calls this method once.
+
+        Args:
+            images: List of N images, or of other inputs of the model.
+
+        Returns:
+            Context, which may be any object. It is given to `start`.
+        """
         ...
 
     def start(self, context: Any) -> Any:
-        """The state of N rows, one per image, nothing read yet."""
+        """Make the state in which no token has been read.
+
+        Args:
+            context: Result of `encode` for N images.
+
+        Returns:
+            A state of N rows, one per image.
+        """
         ...
 
     def step(self, tokens: Array, state: Any) -> tuple[Array, Any]:
-        """Read ``tokens`` [R]: scores [R, vocab_size] of the next token, and the state after reading."""
+        """Read one token per row and score every possible next token.
+
+        Args:
+            tokens: Ids, shape [R].
+            state: State of R rows.
+
+        Returns:
+            Pair of the scores of the next token, shape [R, vocab_size], and the state after reading.
+        """
         ...
 
     def select(self, state: Any, rows: Array) -> Any:
-        """A new state of the given rows of ``state``: repeated, dropped, reordered."""
+        """Make a state from some rows of another state.
+
+        Args:
+            state: State of any number of rows.
+            rows: Row numbers, shape [R]. A row may be missing, repeated or moved.
+
+        Returns:
+            A new state of R rows.
+        """
         ...
 
 
 def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer:
-    """The scorer of a model; a scorer passes through.
+    """Wrap a model as a `Scorer`; return a scorer as it is.
 
-    Recognised are Hugging Face's ``VisionEncoderDecoderModel``, BLIP, GIT and causal language models
-    (`birnn_decode.scorers.huggingface`), models with ``get_logprobs_state`` (`birnn_decode.scorers.captioning`), and
-    functions of (images, prefixes), which become a `PrefixScorer`. ``bscd_decode`` and its like call this for the
-    models that they are given, so that it need not be called where no options are wanted.
+    These models are recognised:
+
+    - Hugging Face's ``VisionEncoderDecoderModel``, BLIP, GIT and causal language models;
+    - models with ``get_logprobs_state``, with the option ``features``;
+    - functions ``(images, prefixes) -> scores``, with the options ``vocab_size``, ``start_token`` and ``end_token``.
+      The result is a `PrefixScorer`.
+
+    `decode` and the other functions of the package wrap their models in this way. Call `as_scorer` yourself only to
+    give options.
 
     Args:
-        model: an object with the members of `Scorer`, or one of the above.
-        direction: ``"forward"`` or ``"backward"``, where known: which way it is to read; named in error messages.
-        options: what the wrapper is told, such as ``start_token=``, ``vocabulary=``, ``encode=``.
+        model: A scorer, or one of the models above.
+        direction: "forward" or "backward", if known: the direction in which the model is going to read. It is also the
+            name of the model in error messages. (default: "given")
+        **options: Arguments of the wrapper, such as ``start_token``, ``vocabulary`` or ``encode``; see `Wrapper`.
+
+    Returns:
+        The scorer.
 
     Raises:
-        TypeError: the model is not a scorer and none of these; the message says what would make one of it.
-        ValueError: its ids do not fit its vocabulary, or it says that it reads in the other direction.
+        TypeError: The model is not recognised, an option is missing or unknown, or an id is not an integer.
+        ValueError: An id is outside the vocabulary, or the model reads in the other direction.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode import as_scorer
+        >>> def uniform(images, prefixes):
+        ...     return np.zeros((len(prefixes), 6))
+        >>> scorer = as_scorer(uniform, vocab_size=6, start_token=0, end_token=1)
+        >>> scorer.vocab_size
+        6
+        >>> as_scorer(scorer) is scorer
+        True
     """
     if all(hasattr(model, name) for name in REQUIRED):
         if options:
             raise TypeError(
-                f"the {direction} model is a scorer already, which {', '.join(options)} cannot change; give that to "
-                "the wrapper that made it"
+                f"the {direction} model is a scorer already, which {', '.join(options)} cannot change. Give these "
+                "options to the wrapper that made the scorer"
             )
     else:
         if direction in ("forward", "backward"):
@@ -103,90 +193,97 @@ def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer
 
 
 def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
-    """The scorer of a model that is recognised."""
+    """Wrap a model that is recognised."""
+    given = f"the {direction} model is {type_name(model)}"
+    wrapper = _wrapper_for(model)
+    if wrapper is None and hasattr(model, "forward_half") and hasattr(model, "backward_half"):
+        raise TypeError(
+            f"{given}, whose two halves have one softmax. Give it to decode in place of a Pair: "
+            "decode(model, image, template)"
+        )
+    if wrapper is None:
+        raise TypeError(
+            f"{given}, which is not a Scorer: it lacks "
+            f"{', '.join(name for name in REQUIRED if not hasattr(model, name))}. Wrap a decoder of recurrent layers "
+            "with birnn_decode.scorers.recurrent.RecurrentScorer, a step function with StepScorer or "
+            "birnn_decode.scorers.torch.TorchScorer, a function of (images, prefixes) with PrefixScorer"
+        )
+    if missing := [f"{name}= ({what})" for name, what in wrapper.NEEDED.items() if name not in options]:
+        raise TypeError(f"{given}: as_scorer needs {', '.join(missing)} to make a {wrapper.__name__} of it")
+    if unknown := sorted(options.keys() - wrapper.OPTIONS):
+        raise TypeError(
+            f"as_scorer has no option {', '.join(unknown)} for {type_name(model)}. The options are "
+            f"{', '.join(sorted(wrapper.OPTIONS))}"
+        )
+    return wrapper(model, **options)
+
+
+def _wrapper_for(model: Any) -> Any:
+    """Find the wrapper class for a model, or None."""
     transformers = sys.modules.get("transformers")
     if transformers is not None and isinstance(model, transformers.PreTrainedModel):
         from birnn_decode.scorers.huggingface import kind_of
 
-        if (kind := kind_of(model)) is not None:
-            _check_options(model, options, kind.OPTIONS)
-            return kind(model, **options)
-    elif hasattr(model, "get_logprobs_state"):
-        if "features" not in options:
-            raise TypeError(
-                f"the {direction} model is {_kind(model)}, which has get_logprobs_state: as_scorer needs features= a "
-                "function from a list of images to the tensors that stand between tokens and state there"
-            )
-        from birnn_decode.scorers.captioning import LogprobsStateScorer
+        return kind_of(model)
+    if hasattr(model, "get_logprobs_state"):
+        from birnn_decode.scorers.torch import LogprobsStateScorer
 
-        _check_options(model, options, LogprobsStateScorer.OPTIONS)
-        return LogprobsStateScorer(model, **options)
-    elif callable(model) and not hasattr(model, "modules") and not isinstance(model, type):
-        if missing := [name for name in REQUIRED[:3] if name not in options]:
-            raise TypeError(
-                f"the {direction} model is {_kind(model)}: to make a PrefixScorer of a function (images, prefixes) -> "
-                f"scores, as_scorer needs {', '.join(name + '=' for name in missing)}"
-            )
-        from birnn_decode.scorers.wrappers import OPTIONS, PrefixScorer
-
-        _check_options(model, options, OPTIONS | {"normalized"})
-        return PrefixScorer(model, **options)
-    missing = [name for name in REQUIRED if not hasattr(model, name)]
-    if hasattr(model, "forward_half") and hasattr(model, "backward_half"):
-        raise TypeError(
-            f"the {direction} model is {_kind(model)}, whose halves have one softmax: decode with "
-            "joint_decode(model, image, template), or joint_compare for all methods"
-        )
-    raise TypeError(
-        f"the {direction} model is {_kind(model)}, which is not a Scorer: it lacks {', '.join(missing)}. "
-        "Wrap a decoder of recurrent layers with birnn_decode.scorers.recurrent.RecurrentScorer, a step function "
-        "with StepScorer or birnn_decode.scorers.torch.TorchScorer, a function of (image, prefix) with PrefixScorer"
-    )
-
-
-def _check_options(model: Any, options: Collection[str], known: Collection[str]) -> None:
-    if unknown := sorted(set(options) - set(known)):
-        raise TypeError(
-            f"as_scorer has no option {', '.join(unknown)} for {_kind(model)}; there are {', '.join(sorted(known))}"
-        )
+        return LogprobsStateScorer
+    is_function = callable(model) and not hasattr(model, "modules") and not isinstance(model, type)
+    return PrefixScorer if is_function else None
 
 
 def _checked(model: Any, direction: str) -> Scorer:
-    """A scorer whose ids fit its vocabulary, and that reads the way it is to read.
+    """Check the ids and the direction of a scorer.
 
     Raises:
-        TypeError, ValueError: see `as_scorer`.
+        TypeError, ValueError: See `as_scorer`.
     """
     reads = getattr(model, "direction", None) or direction
     if {reads, direction} == {"forward", "backward"}:
         raise ValueError(f"the model given as the {direction} one reads {reads}: are the two models swapped?")
-    if not hasattr(model.vocab_size, "__index__"):
-        raise TypeError(f"the {direction} scorer's vocab_size is {model.vocab_size!r}; it is a whole number")
-    most = getattr(model, "max_tokens", None)
-    if most is not None and not hasattr(most, "__index__"):
-        raise TypeError(f"the {direction} scorer's max_tokens is {most!r}; it is a whole number, or None")
+    scorer = f"the {direction} scorer's"
+    vocab_size = whole_number(model.vocab_size, f"{scorer} vocab_size")
+    if getattr(model, "max_tokens", None) is not None:
+        whole_number(model.max_tokens, f"{scorer} max_tokens")
     if not isinstance(getattr(model, "never", None) or (), Collection):
-        raise TypeError(f"the {direction} scorer's never is {model.never!r}; it is a set of ids")
-    vocab_size = operator.index(model.vocab_size)
-    named = {"start_token": {model.start_token}, "end_token": {model.end_token}, "never": never_of(model)}
-    for name, ids in named.items():
+        raise TypeError(f"{scorer} never must be a set of ids, got {model.never!r}")
+    for name, ids in (
+        ("start_token", {model.start_token}),
+        ("end_token", {model.end_token}),
+        ("never", never_of(model)),
+    ):
         for token in ids:
-            if not hasattr(token, "__index__"):
-                raise TypeError(f"the {direction} scorer's {name} has {token!r}, which is no id; ids are whole numbers")
-            if not 0 <= operator.index(token) < vocab_size:
-                raise ValueError(
-                    f"the {direction} scorer's {name} has id {token}, outside of its vocabulary of {vocab_size} ids"
-                )
+            if not 0 <= whole_number(token, f"{scorer} {name}: an id") < vocab_size:
+                raise ValueError(f"{scorer} {name} has id {token}, outside of its vocabulary of {vocab_size} ids")
     return cast(Scorer, model)
 
 
 @contextlib.contextmanager
 def eval_mode(scorers: Iterable[Scorer]) -> Iterator[None]:
-    """The scorers' modules are in eval mode inside, and each is as it was afterwards."""
-    modules = [module for scorer in scorers if hasattr(scorer, "modules") for module in scorer.modules()]
+    """Put the PyTorch modules of scorers in eval mode, and restore them at the end.
+
+    Args:
+        scorers: Scorers. A scorer without a method ``modules`` is left as it is.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.scorers import as_scorer, eval_mode
+        >>> model = torch.nn.Embedding(6, 6)
+        >>> scorer = as_scorer(
+        ...     lambda images, prefixes: model(prefixes[:, -1]),
+        ...     vocab_size=6, start_token=0, end_token=1, model=model,
+        ... )
+        >>> with eval_mode([scorer]):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    modules = (module for scorer in scorers if hasattr(scorer, "modules") for module in scorer.modules())
     before = [(module, module.training) for module in modules]
     try:
-        for module in modules:
+        for module, _ in before:
             module.training = False
         yield
     finally:
@@ -195,17 +292,42 @@ def eval_mode(scorers: Iterable[Scorer]) -> Iterator[None]:
 
 
 def never_of(scorer: Scorer) -> frozenset[int]:
-    """The ids that are no words for this scorer: its ``never``, START and END."""
+    """Return the ids that are not words for a scorer: its ``never``, START and END.
+
+    Args:
+        scorer: Scorer.
+
+    Returns:
+        A set of ids.
+
+    Example:
+        >>> from birnn_decode import PrefixScorer
+        >>> from birnn_decode.scorers import never_of
+        >>> scorer = PrefixScorer(None, vocab_size=6, start_token=0, end_token=1, never={3})
+        >>> sorted(never_of(scorer))
+        [0, 1, 3]
+    """
     return frozenset(getattr(scorer, "never", None) or ()) | {scorer.start_token, scorer.end_token}
 
 
 def room_of(scorer: Scorer, context: Any) -> float:
-    """The most tokens, START included, that a scorer can read of a sentence about the images of a context."""
-    limits = [getattr(scorer, "max_tokens", None)]
-    if hasattr(scorer, "room"):
-        limits.append(scorer.room(context))
+    """Return the largest number of tokens of a sentence that a scorer can read.
+
+    Args:
+        scorer: Scorer.
+        context: Result of ``scorer.encode`` for the images of a search.
+
+    Returns:
+        A number of tokens, START included; infinity if there is no limit.
+
+    Example:
+        >>> from birnn_decode import PrefixScorer
+        >>> from birnn_decode.scorers import room_of
+        >>> ids = {"vocab_size": 6, "start_token": 0, "end_token": 1}
+        >>> room_of(PrefixScorer(None, max_tokens=20, **ids), context=[None])
+        20
+        >>> room_of(PrefixScorer(None, **ids), context=[None])
+        inf
+    """
+    limits = [getattr(scorer, "max_tokens", None), scorer.room(context) if hasattr(scorer, "room") else None]
     return min((limit for limit in limits if limit is not None), default=math.inf)
-
-
-def _kind(model: object) -> str:
-    return "None" if model is None else f"a {type(model).__module__}.{type(model).__qualname__}"

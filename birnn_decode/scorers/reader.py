@@ -1,4 +1,4 @@
-"""The base of scorers whose decoder reads several tokens in one call."""
+"""Base of the scorers whose decoder reads several tokens in one call."""
 
 from __future__ import annotations
 
@@ -8,68 +8,53 @@ from typing import Any
 import torch
 
 from birnn_decode.backend import Array
-from birnn_decode.scorers.state import join_rows, select_rows, state_bytes
+from birnn_decode.scorers.state import RowsOfTensors
 
-LARGEST_BLOCK = 2**24  # of scores that `score` holds at a time, rows * vocab_size
+LARGEST_BLOCK = 2**24  # scores that `score` holds at a time, rows * vocab_size
 
 
-class Reader:
-    """What a `Scorer` needs beyond a decoder that reads several tokens in one call.
+class Reader(RowsOfTensors):
+    """Methods of a `Scorer` for a decoder that reads several tokens in one call.
 
-    A subclass has ``vocab_size``, ``start_token``, ``end_token``, ``encode``, and what is left open here. Rows are
-    independent of each other, as those of recurrent layers are; a subclass with caches says ``aligned = True``.
-
-    Attributes:
-        batch_axis: the axis of the state's tensors that counts the rows, as `TorchScorer`'s.
+    A subclass defines ``vocab_size``, ``start_token``, ``end_token``, ``encode`` and the methods that raise
+    ``NotImplementedError`` here. Rows are independent, as in recurrent layers. A subclass with caches sets ``aligned``
+    to True.
     """
 
     aligned = False
     normalized = False
-    batch_axis: Any
     start_token: int
     end_token: int
     vocab_size: int
 
     def start(self, context: Any) -> Any:
-        """The state of one row per image, nothing read yet."""
+        """Make the state in which no token has been read; see `Scorer.start`."""
         raise NotImplementedError
 
     def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read ``tokens`` [R, t]: what the decoder puts out after each, [R, t, hidden], and the last state."""
+        """Read ``tokens`` [R, t]; return the outputs [R, t, hidden] of the decoder and the last state."""
         raise NotImplementedError
 
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
-        """From [..., hidden] to the logits of the next token, [..., vocab_size]."""
+        """Compute the logits [..., vocab_size] of the next token from outputs [..., hidden]."""
         raise NotImplementedError
 
     def tokens(self, tokens: Any) -> torch.Tensor:
-        """Token ids as a tensor on the decoder's device."""
+        """Return token ids as a tensor on the device of the decoder."""
         raise NotImplementedError
 
     def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read one token a row: logits [R, vocab_size], and the new state."""
+        """Read one token per row; see `Scorer.step`."""
         hidden, state = self.read(self.tokens(tokens)[:, None], state)
         return self.project(hidden[:, 0]), state
 
-    def select(self, state: Any, rows: Array) -> Any:
-        """Gather rows."""
-        return select_rows(state, rows, self.batch_axis)
-
-    def join(self, states: Sequence[Any]) -> Any:
-        """The rows of several states."""
-        return join_rows(states, self.batch_axis)
-
-    def state_bytes(self, state: Any) -> int:
-        """The memory that a state takes."""
-        return state_bytes(state)
-
     def prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[torch.Tensor, Any]:
-        """Read whole prefixes [R, t] in one call: logits [R, t, vocab_size], and the state after the last token."""
+        """Read whole prefixes [R, t]; return logits [R, t, vocab_size] and the state after the last token."""
         hidden, state = self.read(self.tokens(prefixes), self.select(self.start(context), items))
         return self.project(hidden), state
 
     def score(self, context: Any, items: Array, sentences: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-        """The log-probabilities of sentences, in reading order, in one call: K tensors [words + 1], the end's last."""
+        """Compute the log-probabilities of K sentences: K tensors [words + 1], in nats, with the end as the last."""
         if not sentences:
             return []
         beginning = self.start(context)
@@ -81,12 +66,12 @@ class Reader:
         return terms
 
     def _score(self, state: Any, sentences: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
-        """As `score`, of sentences that are read together, one row of the state each."""
-        longest = max(len(words) for words in sentences)
-        # What stands behind the end is read and not scored: it comes too late to change anything.
-        padded = [[self.start_token, *words] + [self.end_token] * (longest - len(words)) for words in sentences]
-        hidden, _ = self.read(self.tokens(padded), state)
+        """Score sentences in one call; ``state`` has one row per sentence."""
         lengths = [len(words) + 1 for words in sentences]
+        # Padding is read but not scored. It comes after the end and cannot change the scores before it.
+        padding = [[self.end_token] * (max(lengths) - length) for length in lengths]
+        padded = [[self.start_token, *words, *pad] for words, pad in zip(sentences, padding, strict=True)]
+        hidden, _ = self.read(self.tokens(padded), state)
         rows = self.tokens([row for row, length in enumerate(lengths) for _ in range(length)])
         places = self.tokens([place for length in lengths for place in range(length)])
         targets = self.tokens([token for words in sentences for token in (*words, self.end_token)])

@@ -1,22 +1,17 @@
-"""Scorers from decoders made of PyTorch's recurrent layers."""
+"""Scorers for decoders made of PyTorch's recurrent layers or cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from birnn_decode.scorers.reader import Reader
-from birnn_decode.scorers.state import Condition, check_rows
-from birnn_decode.scorers.wrappers import Declared, Wrapper
+from birnn_decode.scorers.state import TensorScorer
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-
-FEW_ROWS = 32  # of a single step on a CPU that cells take faster than a layer
+FEW_ROWS = 32  # for a single step of so many rows on a CPU, cells are faster than a layer
 CELLS: dict[str, Callable[..., Any]] = {
     "LSTM": torch.lstm_cell,
     "GRU": torch.gru_cell,
@@ -26,10 +21,13 @@ CELLS: dict[str, Callable[..., Any]] = {
 
 
 def run_layers(layers: nn.RNNBase, inputs: torch.Tensor, memory: Any) -> tuple[torch.Tensor, Any]:
-    """What recurrent layers of one direction make of inputs [R, t, input_size]: [R, t, hidden_size], and the memory.
+    """Run recurrent layers of one direction on inputs [R, t, input_size].
 
-    On a CPU a layer rearranges its weights in every call, which for a step of few rows takes longer than the step: it
-    is then computed from the same weights by the functions behind PyTorch's cells.
+    On a CPU a layer rearranges its weights in every call. For a step of few rows this takes longer than the step
+    itself. Such a step is computed by the functions behind PyTorch's cells, from the same weights.
+
+    Returns:
+        The outputs, shape [R, t, hidden_size], and the new memory.
     """
     rows, steps, _ = inputs.shape
     few = steps == 1 and rows <= FEW_ROWS and inputs.device.type == "cpu"
@@ -44,42 +42,51 @@ def run_layers(layers: nn.RNNBase, inputs: torch.Tensor, memory: Any) -> tuple[t
         if is_lstm:
             return below[:, None], tuple(torch.stack(part) for part in zip(*memories, strict=True))
         return below[:, None], torch.stack(memories)
-    if layers.batch_first:
-        hidden, memory = layers(inputs, memory)
-        return hidden, memory
-    hidden, memory = layers(inputs.transpose(0, 1), memory)
-    return hidden.transpose(0, 1), memory
+    hidden, memory = layers(inputs if layers.batch_first else inputs.transpose(0, 1), memory)
+    return hidden if layers.batch_first else hidden.transpose(0, 1), memory
 
 
-class RecurrentScorer(Wrapper, Reader):
-    """A `Scorer` from the parts of a decoder around `torch.nn.RNN`, `GRU`, `LSTM`, or their cells.
+class RecurrentScorer(TensorScorer, Reader):
+    """Make a `Scorer` from the parts of a decoder around ``torch.nn.RNN``, ``GRU``, ``LSTM`` or their cells.
 
-    Rows are independent of each other, known words are read in one call, and finished sentences are scored in one.
-
-    Example, a `torch.nn.LSTM` that begins with the image::
-
-        scorer = RecurrentScorer(
-            embed=captioner.embedding, recurrent=captioner.lstm, project=captioner.linear,
-            start=lambda features: captioner.lstm(features[:, None])[1], encode=torch.stack,
-            vocab_size=10_000, start_token=1, end_token=2, model=captioner,
-        )
+    This scorer is fast: rows are independent of each other, the known words are read in one call, and finished
+    sentences are scored in one call.
 
     Args:
-        embed: ``tokens [R, t] -> inputs [R, t, input_size]`` of the recurrent part; with ``condition`` it is called
-            with ``(tokens, rows of the condition [R, …])``.
-        recurrent: a `torch.nn.RNN`, `GRU` or `LSTM`, of any number of layers, batch first or not; or a cell; or a list
-            of cells, each of which reads what the one before puts out.
-        project: ``hidden [..., hidden_size] -> logits [..., vocab_size]``.
-        start: ``context -> state`` of one row per image, as the recurrent part takes it: h or (h, c), for a list of
-            cells a list of them.
-        condition: ``context -> [N, …]``, for decoders that see the image at every step: ``embed`` is given the rows of
-            it that belong to its tokens.
-        declared: what every wrapper is told, ids first; see `Wrapper`. The parts that are modules are put in eval mode,
-            too; where ``start`` or ``encode`` are functions, only ``model`` tells which modules they call.
+        embed: Function ``tokens [R, t] -> inputs [R, t, input_size]`` of the recurrent part. With ``condition`` it is
+            called as ``embed(tokens, condition_of_the_rows)``.
+        recurrent: A ``torch.nn.RNN``, ``GRU`` or ``LSTM`` with any number of layers, batch first or not; or a cell; or
+            a list of cells, each of which reads the output of the one before.
+        project: Function ``hidden [..., hidden_size] -> logits [..., vocab_size]``.
+        start: Function ``context -> state`` with one row per image. The state is what the recurrent part takes: h, or
+            (h, c), or for a list of cells a list of these.
+        condition: Function ``context -> tensor [N, ...]``, for decoders that see the image at every step.
+            (default: None, no condition)
+        **declared: Arguments of every wrapper; see `Wrapper`. ``vocab_size``, ``start_token`` and ``end_token`` are
+            required. Parts that are modules are put in eval mode as well. If ``start`` or ``encode`` is a function that
+            calls modules, give these modules as ``model``.
 
     Raises:
-        TypeError: the recurrent part is none of these.
-        ValueError: it reads in both directions at once, so it cannot write.
+        TypeError: ``recurrent`` is none of the above.
+        ValueError: ``recurrent`` is bidirectional.
+
+    Example:
+        A decoder whose LSTM reads the image vector before the words:
+
+        >>> import torch
+        >>> from birnn_decode import BeamSearch, Pair, Template, decode
+        >>> from birnn_decode.scorers.recurrent import RecurrentScorer
+        >>> lstm = torch.nn.LSTM(4, 4, batch_first=True)
+        >>> scorer = RecurrentScorer(
+        ...     embed=torch.nn.Embedding(9, 4),
+        ...     recurrent=lstm,
+        ...     project=torch.nn.Linear(4, 9),
+        ...     start=lambda vectors: lstm(vectors[:, None])[1],
+        ...     encode=torch.stack, vocab_size=9, start_token=0, end_token=1,
+        ... )
+        >>> result = decode(Pair(scorer, None), torch.ones(4), Template.blank([5], 2), BeamSearch("forward"))
+        >>> len(result.best.tokens)
+        3
     """
 
     def __init__(
@@ -90,15 +97,16 @@ class RecurrentScorer(Wrapper, Reader):
         start: Callable[[Any], Any],
         *,
         condition: Callable[[Any], torch.Tensor] | None = None,
-        **declared: Unpack[Declared],
+        **declared: Any,
     ):
-        super().__init__(**declared)
+        # The rows of h and c are on axis 1 for a layer, and on axis 0 for a cell.
+        super().__init__(start, 1 if isinstance(recurrent, nn.RNNBase) else 0, condition, **declared)
         cells: Any = [recurrent] if isinstance(recurrent, nn.RNNCellBase) else recurrent
         if isinstance(recurrent, nn.RNNBase):
             cells = []
             if recurrent.bidirectional:
                 raise ValueError(
-                    f"the recurrent part is {recurrent}, which reads in both directions at once; give the decoder of "
+                    f"the recurrent part is {recurrent}, which reads in both directions at once. Give the decoder of "
                     "one direction"
                 )
         elif not (
@@ -108,46 +116,31 @@ class RecurrentScorer(Wrapper, Reader):
         ):
             raise TypeError(
                 f"the recurrent part is {recurrent!r}; it must be a torch.nn.RNN, GRU or LSTM, a cell, or a list of "
-                "cells. Wrap any other decoder's step function with birnn_decode.scorers.torch.TorchScorer"
+                "cells. Wrap the step function of any other decoder with birnn_decode.scorers.torch.TorchScorer"
             )
         self.recurrent = recurrent
         self._cells: list[nn.Module] = list(cells)
-        # A layer keeps its rows on axis 1 of (h, c), a cell on axis 0; what the image gives comes along on axis 0.
-        self.batch_axis = (1 if isinstance(recurrent, nn.RNNBase) else 0, None if condition is None else 0)
         self.project = project  # type: ignore[method-assign, assignment]
         self._embed = embed
-        self._start = start
-        self._condition = condition
 
     def modules(self) -> Iterator[nn.Module]:
-        """What is put in eval mode while decoding."""
-        for part in (self._model, self._embed, self.recurrent, *self._cells, self.project, self._start, self._encode):
+        """Iterate over the modules that are put in eval mode while decoding."""
+        functions = (self._embed, self.project, self._start, self._encode, self._condition)
+        for part in (self._model, self.recurrent, *self._cells, *functions):
             if isinstance(part, nn.Module):
                 yield from part.modules()
 
-    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
-        """How many images there are, and whatever the decoder needs of them."""
-        return len(images), super().encode(images)
-
-    def start(self, context: tuple[int, Any]) -> tuple[Any, Condition | None]:
-        """The state of one row per image, with what each step sees of the image.
-
-        Raises:
-            ValueError: the state has another number of rows than there are images, or of cells.
-        """
-        images, encoded = context
-        memory = self._start(encoded)
+    def _checked(self, state: Any, rows: int) -> Any:
         stacked = not isinstance(self.recurrent, (nn.RNNBase, nn.RNNCellBase))
-        if stacked and not (isinstance(memory, (list, tuple)) and len(memory) == len(self._cells)):
-            given = f"{len(memory)} states" if isinstance(memory, (list, tuple)) else f"a {type(memory).__name__}"
-            raise ValueError(f"start gave {given}; it must give a list of {len(self._cells)} states, one per cell")
-        check_rows(memory, images, self.batch_axis[0])
-        if self._condition is None:
-            return memory, None
-        return memory, Condition.of(self._condition(encoded), images)
+        if stacked and not (isinstance(state, (list, tuple)) and len(state) == len(self._cells)):
+            given = f"{len(state)} states" if isinstance(state, (list, tuple)) else f"a {type(state).__name__}"
+            raise ValueError(
+                f"start returned {given}; it must return a list of {len(self._cells)} states, one per cell"
+            )
+        return super()._checked(state, rows)
 
     def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Read ``tokens`` [R, t]."""
+        """Read ``tokens`` [R, t]; return the outputs [R, t, hidden_size] and the last state."""
         memory, seen = state
         inputs = self._embed(tokens) if seen is None else self._embed(tokens, seen.rows())
         if isinstance(self.recurrent, nn.RNNBase):
@@ -165,6 +158,6 @@ class RecurrentScorer(Wrapper, Reader):
         return torch.stack(outputs, dim=1), (memories[0] if single else memories, seen)
 
     def tokens(self, tokens: Any) -> torch.Tensor:
-        """Token ids on the device of the recurrent part."""
+        """Return token ids as a tensor on the device of the recurrent part."""
         part = self.recurrent if isinstance(self.recurrent, nn.Module) else self._cells[0]
         return torch.as_tensor(tokens, dtype=torch.int64, device=next(part.parameters()).device)

@@ -1,223 +1,369 @@
-"""States of PyTorch decoders: nested tensors and caches whose batch axis is declared, and what follows from it."""
+"""States of PyTorch decoders: nested tensors and caches whose batch axis is declared.
+
+Which axis of a tensor counts the rows is declared, never guessed. ``axes`` is a number for all tensors of a state, or
+the same nesting as the state with a number for each tensor, None for a part that all rows share, or the name of the
+method by which a cache reorders itself.
+"""
 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from birnn_decode.backend import Array
-from birnn_decode.scorers.caches import Cached
+from birnn_decode.scorers.wrappers import Wrapper
 
 
+@dataclass(frozen=True, eq=False)
 class Condition:
-    """What is known of N images, for rows of them.
+    """What a decoder knows about N images, for rows of these images.
 
-    It is expanded to rows when those come to stand for other images than in the call before, and not at every step:
-    beams change places within their image, whose regions stay where they are.
+    The tensors are expanded to rows only if the rows belong to other images than in the call before. Beams change
+    places within their image at every step, and this needs no copy.
 
     Args:
-        known: nested tensors with the images on axis 0, or None in places.
-        images: which image each row is of.
-        last: the images that were last asked for, and what was given; shared by all conditions of one context.
+        known: Nested tensors with the images on axis 0. Parts may be None.
+        images: Number of the image of each row.
+        last: Images of the last expansion and its result. All conditions of one context share this list.
     """
 
-    __slots__ = ("_images", "_known", "_last")
-
-    def __init__(self, known: Any, images: Sequence[int], last: list[Any] | None = None):
-        self._known = known
-        self._images = list(images)
-        self._last: list[Any] = [] if last is None else last
+    known: Any
+    images: list[int]
+    last: list[Any] = field(default_factory=list)
 
     @staticmethod
     def of(known: Any, images: int) -> Condition:
-        """What is known of so many images, for one row each.
+        """Make the condition of N images with one row each.
 
         Raises:
-            ValueError: a tensor has another number of images on axis 0.
+            TypeError: A part of ``known`` is not a tensor.
+            ValueError: A tensor does not count the images on axis 0.
         """
-        for path, tensor in _tensors(known, "condition"):
-            if not tensor.ndim or len(tensor) != images:
-                raise ValueError(
-                    f"{path} has shape {tuple(tensor.shape)}; its axis 0 must count the images, of which there are "
-                    f"{images}"
-                )
-        return Condition(known, range(images))
-
-    @property
-    def known(self) -> Any:
-        """Of all N images."""
-        return self._known
+        checked_state(known, images, 0, "condition")
+        return Condition(known, list(range(images)))
 
     def select(self, rows: Any) -> Condition:
-        """The given rows."""
-        return Condition(self._known, [self._images[row] for row in torch.as_tensor(rows).tolist()], self._last)
+        """Return the condition of the given rows."""
+        return Condition(self.known, [self.images[row] for row in torch.as_tensor(rows).tolist()], self.last)
 
     def rows(self) -> Any:
-        """The known of each row's image, [R, …] where it is [N, …] of the images; for reading only."""
-        if not self._last or self._last[0] != self._images:
-            self._last[:] = [self._images, select_rows(self._known, self._images, 0)]
-        return self._last[1]
+        """Expand the tensors [N, …] to rows [R, …]. The result must not be changed."""
+        if not self.last or self.last[0] != self.images:
+            self.last[:] = [self.images, select_rows(self.known, self.images, 0)]
+        return self.last[1]
 
     @staticmethod
     def join(several: Sequence[Condition]) -> Condition:
-        """The rows of several conditions of one context."""
+        """Join the rows of several conditions of one context."""
         first = several[0]
-        return Condition(first._known, [image for one in several for image in one._images], first._last)
+        return Condition(first.known, [image for one in several for image in one.images], first.last)
+
+
+@dataclass(frozen=True, eq=False)
+class Cached:
+    """A cache and the rows that are selected from it. The cache itself never changes.
+
+    `own` makes the copy that a step may change, and selects the rows in this copy. A cache that is selected from and
+    then stepped is therefore copied once.
+
+    Args:
+        cache: Cache.
+        method: Name of the method of the cache that selects rows. It takes a tensor of row numbers, and it returns a
+            new cache or changes its own.
+        selected: Selected rows, int64 [R]; None for all rows.
+    """
+
+    cache: Any
+    method: str
+    selected: torch.Tensor | None = None
+
+    def select(self, rows: Any) -> Cached:
+        """Return the given rows."""
+        rows = torch.as_tensor(rows)
+        return Cached(self.cache, self.method, rows if self.selected is None else self.selected[rows])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the keys and values, in bytes; 0 for a cache without layers."""
+        layers = [layer for part in _parts(self.cache) for layer in getattr(part, "layers", ())]
+        tensors = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+        return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+    def own(self) -> Any:
+        """Return a cache of the selected rows that a step may change."""
+        new = _copy(self.cache)
+        if self.selected is None:
+            return new
+        returned = getattr(new, self.method)(self.selected)
+        return new if returned is None else returned
+
+    @staticmethod
+    def join(several: Sequence[Cached]) -> Cached:
+        """Join the rows of several growing caches of Hugging Face that have read the same number of tokens.
+
+        Raises:
+            TypeError: A cache is of another kind.
+        """
+        return Cached(_joined([one.own() for one in several]), several[0].method)
+
+
+def _copy(cache: Any) -> Any:
+    """Copy a cache.
+
+    Growing caches of Hugging Face replace their tensors and never write into them. A copy can share the tensors. All
+    tensors of any other cache are copied.
+    """
+    if not _grows(cache):
+        try:
+            return copy.deepcopy(cache)
+        except RuntimeError as error:  # PyTorch does not copy a tensor that has a graph
+            raise TypeError(
+                f"a {type(cache).__name__} cannot be copied while gradients are recorded. Make its tensors the state, "
+                "or score without gradients"
+            ) from error
+    new = copy.copy(cache)
+    if hasattr(cache, "self_attention_cache"):
+        new.self_attention_cache = _copy(cache.self_attention_cache)
+        new.cross_attention_cache = _copy(cache.cross_attention_cache)
+        new.is_updated = dict(cache.is_updated)
+    else:
+        new.layers = [copy.copy(layer) for layer in cache.layers]
+    return new
+
+
+def _joined(caches: Sequence[Any]) -> Any:
+    """Join the rows of caches in the first of them."""
+    for cache in caches:
+        if not _grows(cache):
+            raise TypeError(f"caches of type {type(cache).__name__} cannot be joined; only growing caches can")
+    for parts in zip(*map(_parts, caches), strict=True):
+        for layers in zip(*[part.layers for part in parts], strict=True):
+            layers[0].keys = torch.cat([layer.keys for layer in layers])
+            layers[0].values = torch.cat([layer.values for layer in layers])
+    return caches[0]
+
+
+def _grows(cache: Any) -> bool:
+    """Return whether a cache is one of Hugging Face's that only replace their tensors."""
+    transformers = sys.modules.get("transformers")
+    if transformers is None or not all(isinstance(part, transformers.Cache) for part in _parts(cache)):
+        return False
+    from transformers.cache_utils import DynamicLayer
+
+    return all(type(layer) is DynamicLayer for part in _parts(cache) for layer in part.layers)
+
+
+def _parts(cache: Any) -> list[Any]:
+    """Return the two halves of a cache of an encoder and a decoder, or else the cache itself."""
+    if hasattr(cache, "self_attention_cache"):
+        return [cache.self_attention_cache, cache.cross_attention_cache]
+    return [cache]
+
+
+class RowsOfTensors:
+    """Methods of a scorer that follow from the ``batch_axis`` of its states."""
+
+    batch_axis: Any
+
+    def select(self, state: Any, rows: Array) -> Any:
+        """Make a state from some rows of another state; see `Scorer.select`."""
+        return select_rows(state, rows, self.batch_axis)
+
+    def join(self, states: Sequence[Any]) -> Any:
+        """Make one state from the rows of several states, one state after the other."""
+        return join_rows(states, self.batch_axis)
+
+    def state_bytes(self, state: Any) -> int:
+        """Return the memory that a state takes, in bytes."""
+        return state_bytes(state)
+
+
+class TensorScorer(Wrapper, RowsOfTensors):
+    """Base of the scorers whose state is a pair: a structure of tensors, and the `Condition` of its rows or None.
+
+    Args:
+        start: Function ``context -> structure of tensors`` with one row per image.
+        batch_axis: Axes of the structure.
+        condition: Function ``context -> nested tensors`` with the images on axis 0, or None.
+        declared: See `Wrapper`.
+    """
+
+    def __init__(
+        self, start: Callable[[Any], Any], batch_axis: Any, condition: Callable[[Any], Any] | None, **declared: Any
+    ):
+        super().__init__(**declared)
+        self.batch_axis = (batch_axis, 0)
+        self._start = start
+        self._condition = condition
+
+    def encode(self, images: Sequence[Any]) -> tuple[int, Any]:
+        """Return the number of images and what the model needs to know about them; see `Scorer.encode`."""
+        return len(images), super().encode(images)
+
+    def start(self, context: tuple[int, Any]) -> tuple[Any, Condition | None]:
+        """Make the state in which no token has been read; see `Scorer.start`.
+
+        Raises:
+            TypeError: The declared axes do not fit the state.
+            ValueError: A tensor does not have one row per image.
+        """
+        images, encoded = context
+        condition = None if self._condition is None else Condition.of(self._condition(encoded), images)
+        return self._checked(self._start(encoded), images), condition
+
+    def _checked(self, state: Any, rows: int) -> Any:
+        return checked_state(state, rows, self.batch_axis[0])
 
 
 def select_rows(state: Any, rows: Array, axes: Any) -> Any:
-    """A structure of tensors with the given rows of each; ``axes`` as `TorchScorer`'s ``batch_axis``."""
+    """Make a structure of the given rows of every tensor."""
 
-    def gather(leaves: list[Any], axis: Any) -> Any:
-        if isinstance(leaves[0], torch.Tensor):
-            return leaves[0].index_select(axis, torch.as_tensor(rows, device=leaves[0].device))
-        return leaves[0].select(rows)
+    def gather(leaves: Sequence[Any], axis: Any, path: tuple[Any, ...]) -> Any:
+        leaf = leaves[0]
+        if isinstance(leaf, torch.Tensor):
+            return leaf.index_select(axis, torch.as_tensor(rows, device=leaf.device))
+        return leaf if leaf is None else leaf.select(rows)
 
     return _map(gather, axes, state)
 
 
 def join_rows(states: Sequence[Any], axes: Any) -> Any:
-    """One structure of the rows of several, one structure after another."""
+    """Make one structure of the rows of several, one structure after the other."""
 
-    def join(leaves: list[Any], axis: Any) -> Any:
-        if isinstance(leaves[0], (Cached, Condition)):
-            return type(leaves[0]).join(leaves)
-        return torch.cat(leaves, dim=axis)
+    def join(leaves: Sequence[Any], axis: Any, path: tuple[Any, ...]) -> Any:
+        if isinstance(leaves[0], torch.Tensor):
+            return torch.cat(list(leaves), dim=axis)
+        return leaves[0] if leaves[0] is None else type(leaves[0]).join(leaves)
 
     return _map(join, axes, *states)
 
 
 def state_bytes(state: Any) -> int:
-    """The memory that the tensors of a structure take; what is known of the images is not counted."""
-    if isinstance(state, torch.Tensor):
-        return state.nbytes
-    if isinstance(state, Cached):
-        return state.nbytes
-    if isinstance(state, Mapping):
-        return sum(map(state_bytes, state.values()))
-    return sum(map(state_bytes, state)) if isinstance(state, (list, tuple)) else 0
+    """Return the memory of the tensors and caches of a structure, in bytes. Conditions count as 0."""
+    return sum(leaf.nbytes for leaf in _leaves(state) if isinstance(leaf, (torch.Tensor, Cached)))
 
 
-def put_away(state: Any, axes: Any) -> Any:
-    """The same structure with a `Cached` in the place of each cache.
+def checked_state(state: Any, rows: int, axes: Any, name: str = "state") -> Any:
+    """Check that every tensor has ``rows`` rows on its declared axis, and put every cache into a `Cached`.
+
+    Args:
+        state: Structure of tensors and caches.
+        rows: Number of rows.
+        axes: Declared axes.
+        name: Name of the structure in messages. Parts of a "condition" may be None.
+
+    Returns:
+        The same structure, with a `Cached` in the place of every cache.
 
     Raises:
-        TypeError: a cache has no method of the declared name.
+        TypeError: The declared axes do not fit the structure.
+        ValueError: A tensor has another number of rows.
     """
 
-    def kept(leaves: list[Any], axis: Any) -> Any:
-        if not isinstance(axis, str):
-            return leaves[0]
-        if not callable(getattr(leaves[0], axis, None)):
+    def check(leaves: Sequence[Any], axis: Any, path: tuple[Any, ...]) -> Any:
+        leaf = leaves[0]
+        if isinstance(axis, str):
+            if callable(getattr(leaf, axis, None)):
+                return Cached(leaf, axis)
             raise TypeError(
-                f"a part of the state is a {type(leaves[0]).__name__}, which has no method {axis!r} to reorder itself "
-                "by; batch_axis is the name of such a method, a number, or None"
+                f"{_place(path)} is a {type(leaf).__name__}, which has no method {axis!r} to reorder its rows; correct "
+                "batch_axis"
             )
-        return Cached(leaves[0], axis)
+        if leaf is None:
+            if name == "condition":
+                return None
+            raise TypeError(
+                f"{_place(path)} is None, which has no rows; give zeros, or set batch_axis to None there if all rows "
+                "share it"
+            )
+        if not isinstance(leaf, torch.Tensor):
+            raise TypeError(
+                f"{_place(path)} is a {type(leaf).__name__}; a {name} is made of tensors in tuples, lists and dicts. "
+                "Set batch_axis to None there if all rows share it, or to the name of its method if it is a cache that "
+                "reorders itself"
+            )
+        if not isinstance(axis, int):
+            raise TypeError(
+                f"{_place(path)} is a tensor, and its batch_axis is {axis!r}; batch_axis must be a number there, or "
+                "None"
+            )
+        if not -leaf.ndim <= axis < leaf.ndim or leaf.shape[axis] != rows:
+            raise ValueError(
+                f"{_place(path)} is a tensor of shape {tuple(leaf.shape)}, and its axis {axis} must count {rows} rows. "
+                + ("Put the images on axis 0" if name == "condition" else "Correct batch_axis, or set it to None")
+            )
+        return leaf
 
-    return _map(kept, axes, state) if has_cache(axes) else state
+    return _map(check, axes, state, path=(name,))
 
 
 def taken_out(state: Any, axes: Any) -> Any:
-    """What was put away, with caches of its own for a step that changes them."""
+    """Put a copy of the cache, which a step may change, in the place of every `Cached`."""
     if not has_cache(axes):
         return state
-    return _map(lambda leaves, axis: leaves[0].own() if isinstance(axis, str) else leaves[0], axes, state)
-
-
-def check_rows(state: Any, rows: int, axes: Any) -> None:
-    """Check that every tensor has as many rows as there should be, where they are declared to be.
-
-    Raises:
-        ValueError: one has not.
-        TypeError: the declaration does not fit the structure.
-    """
-    for path, tensor, axis in _leaves(state, axes):
-        if not -tensor.ndim <= axis < tensor.ndim or tensor.shape[axis] != rows:
-            raise ValueError(
-                f"{path} has shape {tuple(tensor.shape)}, and batch_axis says that its axis {axis} counts the "
-                f"rows, of which there are {rows}; declare the axis that does, or None if all rows share it"
-            )
-
-
-def _map(function: Callable[[list[Any], Any], Any], axes: Any, *states: Any) -> Any:
-    """A structure like the states' of ``function(what is at this place in each, its axis or method)``."""
-    first = states[0]
-    if axes is None or first is None:
-        return first
-    if isinstance(first, (torch.Tensor, Cached, Condition)) or isinstance(axes, str):
-        return function(list(states), axes)
-    if not isinstance(first, (tuple, list)):
-        new = copy.copy(first)  # a mapping, of whatever type it is
-        for key in first:
-            new[key] = _map(function, _axes_at(axes, key), *(state[key] for state in states))
-        return new
-    entries = [_map(function, _axes_at(axes, at), *(state[at] for state in states)) for at in range(len(first))]
-    return type(first)(*entries) if hasattr(first, "_fields") else type(first)(entries)
+    return _map(lambda leaves, axis, path: leaves[0].own() if isinstance(axis, str) else leaves[0], axes, state)
 
 
 def has_cache(axes: Any) -> bool:
-    """Whether a cache is declared anywhere."""
-    if isinstance(axes, (Mapping, list, tuple)):
-        return any(map(has_cache, axes.values() if isinstance(axes, Mapping) else axes))
-    return isinstance(axes, str)
+    """Return whether the axes declare a cache."""
+    return any(isinstance(axis, str) for axis in _leaves(axes))
 
 
 def first_tensor(state: Any) -> torch.Tensor | None:
-    """The first tensor of a structure, if there is one."""
-    return next((tensor for _, tensor in _tensors(state)), None)
+    """Return the first tensor of a structure, or None."""
+    return next((leaf for leaf in _leaves(state) if isinstance(leaf, torch.Tensor)), None)
 
 
-def _tensors(state: Any, path: str = "state") -> Iterator[tuple[str, torch.Tensor]]:
-    """(where, tensor) of every tensor."""
-    if isinstance(state, torch.Tensor):
-        yield path, state
-    elif isinstance(state, Mapping):
-        for key, entry in state.items():
-            yield from _tensors(entry, f"{path}[{key!r}]")
-    elif isinstance(state, (list, tuple)):
-        for at, entry in enumerate(state):
-            yield from _tensors(entry, f"{path}[{at}]")
+def rows_of(state: Any) -> int:
+    """Return the length of axis 0 of the first tensor of a structure; 0 if there is none."""
+    tensor = first_tensor(state)
+    return 0 if tensor is None else len(tensor)
 
 
-def _leaves(state: Any, axes: Any, path: str = "state") -> Iterator[tuple[str, torch.Tensor, int]]:
-    """(where, tensor, axis) of every tensor with rows.
-
-    Raises:
-        TypeError: the declaration does not fit the state, or the state holds what cannot be gathered.
-    """
-    if axes is None or isinstance(state, (Cached, Condition)):
-        return
-    if state is None:
-        raise TypeError(
-            f"{path} is None, which has no rows: give zeros, or declare None as its batch_axis if all rows share it"
-        )
-    if isinstance(state, torch.Tensor):
-        if not isinstance(axes, int):
-            raise TypeError(f"{path} is a tensor, and batch_axis has {axes!r} there; it must be a number or None")
-        yield path, state, axes
-    elif isinstance(state, Mapping):
-        for key, entry in state.items():
-            yield from _leaves(entry, _axes_at(axes, key, path), f"{path}[{key!r}]")
-    elif isinstance(state, (list, tuple)):
-        if not isinstance(axes, int) and len(axes) != len(state):
-            raise TypeError(f"{path} has {len(state)} entries, and batch_axis has {len(axes)} there")
-        for at, entry in enumerate(state):
-            yield from _leaves(entry, _axes_at(axes, at, path), f"{path}[{at}]")
+def _leaves(state: Any) -> Iterator[Any]:
+    if isinstance(state, (tuple, list, Mapping)):
+        for entry in state.values() if isinstance(state, Mapping) else state:
+            yield from _leaves(entry)
     else:
-        raise TypeError(
-            f"{path} is a {type(state).__name__}; a state is made of tensors in tuples, lists and dicts. Where all "
-            "rows share a value, declare None as its batch_axis; for a cache that reorders itself, its method's name"
-        )
+        yield state
 
 
-def _axes_at(axes: Any, key: Any, path: str = "state") -> Any:
+def _map(function: Callable[..., Any], axes: Any, *states: Any, path: tuple[Any, ...] = ("state",)) -> Any:
+    """Make a structure like ``states`` of ``function(the leaves at one place, their axis or method, the place)``."""
+    first = states[0]
+    if axes is None:
+        return first
+    if isinstance(axes, str) or not isinstance(first, (tuple, list, Mapping)):
+        return function(states, axes, path)
+
+    def entry(key: Any) -> Any:
+        place = (*path, key)
+        return _map(function, _axes_at(axes, key, place), *(state[key] for state in states), path=place)
+
+    if isinstance(first, Mapping):
+        mapping: Any = copy.copy(first)  # of its own type, which may refuse update()
+        for key in first:
+            mapping[key] = entry(key)
+        return mapping
+    if not isinstance(axes, int) and len(axes) != len(first):
+        raise TypeError(f"{_place(path)} has {len(first)} entries, and batch_axis has {len(axes)} there")
+    entries = map(entry, range(len(first)))
+    return type(first)(*entries) if hasattr(first, "_fields") else type(first)(entries)
+
+
+def _axes_at(axes: Any, key: Any, place: tuple[Any, ...]) -> Any:
     if isinstance(axes, int):
         return axes
     try:
         return axes[key]
     except (KeyError, IndexError, TypeError):
-        raise TypeError(f"batch_axis has no entry for {path}[{key!r}]") from None
+        raise TypeError(f"batch_axis has no entry for {_place(place)}") from None
+
+
+def _place(path: tuple[Any, ...]) -> str:
+    return "".join([str(path[0]), *(f"[{key!r}]" for key in path[1:])])

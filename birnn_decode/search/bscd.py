@@ -6,58 +6,65 @@
     4      right-to-left sweep, the new forward beams held fixed as its look-ahead
     5  until the beams do not change
 
-What the paper leaves open: the beams have changed unless the ordered prefixes at every position, of both directions,
-are those of the round before; if they are those of an earlier round instead, the search would go round for ever and
-ends. No sweep maximises J (what it scores changes with its position, and its last words are chosen almost by one
-direction alone), so the sentences at the end of *every* sweep are candidates, and the best splices of the initial beams
-are, too (`birnn_decode.search.splices`). J decides among them afterwards.
+The paper leaves two things open. First, what "do not change" means: here the ordered prefixes at every position, of
+both directions, are the same as in the round before. If they are the same as in an earlier round, the search would
+repeat itself for ever and ends, too. Second, which sentences to return. No sweep maximises J: its criterion changes
+with the position, and its last words are chosen almost by one direction alone. So the sentences at the end of *every*
+sweep are candidates, and the best splices of the initial beams, too (``birnn_decode.search.splices``). The objective
+decides among them afterwards.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from birnn_decode.result import StopReason
-from birnn_decode.search.problem import Direction, Problem
-from birnn_decode.search.splices import splices
-from birnn_decode.search.sweep import Frontier, Prior, open_templates, sweep
+from birnn_decode.search.coupling import Coupling
+from birnn_decode.search.direction import Direction
+from birnn_decode.search.holding import Problem
+from birnn_decode.search.sweep import Ahead, Prior, open_templates
 
 
 @dataclass(eq=False)
 class Search:
-    """The search of one problem: what it carries from sweep to sweep, and what it has met.
+    """The search of one problem: its beams, and the sentences that it has met.
 
     Attributes:
-        problem: what is searched.
-        beams: the present frontier of each direction, and the same as bytes.
-        met: for each round the finished sentences, in sentence order, that no round before had met.
-        stop: why it ended; None while it goes on.
-        rounds: rounds begun.
+        problem: the problem.
+        beams: the current frontier of each direction, and its bytes.
+        met: for each round the finished sentences that are new in it, in sentence order.
+        stop: why the search ended; None while it goes on.
+        rounds: the number of rounds begun.
     """
 
     problem: Problem
-    beams: dict[Direction, tuple[Frontier, bytes]] = field(default_factory=dict)
+    beams: dict[Direction, tuple[Any, bytes]] = field(default_factory=dict)
     met: list[list[tuple[int, ...]]] = field(default_factory=lambda: [[]])
     stop: StopReason | None = None
     rounds: int = 0
     _seen: set[tuple[int, ...]] = field(default_factory=set)
-    _replies: dict[tuple[Direction, bytes], Frontier | None] = field(default_factory=dict)
+    _replies: dict[tuple[Direction, bytes], Any] = field(default_factory=dict)
     _history: list[tuple[bytes, ...]] = field(default_factory=list)
 
     def meet(self, sentences: Sequence[tuple[int, ...]]) -> None:
-        """Remember finished sentences."""
+        """Record finished sentences."""
         for sentence in sentences:
             if sentence not in self._seen:
                 self._seen.add(sentence)
                 self.met[-1].append(sentence)
 
+    def begin_round(self) -> None:
+        """Begin a new round."""
+        self.rounds += 1
+        self.met.append([])
+
     def end_round(self) -> None:
-        """Compare the beams with those of the rounds before."""
+        """Compare the beams with those of earlier rounds."""
         beams = tuple(key for _, key in self.beams.values())
         if self._history and beams == self._history[-1]:
             self.stop = StopReason.CONVERGED
@@ -67,86 +74,67 @@ class Search:
 
 
 def bscd(
-    first: Direction,
-    second: Direction,
-    problems: Sequence[Problem],
-    beam_size: int,
-    max_rounds: int,
-    prior: Prior | None = None,
-    sweep: Callable[..., Sequence[Any]] = sweep,
-    splices: Callable[..., Sequence[Sequence[tuple[int, ...]]]] | None = splices,
+    coupling: Coupling, problems: Sequence[Problem], beam_size: int, max_rounds: int, prior: Prior | None = None
 ) -> tuple[list[Search], list[list[int]]]:
-    """Search all problems in one batch; those that have ended leave it.
+    """Search all problems in one batch. A problem that has ended leaves the batch.
 
     Args:
-        first: the direction that sweeps first in each round; forward in the paper.
-        second: the other one.
-        problems: what is searched.
+        coupling: the models. The first of its directions sweeps first in each round; forward in the paper. With a
+            single direction, ``max_rounds`` must be 0.
+        problems: the problems.
         beam_size: B.
-        max_rounds: 0 leaves it at the two initial beam searches.
-        prior: subtracted where both directions' beams are joined.
-        sweep: what is called for every sweep, as `birnn_decode.search.sweep.sweep` is. Its frontiers are told apart by
-            their bytes, and their last entry is the beams that have filled the last blank.
-        splices: what makes sentences of the initial beams, as `birnn_decode.search.splices.splices` does; None: nobody.
+        max_rounds: the largest number of rounds; 0 runs the two initial beam searches only.
+        prior: the prior to be subtracted when beams of both directions are joined.
 
     Returns:
-        one search per problem, and for each round, 0 first, the rows pushed up to its end for each item.
+        one search per problem; and for each round, round 0 first, the rows of each item up to its end.
     """
+    directions = coupling.directions
     searches = [Search(problem) for problem in problems]
-    for direction in (first, second):
+    for direction in directions:  # line 1
         open_templates(direction, problems)
-        _move_all(searches, direction, sweep(direction, problems, beam_size))
-    rows = [_rows(first, second)]
-    for search in searches:
-        if search.stop is None:
-            search.end_round()
+        _move(searches, direction, coupling.sweep(direction, problems, beam_size))
+    rows = [_rows(coupling)]
+    going = [search for search in searches if search.stop is None]
+    for search in going:
+        search.end_round()
 
-    for number in range(1, max_rounds + 1):
-        going = [search for search in searches if search.stop is None]
-        if not going:
-            break
+    while going and len(rows) <= max_rounds:  # line 2
         for search in going:
-            search.rounds = number
-            search.met.append([])
-        if number == 1 and splices is not None:
-            beams = tuple([search.beams[direction][0] for search in going] for direction in (first, second))
-            made = splices(first, second, [search.problem for search in going], beams, prior)
-            for search, sentences in zip(going, made, strict=True):
+            search.begin_round()
+        if len(rows) == 1:
+            beams = [[search.beams[direction][0] for search in going] for direction in directions]
+            spliced = coupling.splices([search.problem for search in going], beams, prior)
+            for search, sentences in zip(going, spliced, strict=True):
                 search.meet(sentences)
-        for direction, opposite in ((first, second), (second, first)):
+        for direction, opposite in zip(directions, reversed(directions), strict=True):  # lines 3 and 4
             unsettled = [search for search in going if search.stop is None]
-            _sweep_all(unsettled, direction, opposite, beam_size, prior, sweep)
+            # A sweep depends on the opposite beams alone, so the sweep after the same beams is not repeated.
+            new = [search for search in unsettled if (direction, search.beams[opposite][1]) not in search._replies]
+            ahead = Ahead(opposite, [search.beams[opposite][0] for search in new], prior)
+            swept = coupling.sweep(direction, [search.problem for search in new], beam_size, ahead)
+            for search, frontier in zip(new, swept, strict=True):
+                search._replies[direction, search.beams[opposite][1]] = frontier
+            replies = [search._replies[direction, search.beams[opposite][1]] for search in unsettled]
+            _move(unsettled, direction, replies)
         for search in going:
             if search.stop is None:
-                search.end_round()
-        rows.append(_rows(first, second))
+                search.end_round()  # line 5
+        rows.append(_rows(coupling))
+        going = [search for search in going if search.stop is None]
 
     for search in searches:
         search.stop = search.stop or StopReason.MAX_ROUNDS
     return searches, rows
 
 
-def _sweep_all(
-    searches: Sequence[Search],
-    direction: Direction,
-    opposite: Direction,
-    beam_size: int,
-    prior: Prior | None,
-    sweep: Callable[..., Sequence[Any]],
-) -> None:
-    """One half of a round: every search's beams in ``direction`` are renewed against those in ``opposite``."""
-    # A sweep depends on the opposite beams alone. What it has replied to them before, it would reply again, so that the
-    # round that confirms the beams costs next to nothing.
-    new = [search for search in searches if (direction, search.beams[opposite][1]) not in search._replies]
-    ahead = [search.beams[opposite][0] for search in new]
-    swept = sweep(direction, [search.problem for search in new], beam_size, opposite, ahead, prior)
-    for search, frontier in zip(new, swept, strict=True):
-        search._replies[direction, search.beams[opposite][1]] = frontier
-    _move_all(searches, direction, [search._replies[direction, search.beams[opposite][1]] for search in searches])
+def _rows(coupling: Coupling) -> list[int]:
+    """Return the rows of each item so far."""
+    return np.sum([direction.tree.rows for direction in coupling.directions], axis=0).tolist()
 
 
-def _move_all(searches: Sequence[Search], direction: Direction, frontiers: Sequence[Frontier | None]) -> None:
-    """Move on to what a sweep has left; a dead end leaves the old frontier standing and ends the search."""
+def _move(searches: Sequence[Search], direction: Direction, frontiers: Sequence[Any]) -> None:
+    """Replace the beams of one direction. A dead end keeps the old beams and ends the search."""
     moved = []
     for search, frontier in zip(searches, frontiers, strict=True):
         if frontier is None:
@@ -159,8 +147,3 @@ def _move_all(searches: Sequence[Search], direction: Direction, frontiers: Seque
         sentences = iter(direction.sentences(np.concatenate([last for _, last in moved]), lanes))
         for search, last in moved:
             search.meet(list(itertools.islice(sentences, len(last))))
-
-
-def _rows(first: Direction, second: Direction) -> list[int]:
-    rows: list[int] = (first.tree.rows + second.tree.rows).tolist()
-    return rows

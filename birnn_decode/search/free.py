@@ -1,14 +1,14 @@
-"""Free-running beam search: whole sentences of unknown length, END among the candidates."""
+"""Free beam search: whole sentences of unknown length, with END among the candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from birnn_decode.search.holding import Held, Hold
-from birnn_decode.search.problem import Direction
+from birnn_decode.search.direction import Direction
+from birnn_decode.search.holding import Held, Hold, Paid
 from birnn_decode.search.sweep import choose, stacked
 from birnn_decode.search.tree import Nodes
 
@@ -18,9 +18,9 @@ class FreeHypothesis:
     """A sentence that one direction has written freely.
 
     Attributes:
-        words: in the direction's reading order.
-        score: the log-probability of the words and, if finished, of END, less what they have paid; nats.
-        finished: whether it took END.
+        words: the words, in the direction's reading order.
+        score: the log-probability of the words and, if finished, of END, minus what they have paid; nats.
+        finished: whether the sentence took END.
     """
 
     words: tuple[int, ...]
@@ -36,19 +36,19 @@ def free_search(
     max_length: int,
     held: Mapping[int, Held] = {},
 ) -> list[list[FreeHypothesis]]:
-    """Classical beam search from START, all items in one batch.
+    """Run classical beam search from START, all items in one batch.
 
-    At each step the B best of all continuations are kept, END being one of them. Those that took END are finished, and
-    the B best finished are remembered. An item leaves when no open hypothesis can still rise above its worst finished
+    Each step keeps the B best continuations, END being one of them. A hypothesis that takes END is finished, and the B
+    best finished ones are kept. An item leaves the batch if no open hypothesis can still rise above its worst finished
     one, or at ``max_length`` words.
 
     Args:
-        direction: who writes.
-        items: for which items.
+        direction: the direction that writes.
+        items: the numbers of the items.
         beam_size: B.
-        min_length: END is no candidate before that many words.
-        max_length: hypotheses with that many words either take END next or are dropped.
-        held: what must be satisfied by what is written for an item; one left out is not asked for anything.
+        min_length: END is no candidate before this number of words.
+        max_length: a hypothesis with this number of words takes END next or is dropped.
+        held: the constraints on each item; items without constraints are left out.
 
     Returns:
         for each item its finished hypotheses, best first; the open ones of ``max_length`` words if nothing finished.
@@ -70,31 +70,28 @@ def free_search(
             children = children[children >= 0]
             ends = tree.tokens[children] == end
             done, own = finished[item], held.get(item)
-            done += [replace(one, words=one.words[:-1]) for one in _hypotheses(direction, children[ends], True, own)]
+            done += _hypotheses(direction, children[ends], True, own)
             done.sort(key=lambda hypothesis: (-hypothesis.score, hypothesis.words))
             del done[beam_size:]
             if length == max_length and not done:
                 done += _hypotheses(direction, before[item], False, own)
             still_open = children[~ends]
-            if len(still_open) and len(done) == beam_size:
-                (best_open,) = _scores(direction, still_open[:1], own)
-                still_open = still_open if best_open > done[-1].score else still_open[:0]
-            if len(still_open):
+            full = len(done) == beam_size
+            if len(still_open) and not (full and _scores(direction, still_open[:1], own)[0] <= done[-1].score):
                 beams[item] = still_open
     return [finished[item] for item in items]
 
 
 def _hypotheses(direction: Direction, nodes: Nodes, finished: bool, held: Held | None) -> list[FreeHypothesis]:
-    scores = _scores(direction, nodes, held)
+    """Return the hypotheses of prefixes. END is no word of a finished one."""
     return [
-        FreeHypothesis(words, score, finished) for words, score in zip(direction.tree.words(nodes), scores, strict=True)
+        FreeHypothesis(words[:-1] if finished else words, score, finished)
+        for words, score in zip(direction.tree.words(nodes), _scores(direction, nodes, held), strict=True)
     ]
 
 
 def _scores(direction: Direction, nodes: Nodes, held: Held | None) -> list[float]:
-    """The log-probabilities of prefixes, less what they have paid."""
-    sums: list[float] = direction.tree.log_probs[nodes].tolist()
-    if held is None:
-        return sums
-    paid = [held.paid(direction, node) for node in nodes.tolist()]
-    return [log_prob + one.changes - one.cost for log_prob, one in zip(sums, paid, strict=True)]
+    """Return the log-probabilities of prefixes, minus what they have paid."""
+    paid = [Paid() if held is None else held.paid(direction, node) for node in nodes.tolist()]
+    log_probs = direction.tree.log_probs[nodes].tolist()
+    return [log_prob + one.changes - one.cost for log_prob, one in zip(log_probs, paid, strict=True)]

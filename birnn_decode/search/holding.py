@@ -1,8 +1,9 @@
-"""Constraints as the searches hold them: what they rule out behind a prefix, and what prefixes pay.
+"""Constraints during a search: the words that they rule out after a prefix, and the nats that prefixes pay.
 
-A search asks, for each prefix at hand, what may come next: words that a constraint rules out are no candidates, and a
-candidate may have to pay, in nats, for what a score hook takes off a model's score or for words that other sentences
-have (see `birnn_decode.constraints`). What a prefix has paid goes with it, beside its log-probability and never in it.
+For each prefix, a search asks which words may come next. A word that a constraint rules out is no candidate. A
+candidate may pay, in nats, for what a score hook takes off the model's score, or for words that earlier groups of a
+diverse search have used (see ``birnn_decode.constraints``). What a prefix has paid is stored beside its log-probability
+and never becomes part of it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,18 +27,16 @@ from birnn_decode.constraints import (
     possible,
     ruled_out,
 )
+from birnn_decode.search.direction import Direction
+from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 
-if TYPE_CHECKING:
-    from birnn_decode.search.problem import Direction
-    from birnn_decode.search.tree import Nodes
-
 NEVER = float("-inf")
-ROUNDING = 1e-4  # nats by which a hook may raise a score that it computes in single precision
+ROUNDING = 1e-4  # nats by which a hook may raise a score, for hooks that compute in single precision
 
 
 class Sentence(Protocol):
-    """A finished sentence, as far as constraints are concerned; see `birnn_decode.search.finalists.Finalist`."""
+    """A finished sentence as constraints see it; see ``birnn_decode.search.finalists.Finalist``."""
 
     item: int
     template: FixedTemplate
@@ -47,11 +46,11 @@ class Sentence(Protocol):
 
 
 class Paid(NamedTuple):
-    """What a prefix has paid, in nats: above 0 where a hook has raised scores.
+    """What a prefix has paid, in nats.
 
     Attributes:
-        changes: what hooks have added to its terms; counts with its direction's weight.
-        cost: what its words cost, whoever chose them.
+        changes: the sum that hooks have added to its terms. It counts with the direction's weight.
+        cost: the cost of its words, the same for both directions.
     """
 
     changes: float = 0.0
@@ -60,16 +59,16 @@ class Paid(NamedTuple):
 
 @dataclass(eq=False)
 class Held:
-    """What is asked of the sentences of one problem in one search.
+    """The constraints on the sentences of one problem in one search.
 
     Attributes:
-        template: that they fill, narrowed by what constraints say of single positions; of a caption that is written
-            freely, as many positions as it may have.
-        constraints: that concern several positions, at most one of them a `MustAppear`.
-        hooks: that change scores.
-        costs: for each position what words cost there, in nats.
-        share: of what hooks change that counts.
-        may_end: of a caption that is written freely, whether it may end with these words; else None.
+        template: the template, narrowed by the constraints on single positions. For a free caption it has as many
+            positions as the caption may have words.
+        constraints: the constraints on several positions, at most one of them a ``MustAppear``.
+        hooks: the score hooks.
+        costs: for each position the cost of words there, in nats.
+        share: the share of a hook's change that counts.
+        may_end: for a free caption, whether it may end after given words; else None.
     """
 
     template: FixedTemplate
@@ -81,79 +80,71 @@ class Held:
     _paid: dict[tuple[str, int], Paid] = field(default_factory=dict)
 
     def ruled_out(self, words: Sequence[int], at: int) -> Ruled:
-        """What may not stand at a position, given words in sentence order, -1 where nothing is decided."""
+        """Return what is ruled out at a position, given words in sentence order, -1 for undecided ones."""
         return ruled_out(self.constraints, words, at, self.template)
 
     def broken(self, words: Sequence[int]) -> bool:
-        """Whether a whole sentence breaks any."""
+        """Tell whether a complete sentence violates a constraint."""
         return any(one.broken(words, self.template) for one in self.constraints)
 
-    def missing(self, words: Sequence[int]) -> frozenset[int]:
-        """The words that must appear and do not yet."""
-        return frozenset() if self._must is None else self._must.missing(words, self.template)
-
-    def required(self) -> int:
-        """How many words must appear."""
-        return 0 if self._must is None else len(self._must.ids)
-
     @property
-    def _must(self) -> MustAppear | None:
+    def must(self) -> MustAppear | None:
+        """The words that must appear."""
         return next((one for one in self.constraints if isinstance(one, MustAppear)), None)
 
     def cost(self, at: int) -> Mapping[int, float]:
-        """What words cost at a position."""
-        return self.costs[at] if at < len(self.costs) else {}
+        """Return the cost of words at a position. END, which stands outside of the positions, costs nothing."""
+        return self.costs[at] if 0 <= at < len(self.costs) else {}
 
     def words(self, direction: Direction, node: int) -> list[int]:
-        """What is decided where one direction has read so far, in sentence order."""
+        """Return the words decided by the template and by a prefix, in sentence order."""
         words = [position if isinstance(position, int) else UNDECIDED for position in self.template.positions]
         (read,) = direction.tree.words(np.array([node]))
-        if read:
-            begin = len(words) - len(read) if direction.reverse else 0
-            words[begin : begin + len(read)] = direction.words_in_reading_order(read)
+        begin = len(words) - len(read) if direction.reverse else 0
+        words[begin : begin + len(read)] = direction.words_in_reading_order(read)
         return words
 
     def paid(self, direction: Direction, node: int) -> Paid:
-        """What a prefix has paid."""
+        """Return what a prefix has paid."""
         tree = direction.tree
         while (paid := self._paid.get((tree.name, node))) is None and tree.depths[node] > 0:
             node = int(tree.parents[node])  # known words pay nothing
         return paid or Paid()
 
     def change(self, direction: Direction, node: int, position: int) -> np.ndarray:
-        """What hooks add to the log-probabilities behind a prefix, as far as it counts, [vocab]."""
+        """Return what hooks add to the log-probabilities after a prefix, times ``share``, [vocab]."""
         return self.share * changed_by(self.hooks, direction, node, position)
 
     def pay(self, direction: Direction, parent: int, child: int, paid: Paid) -> None:
-        """Remember what a prefix pays for its last word, besides what it has paid before."""
+        """Record what a prefix pays for its last word."""
         before = self.paid(direction, parent)
         self._paid[direction.tree.name, child] = Paid(before.changes + paid.changes, before.cost + paid.cost)
 
 
 class Hold(NamedTuple):
-    """A problem at one place of one direction's reading order.
+    """The constraints of a problem at one place of one direction's reading order.
 
     Attributes:
-        held: what is asked of its sentences.
-        place: where the next word stands.
-        fast: whether what is ruled out is no candidate.
-        costs: whether candidates pay for themselves what words cost.
+        held: the constraints.
+        place: the place of the next word.
+        binding: whether words that are ruled out are no candidates.
+        costs: whether candidates pay the cost of words.
     """
 
     held: Held
     place: int
-    fast: bool = True
+    binding: bool = True
     costs: bool = True
 
     def across(self) -> Hold:
-        """What the opposite beams are asked there: neither what is ruled out, nor what words cost whoever says them."""
-        return Hold(self.held, len(self.held.template) - 1 - self.place, fast=False, costs=False)
+        """Return the same for the opposite beams, which rule out nothing and pay no costs of words."""
+        return Hold(self.held, len(self.held.template) - 1 - self.place, binding=False, costs=False)
 
     def candidates(self, direction: Direction, node: int, weight: float, extra: np.ndarray) -> np.ndarray | None:
-        """Write what candidates behind a prefix pay to ``extra``, [vocab], and -inf where they are none.
+        """Write to ``extra``, [vocab], what candidates after a prefix pay, and -inf for words that are no candidates.
 
         Returns:
-            what hooks change, [vocab]; None where there are none.
+            the changes by hooks, [vocab]; None without hooks.
         """
         held, end = self.held, direction.tree.scorer.end_token
         at = direction.position(self.place, len(held.template))
@@ -170,7 +161,7 @@ class Hold(NamedTuple):
                 if held.may_end is not None:
                     change[end] = 0.0
                 extra += weighed(change, weight)
-        if self.fast:
+        if self.binding:
             ends = extra[end]
             if inside:
                 extra[held.ruled_out(held.words(direction, node), at).flags(len(extra))] = NEVER
@@ -183,25 +174,51 @@ class Hold(NamedTuple):
         return change
 
 
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One item at one choice of its blanks' widths.
+
+    Attributes:
+        item: the number of the item.
+        template: its positions, in sentence order.
+        held: the constraints that its sentences must satisfy; None if there are none.
+    """
+
+    item: int
+    template: FixedTemplate
+    held: Held | None = None
+
+
+def holds_of(problems: Sequence[Problem], places: np.ndarray) -> list[Hold | None]:
+    """Return the constraints of problems at some places; an empty list if no problem has any."""
+    if all(problem.held is None for problem in problems):
+        return []
+    return [
+        None if problem.held is None else Hold(problem.held, place)
+        for problem, place in zip(problems, places.tolist(), strict=True)
+    ]
+
+
 class Restraint:
-    """What constraints do to the candidates of some beams.
+    """The effect of constraints on the candidates of some beams.
 
     Args:
-        direction: whose beams.
-        holds: one for each problem; None: nothing is asked of it.
-        beams: nodes [problems, beams], -1 where there is none.
-        weight: of the direction's log-probability.
+        direction: the direction of the beams.
+        holds: one for each problem; None for a problem without constraints.
+        beams: nodes [problems, beams], -1 for none.
+        weight: the weight of the direction's log-probability.
 
     Attributes:
         shift: what the beams have paid, [problems, beams].
-        extra: what candidates pay, -inf where they are none, [problems, beams, vocab].
-        banks: how many of the words that must appear a candidate has, [problems, beams, vocab]; None: none must.
+        extra: what candidates pay, -inf for words that are no candidates, [problems, beams, vocab].
+        banks: the number of words that must appear and that a candidate has, [problems, beams, vocab]; None if no word
+            must appear.
     """
 
     def __init__(self, direction: Direction, holds: Sequence[Hold | None], beams: Nodes, weight: float):
         self.shift = np.zeros(beams.shape)
         self.extra = np.zeros((*beams.shape, direction.tree.scorer.vocab_size))
-        some_must = any(hold is not None and hold.held.required() for hold in holds)
+        some_must = any(hold is not None and hold.held.must for hold in holds)
         self.banks = np.zeros(self.extra.shape, dtype=np.int64) if some_must else None
         self._direction = direction
         self._holds = holds
@@ -213,13 +230,13 @@ class Restraint:
             changes, cost = hold.held.paid(direction, node)
             self.shift[row, beam] = float(weighed(np.array(changes), weight)) - cost
             self._changes[row, beam] = hold.candidates(direction, node, weight, self.extra[row, beam])
-            if self.banks is not None:
-                missing = hold.held.missing(hold.held.words(direction, node))
-                self.banks[row, beam] = hold.held.required() - len(missing)
+            if self.banks is not None and (must := hold.held.must):
+                missing = must.missing(hold.held.words(direction, node), hold.held.template)
+                self.banks[row, beam] = len(must.ids) - len(missing)
                 self.banks[row, beam, list(missing)] += 1
 
     def pay(self, rows: np.ndarray, beams: np.ndarray, parents: Nodes, children: Nodes) -> None:
-        """Remember what candidates have paid that were chosen, behind some beams of some rows."""
+        """Record what the chosen candidates have paid."""
         for row, beam, parent, child in np.stack([rows, beams, parents, children], axis=1).tolist():
             hold = self._holds[row]
             if hold is None or not (hold.held.hooks or hold.held.costs):
@@ -227,26 +244,26 @@ class Restraint:
             token = int(self._direction.tree.tokens[child])
             at = self._direction.position(hold.place, len(hold.held.template))
             change = self._changes[row, beam]
-            cost = hold.held.cost(at).get(token, 0.0) if at >= 0 else 0.0
-            hold.held.pay(self._direction, parent, child, Paid(0.0 if change is None else float(change[token]), cost))
+            paid = Paid(0.0 if change is None else float(change[token]), hold.held.cost(at).get(token, 0.0))
+            hold.held.pay(self._direction, parent, child, paid)
 
     def stuck(self, chosen: Nodes) -> tuple[list[int], list[Hold | None]]:
-        """The rows that are left without a candidate, [rows, B], and what these are asked without the constraints."""
-        stuck = {row: hold for row, hold in enumerate(self._holds) if hold and hold.fast and chosen[row, 0] < 0}
-        return list(stuck), [hold._replace(fast=False) for hold in stuck.values()]
+        """Return the rows without a candidate, and their holds with the constraints lifted."""
+        stuck = {row: hold for row, hold in enumerate(self._holds) if hold and hold.binding and chosen[row, 0] < 0}
+        return list(stuck), [hold._replace(binding=False) for hold in stuck.values()]
 
 
 @dataclass(eq=False)
 class Demands:
-    """What a call asks of its sentences, besides its templates.
+    """What a request asks of its sentences, in addition to the templates.
 
     Attributes:
-        constraints: resolved.
-        hooks: that change scores.
+        constraints: the constraints, with words resolved to ids.
+        hooks: the score hooks.
         everything: all words that a blank takes.
-        avoided: for each item the sentences that are not wanted again, nor are their words; empty: none.
-        strength: nats that each such word costs.
-        share: of what hooks change that counts: a half where two models have one softmax.
+        avoided: for each item the sentences of earlier groups; empty if there are none.
+        strength: the cost, in nats, of a word that an earlier sentence has at the same position.
+        share: the share of a hook's change that counts: 0.5 if two halves share one softmax.
     """
 
     constraints: Sequence[Constraint] = ()
@@ -260,11 +277,11 @@ class Demands:
         return bool(self.constraints or self.hooks or self.avoided)
 
     def lowering(self) -> Demands:
-        """The same with hooks that are refused when they raise a score."""
-        return replace(self, hooks=[_Lowering(hook) for hook in self.hooks])
+        """Return the same demands with hooks that are refused if they raise a score."""
+        return replace(self, hooks=[_lowering(hook) for hook in self.hooks])
 
     def possible(self, templates: Sequence[FixedTemplate]) -> Sequence[FixedTemplate]:
-        """The templates that some sentence can satisfy the constraints with, narrowed to what these leave."""
+        """Return the templates that some sentence can fill under the constraints, narrowed to the words left."""
         if not self.constraints:
             return templates
         return [
@@ -275,40 +292,37 @@ class Demands:
         ]
 
     def hold(self, item: int, template: FixedTemplate) -> Held | None:
-        """What a search holds of an item at one choice of widths, its template narrowed; None: nothing."""
-        several = self._of_several(item)
+        """Return the constraints on an item at one choice of widths, given its narrowed template; None if none."""
+        several = joining(self._of(item))
         costs = self._costs(item, template)
         return Held(template, several, self.hooks, costs, self.share) if several or self.hooks or costs else None
 
     def hold_freely(self, item: int, reverse: bool, max_length: int) -> Held | None:
-        """What a direction holds of an item that it writes a whole caption of, whose length is not known yet."""
+        """Return the constraints on a free caption, whose length is not known yet; None if there are none."""
         if not self:
             return None
         seen = [one for one in self.constraints if one.seen_from(reverse)]
         longest = FixedTemplate.all_blank(max_length)
         template = narrow(seen, longest, self.everything)
-        assert template is not None  # lengths that constraints leave no sentence of are not asked for
+        assert template is not None  # lengths that no sentence can have are refused before
         costs = () if reverse else self._costs(item, template)
 
         def may_end(words: tuple[int, ...]) -> bool:
             return not self.broken(item, words, FixedTemplate.all_blank(len(words)))
 
-        return Held(template, self._of_several(item), self.hooks, costs, self.share, may_end)
+        return Held(template, joining(self._of(item)), self.hooks, costs, self.share, may_end)
 
     def broken(self, item: int, words: tuple[int, ...], template: FixedTemplate) -> tuple[str, ...]:
-        """The constraints that a sentence breaks, by name."""
+        """Return the names of the constraints that a sentence violates."""
         return tuple(str(one) for one in self._of(item) if not one.satisfied(words, template))
 
     def avoids(self, item: int) -> Sequence[tuple[int, ...]]:
-        """The sentences that are not wanted again of an item."""
+        """Return the sentences of earlier groups for an item."""
         return self.avoided[item] if self.avoided else ()
 
     def _of(self, item: int) -> Sequence[Constraint]:
         avoided = self.avoids(item)
         return [*self.constraints, Unlike(avoided)] if avoided else self.constraints
-
-    def _of_several(self, item: int) -> list[Constraint]:
-        return joining(self._of(item))
 
     def _costs(self, item: int, template: FixedTemplate) -> Sequence[Mapping[int, float]]:
         if not self.strength or not self.avoided:
@@ -321,7 +335,7 @@ class Demands:
         return costs
 
     def settle(self, finalists: Iterable[Sentence], weights: Mapping[Direction, float]) -> None:
-        """Write to finalists what they break and what they pay, but where it is known already."""
+        """Write violations and payments to the finalists that do not have them yet."""
         new = [one for one in finalists if one.penalty is None]
         for one in new:
             one.broken = self.broken(one.item, one.words, one.template)
@@ -332,34 +346,32 @@ class Demands:
                 one.penalty += weight * self.share * change
 
 
-class _Lowering:
-    """A hook of which it is checked that it raises no score."""
+def _lowering(hook: Hook) -> Hook:
+    """Return the same hook, refused if it raises a score."""
 
-    def __init__(self, hook: Hook):
-        self._hook = hook
-        self.__name__ = name_of(hook)
-
-    def __call__(self, position: int, prefix: tuple[int, ...], scores: np.ndarray) -> np.ndarray:
-        given = scores_by(self._hook, position, prefix, scores)
+    def lowered(position: int, prefix: tuple[int, ...], scores: np.ndarray) -> np.ndarray:
+        given = scores_by(hook, position, prefix, scores)
         if (given > scores + ROUNDING).any():
             raise ValueError(
-                f"the score hook {self.__name__} raises scores, as at position {position}: an exact search needs hooks "
-                "that only lower them, since its proof rests on no word making a sentence better"
+                f"the score hook {name_of(hook)} raises a score at position {position}. Exact needs hooks that only "
+                "lower scores, because its bound is valid only if no further word makes a sentence better."
             )
-        lowered: np.ndarray = np.minimum(given, scores)
-        return lowered
+        return np.minimum(given, scores)
+
+    lowered.__name__ = name_of(hook)
+    return lowered
 
 
 def name_of(hook: Hook) -> str:
-    """What a hook is called in messages."""
+    """Return the name of a hook for messages."""
     return str(getattr(hook, "__name__", type(hook).__name__))
 
 
 def scores_by(hook: Hook, position: int, prefix: tuple[int, ...], scores: np.ndarray) -> np.ndarray:
-    """What a hook makes of scores, as float64; it may return an array of either library.
+    """Call a hook and return its scores as float64. The hook may return a NumPy array or a tensor.
 
     Raises:
-        TypeError, ValueError: it returned something else than scores.
+        TypeError, ValueError: the hook returned something that is not a valid array of scores.
     """
     given = hook(position, prefix, scores.copy())
     if hasattr(given, "detach"):
@@ -368,31 +380,31 @@ def scores_by(hook: Hook, position: int, prefix: tuple[int, ...], scores: np.nda
     if not isinstance(given, np.ndarray) or given.shape != scores.shape or given.dtype.kind not in "fiu":
         shape = getattr(given, "shape", None)
         what = type(given).__name__ if shape is None else f"an array of shape {tuple(shape)}, {given.dtype}"
-        raise TypeError(f"{name} returned {what}, at position {position}; expected numbers {scores.shape}")
+        raise TypeError(f"{name} returned {what} at position {position}; expected numbers of shape {scores.shape}")
     if not (given < np.inf).all():
         raise ValueError(f"{name} returned NaN or +inf at position {position}; scores are finite, or -inf")
     return given.astype(np.float64)
 
 
 def changed_by(hooks: Sequence[Hook], direction: Direction, node: int, position: int) -> np.ndarray:
-    """What hooks add to the log-probabilities of the words behind a prefix that was read, [vocab]."""
+    """Return what hooks add to the log-probabilities after a prefix that was read, [vocab]."""
     scores, normalisers = direction.tree.continuations(np.array([node]))
     log_probs = scores[0] - normalisers[0]
     (prefix,) = direction.tree.words(np.array([node]))
     changed = log_probs
     for hook in hooks:
         changed = scores_by(hook, position, prefix, changed)
-    with np.errstate(invalid="ignore"):  # what is impossible stays so
+    with np.errstate(invalid="ignore"):  # impossible words stay impossible
         return np.where(np.isneginf(log_probs), 0.0, changed - log_probs)
 
 
 def weighed(changes: np.ndarray, weight: float) -> np.ndarray:
-    """Changes of scores times the weight of their model; 0 drops them, -inf included."""
+    """Return changes times the weight of their model. A weight of 0 drops them, -inf included."""
     return weight * changes if weight else np.zeros_like(changes)
 
 
 def changes_of(direction: Direction, finalists: Sequence[Sentence], hooks: Sequence[Hook]) -> np.ndarray:
-    """What hooks add to a direction's terms of each sentence, [finalists]; reads it up to its last blank position."""
+    """Return what hooks add to a direction's terms of each finalist, [finalists]. Reads up to the last blank."""
     tree = direction.tree
     changes = np.zeros(len(finalists))
     rows = [direction.words_in_reading_order(one.words) for one in finalists]

@@ -1,108 +1,90 @@
-"""One direction's part in a proof: what it has read of a problem, and the leaves that stand for all there is.
+"""One direction's side of a proof: the leaves that divide all sentences, and how a leaf is expanded.
 
-See `birnn_decode.search.exact` for what leaves are, which of them may be dropped, and why.
+``birnn_decode.search.exact`` says what a leaf is, which leaves may be dropped, and why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-
 import numpy as np
 
-from birnn_decode.constraints import UNDECIDED
+from birnn_decode.search.columns import Columns
+from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import ROUNDING, Ranking
-from birnn_decode.search.holding import NEVER, Held, weighed
-from birnn_decode.search.problem import Direction, Problem
+from birnn_decode.search.holding import NEVER, Hold, Problem
 from birnn_decode.search.tree import NONE, Nodes
 
-CHUNK, LEAVES = 32, 2**18  # leaves of its own that an expansion gets at a time, and that all of a side may get at first
-AT_A_TIME = 2**21  # scores looked through in one go
+CHUNK = 32  # the fewest words with a leaf of their own that an expansion may have
+LEAVES = 2**18  # the leaves that all expansions of a side may have together, if each has more than CHUNK
+AT_A_TIME = 2**21  # scores that are compared at a time
 
 
-class _Columns:
-    """Columns that grow together, each at the beginning of an array with room for more."""
+class Expansions(Columns):
+    """The leaves that were expanded.
 
-    def __post_init__(self) -> None:
-        self._rooms: dict[str, np.ndarray] = {}
-
-    def add(self, **columns: np.ndarray) -> np.ndarray:
-        """Put values below each column; returns the numbers of the new rows."""
-        before = len(self)
-        for name, values in columns.items():
-            column, after = getattr(self, name), before + len(values)
-            room = self._rooms.get(name, column)
-            if after > len(room):
-                room = self._rooms[name] = np.empty((2 * after, *column.shape[1:]), dtype=column.dtype)
-                room[:before] = column
-            room[before:after] = values
-            setattr(self, name, room[:after])
-        return np.arange(before, len(self))
-
-    def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
-
-
-@dataclass(eq=False)
-class Expansions(_Columns):
-    """Prefixes that have been read. The first stands for nothing at all: above the leaf that a search begins with.
+    Expansion 0 stands for nothing. It is the parent of the leaf with which the search begins.
 
     Attributes:
-        node: the prefix in the tree.
-        key: the weighted sum of its terms that count.
-        place: of the word that follows.
-        words: those at the blanks, in sentence order, -1 where there is none yet, [expansions, blanks].
-        leaf: the leaf that it was.
+        leaf: the leaf.
+        key: the weighted sum of the terms that count, over all words of the prefix.
+        place: the place of the next word.
     """
 
-    node: Nodes
-    key: np.ndarray
-    place: np.ndarray
-    words: np.ndarray
-    leaf: np.ndarray
+    def __init__(self) -> None:
+        super().__init__()
+        self.leaf, self.place = (np.empty(0, dtype=np.int64) for _ in range(2))
+        self.key = np.empty(0)
 
 
-@dataclass(eq=False)
-class Leaves(_Columns):
-    """Prefixes that have been met; leaves in the sense above are those of them that are live.
+class Leaves(Columns):
+    """Prefixes, each one word longer than the prefix of an expansion.
+
+    Args:
+        blanks: the number of blanks.
 
     Attributes:
-        parent: the expansion that it is one word longer than.
-        token: that word; the vocabulary's size for the rest.
-        code: both as one number, ascending.
-        key: the weighted sum of its terms that count; for the rest the highest.
-        words: those at the blanks, in sentence order, -1 where there is none yet, [leaves, blanks].
-        cap: what its bound was at first.
-        score: what the scorer gave the word.
-        node: the prefix in the tree; -1: not there yet.
-        child: the expansion that it has become; -1: none.
-        cursor: for a full one the leaf of its sentence on the other side, or one on the way to it; -1: not looked for.
-        live: whether its sentences are still in question here.
+        parent: the expansion.
+        token: the last word; the size of the vocabulary stands for the rest of the words.
+        code: ``parent`` and ``token`` as one number, ascending.
+        key: the weighted sum of the terms that count; for the rest, the highest key of its words.
+        words: the words at the blanks, in sentence order, -1 for a blank without a word, [leaves, blanks].
+        cap: the bound of the leaf when it was made.
+        score: the model's score of the last word.
+        node: the prefix in the tree; -1 if it is not in the tree yet.
+        child: the expansion that the leaf has become; -1 for none.
+        cursor: for a full leaf, the leaf on the other side that its sentence was in when this was last looked up; -1
+            before the first time.
+        live: whether the leaf is open or full: not expanded, not dropped, and not covered by the other side.
     """
 
-    parent: np.ndarray
-    token: np.ndarray
-    code: np.ndarray
-    key: np.ndarray
-    words: np.ndarray
-    cap: np.ndarray
-    score: np.ndarray
-    node: Nodes
-    child: np.ndarray
-    cursor: np.ndarray
-    live: np.ndarray
+    def __init__(self, blanks: int) -> None:
+        super().__init__()
+        self.parent, self.token, self.code = (np.empty(0, dtype=np.int64) for _ in range(3))
+        self.node, self.child, self.cursor = (np.empty(0, dtype=np.int64) for _ in range(3))
+        self.key, self.cap, self.score = (np.empty(0) for _ in range(3))
+        self.words = np.empty((0, blanks), dtype=np.int32)
+        self.live = np.empty(0, dtype=bool)
 
 
 class Side:
     """One direction's part in the search of a problem.
 
+    Args:
+        problem: the problem.
+        direction: the direction.
+        ranking: the score of sentences.
+        pays: whether the cost of words is taken off the keys of this side.
+
     Attributes:
-        tree: the direction's.
+        tree: the prefixes that the direction has read.
         end: one past the place of the last blank.
         last: the last place whose term counts.
-        open: the live leaves that lack words, and ``bounds`` theirs.
-        full: the live leaves that do not, and ``full_bounds`` theirs.
-        top: ``top`` of the other side's open leaves, [blanks, vocab]; None where there is no other side.
+        leaves: all leaves, dropped and expanded ones included.
+        expansions: all expansions.
+        open: the live leaves that lack words.
+        bounds: the bounds of the open leaves.
+        full: the live leaves that have a word for every blank.
+        full_bounds: the bounds of the full leaves.
+        top: the other side's ``table``, [blanks, vocab]; None if there is no other side.
     """
 
     def __init__(self, problem: Problem, direction: Direction, ranking: Ranking, pays: bool):
@@ -111,281 +93,274 @@ class Side:
         lane = direction.lane(template)
         self.tree = direction.tree
         self.end = lane.end
-        self._weights = np.zeros(size + 1)  # of the terms at each place; 0: does not count
+        self._weights = np.zeros(size + 1)  # of the term at each place; 0 for a term that does not count
         counted = list(ranking.counted(direction, problem.item, template))
         self._weights[counted] = ranking.weights[direction]
         self.last = max(counted)
-        self._known = np.append(lane.codes, self.tree.scorer.end_token)  # the word at each place that is no blank
-        self._blanks = blanks = [at for at in range(size) if template.undecided(at)]
+        self._known_words = np.append(lane.codes, self.tree.scorer.end_token)  # at each place
+        blanks = [at for at in range(size) if template.undecided(at)]
         self._blank = np.full(size + 1, -1)  # the number of the blank at each place, in sentence order
         self._blank[[direction.position(at, size) for at in blanks]] = range(len(blanks))
-        self._rest = self.tree.scorer.vocab_size
+        self._rest = self.tree.scorer.vocab_size  # the token that stands for the rest of the words
         self._allowed = np.zeros((len(blanks), self._rest), dtype=bool)
         for allowed, at in zip(self._allowed, blanks, strict=True):
             tokens = template.positions[at]
             allowed[sorted(tokens) if isinstance(tokens, frozenset) else slice(None)] = True
         self._allowed[:, list(direction.banned)] = False
-        self._lost, self._read = np.zeros(size + 1), np.zeros(size + 1)  # behind the blanks, at each place
+        # Of the words read at each place behind the blanks: what they have cost in nats, and their number.
+        self._lost, self._read = np.zeros(size + 1), np.zeros(size + 1)
 
         root = self.tree.find(problem.item, lane.beginning)
         key, node = 0.0, root
         for place in range(lane.begin - 1, -1, -1):
             key += self._weighted(np.array([place]), self.tree.terms[[node]])[0]
             node = int(self.tree.parents[node])
-        one = np.zeros(1, dtype=np.int64)
-        nothing = np.full((1, len(blanks)), -1, dtype=np.int32)
-        self.expansions = Expansions(one - 1, np.array([key]), one + lane.begin - 1, nothing, one)
-        self.leaves = Leaves(
-            one, one, one, np.array([key]), nothing, np.zeros(1), np.zeros(1), one + root, one - 1, one - 1, one == 0
+        self.expansions, self.leaves = Expansions(), Leaves(len(blanks))
+        self.expansions.append(leaf=np.zeros(1), key=key, place=lane.begin - 1)
+        self.open = self.leaves.append(
+            parent=np.zeros(1),
+            token=0,
+            code=0,
+            key=key,
+            words=-1,
+            cap=0.0,
+            score=0.0,
+            node=root,
+            child=-1,
+            cursor=-1,
+            live=True,
         )
-        self.open, self.bounds = one, np.array([key])
+        self.bounds = np.array([key])
         self.full, self.full_bounds = NONE, np.zeros(0)
         self.top: np.ndarray | None = None
 
     def _weighted(self, places: np.ndarray, terms: np.ndarray) -> np.ndarray:
-        """What terms add to a key; one that does not count adds nothing, though it be -inf."""
+        """Return what terms add to keys. A term that does not count adds 0, even if it is -inf."""
         weights = self._weights[places]
         counts = weights > 0
         return np.where(counts, weights * np.where(counts, terms, 0.0), 0.0)
 
-    # -------------------------------------------------------------------------------------------- what leaves stand for
+    # --------------------------------------------------------------------------------------------- properties of leaves
 
     def places(self, leaves: np.ndarray) -> np.ndarray:
-        """The places of their last words."""
-        places: np.ndarray = self.expansions.place[self.leaves.parent[leaves]]
-        return places
+        """Return the places of the last words."""
+        return self.expansions.place[self.leaves.parent[leaves]]
+
+    def parent_nodes(self, leaves: np.ndarray) -> Nodes:
+        """Return the prefixes without the last word, in the tree."""
+        return self.leaves.node[self.expansions.leaf[self.leaves.parent[leaves]]]
 
     def is_rest(self, leaves: np.ndarray) -> np.ndarray:
-        """Whether they stand for all words that have no leaf of their own."""
-        rest: np.ndarray = self.leaves.token[leaves] == self._rest
-        return rest
+        """Tell which leaves stand for the rest of the words."""
+        return self.leaves.token[leaves] == self._rest
 
     def is_full(self, leaves: np.ndarray) -> np.ndarray:
-        """Whether they have a word for every blank."""
-        full: np.ndarray = (self.places(leaves) >= self.end - 1) & ~self.is_rest(leaves)
-        return full
+        """Tell which leaves have a word for every blank."""
+        return (self.places(leaves) >= self.end - 1) & ~self.is_rest(leaves)
 
     def is_done(self, leaves: np.ndarray) -> np.ndarray:
-        """Whether all terms that count are known."""
-        done: np.ndarray = (self.places(leaves) >= self.last) & ~self.is_rest(leaves)
-        return done
-
-    def words(self, leaves: np.ndarray) -> np.ndarray:
-        """Their words at the blanks, -1 where they have none, [leaves, blanks]."""
-        words: np.ndarray = self.leaves.words[leaves]
-        return words
+        """Tell for which leaves all terms that count are known."""
+        return (self.places(leaves) >= self.last) & ~self.is_rest(leaves)
 
     def table(self) -> np.ndarray:
-        """``top`` of the open leaves, [blanks, vocab]."""
+        """Return, for each blank and word, the highest key of an open leaf that can have it, [blanks, vocab].
+
+        This is ``top`` in ``birnn_decode.search.exact``.
+        """
         table = np.full(self._allowed.shape, NEVER)
         keys = self.leaves.key[self.open]
-        for best, words in zip(table, self.words(self.open).T, strict=True):
+        for best, words in zip(table, self.leaves.words[self.open].T, strict=True):
             there = words >= 0
             best[:] = keys[~there].max(initial=NEVER)
             np.maximum.at(best, words[there], keys[there])
         return table
 
     def find(self, leaves: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """Go on from leaves to those that sentences [leaves, blanks] are in now; -1: where these were dropped."""
-        found: np.ndarray = leaves.copy()
+        """Return the leaves that sentences are in now; -1 if the leaf was dropped.
+
+        Args:
+            leaves: for each sentence a leaf that it was in.
+            words: the words at the blanks, [sentences, blanks].
+        """
+        found = leaves.copy()
         while len(going := np.flatnonzero((found >= 0) & (self.leaves.child[found] >= 0))):
-            expanded = self.leaves.child[found[going]]
-            blanks = self._blank[self.expansions.place[expanded]]
-            tokens = np.where(blanks >= 0, words[going, blanks], self._known[self.expansions.place[expanded]])
-            next_ones = self._look_up(expanded, tokens)
-            lacking = next_ones < 0
-            next_ones[lacking] = self._look_up(expanded[lacking], np.full(int(lacking.sum()), self._rest))
-            found[going] = next_ones
+            expansions = self.leaves.child[found[going]]
+            places = self.expansions.place[expansions]
+            blanks = self._blank[places]
+            tokens = np.where(blanks >= 0, words[going, blanks], self._known_words[places])
+            own = self._look_up(expansions, tokens)
+            found[going] = np.where(own >= 0, own, self._look_up(expansions, np.full_like(tokens, self._rest)))
         return found
 
     def _look_up(self, expansions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """The leaves of expansions and words; -1: there is none."""
-        codes: np.ndarray = self._codes(expansions, tokens)
-        at: np.ndarray = np.minimum(np.searchsorted(self.leaves.code, codes), len(self.leaves) - 1)
-        found: np.ndarray = np.where(self.leaves.code[at] == codes, at, -1)
-        return found
+        """Return the leaves of expansions and their next words; -1 for none."""
+        codes = self._codes(expansions, tokens)
+        at = np.minimum(np.searchsorted(self.leaves.code, codes), len(self.leaves) - 1)
+        return np.where(self.leaves.code[at] == codes, at, -1)
 
-    def _codes(self, expansions: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        codes: np.ndarray = expansions * (self._rest + 1) + tokens
-        return codes
+    def _codes(self, expansions: np.ndarray, tokens: np.ndarray | int) -> np.ndarray:
+        return expansions * (self._rest + 1) + tokens
 
     # -------------------------------------------------------------------------------------------------------- expanding
 
     def grow(self, leaves: np.ndarray) -> None:
-        """See that leaves are in the tree."""
-        rest = self.is_rest(leaves)
-        self.leaves.node[leaves[rest]] = self.expansions.node[self.leaves.parent[leaves[rest]]]
+        """Put the prefixes of leaves into the tree. A leaf for the rest has the prefix of its parent."""
         new = leaves[self.leaves.node[leaves] < 0]
-        if len(new):
-            parents = self.expansions.node[self.leaves.parent[new]]
-            self.leaves.node[new] = self.tree.grow(parents, self.leaves.token[new], self.leaves.score[new])
+        rest, nodes = self.is_rest(new), self.parent_nodes(new)
+        own = new[~rest]
+        nodes[~rest] = self.tree.grow(nodes[~rest], self.leaves.token[own], self.leaves.score[own])
+        self.leaves.node[new] = nodes
 
     def in_turn(self, leaves: np.ndarray) -> tuple[np.ndarray, int]:
-        """Leaves that are to be expanded, those first that a blank comes after, and how many these are."""
+        """Sort leaves: first the leaves whose next word is at a blank. Return their number, too."""
         chooses = self._blank[self.places(leaves) + ~self.is_rest(leaves)] >= 0
         return leaves[np.argsort(~chooses, kind="stable")], int(chooses.sum())
 
     def to_read(self, leaves: np.ndarray) -> tuple[Nodes, Nodes, np.ndarray]:
-        """What `PrefixTree.read` has to read for leaves to be expanded."""
+        """Return the arguments of ``PrefixTree.read`` that leaves need before they are expanded."""
         leaves, choosing = self.in_turn(leaves)
         self.grow(leaves)
         nodes = self.leaves.node[leaves]
-        return nodes[:choosing], nodes[choosing:], self._known[self.places(leaves[choosing:]) + 1]
+        return nodes[:choosing], nodes[choosing:], self._known_words[self.places(leaves[choosing:]) + 1]
 
     def expand(self, leaves: np.ndarray, children: Nodes, other: Side | None, needed: float) -> None:
-        """Put in the place of leaves what was read.
+        """Replace leaves by a leaf for each word that may follow, or for the best of these words and for the rest.
 
         Args:
-            leaves: as given to `to_read`.
-            children: what `PrefixTree.read` has returned.
+            leaves: the leaves, as given to ``to_read``.
+            children: what ``PrefixTree.read`` has returned.
             other: the other side.
-            needed: the J of the incumbent.
+            needed: the incumbent's J.
         """
         leaves, choosing = self.in_turn(leaves)
-        rest, parents, live = self.is_rest(leaves), self.leaves.parent[leaves], self.leaves.live[leaves]
-        new = self.expansions.add(
-            node=self.leaves.node[leaves],
+        rest, parents = self.is_rest(leaves), self.leaves.parent[leaves]
+        new = self.expansions.append(
+            leaf=leaves,
             key=np.where(rest, self.expansions.key[parents], self.leaves.key[leaves]),
             place=self.places(leaves) + ~rest,
-            words=self.words(leaves),
-            leaf=leaves,
         )
-        wanted = self._wanted(leaves, new, other)
         self.leaves.child[leaves] = new
-        self.leaves.live[leaves] = False
-        self.open, self.full = (some[self.leaves.live[some]] for some in (self.open, self.full))
 
         known = new[choosing:]
-        terms = self._weighted(self.expansions.place[known], self.tree.terms[children])
-        self._learn(self.expansions.place[known], terms)
+        places, tokens = self.expansions.place[known], self.tree.tokens[children]
+        terms = self._weighted(places, self.tree.terms[children])
+        self._learn(places, terms)
         zeros = np.zeros(len(known))
-        columns: list[tuple[np.ndarray, ...]] = [
-            (known, self.tree.tokens[children], self.expansions.key[known] + terms, zeros, zeros)
-        ]
-        nodes = dict(zip(known.tolist(), children.tolist(), strict=True))
+        columns: list[tuple[np.ndarray, ...]] = [(known, tokens, self.expansions.key[known] + terms, zeros, zeros)]
+        wanted = self._wanted(new[0], other)
         at_a_time = max(1, AT_A_TIME // self._rest)
         for begin in range(0, choosing, at_a_time):
-            some = slice(begin, min(begin + at_a_time, choosing))
-            columns += self._choices(new[some], live[some], wanted, needed)
+            columns += self._choices(new[begin : min(begin + at_a_time, choosing)], wanted, needed)
         parent, token, key, cap, score = (np.concatenate(column) for column in zip(*columns, strict=True))
         code = self._codes(parent, token)
         order = np.argsort(code, kind="stable")
-        parent, token, code, key, cap, score = (column[order] for column in (parent, token, code, key, cap, score))
-        words = self.expansions.words[parent]
-        blanks = np.where(token == self._rest, -1, self._blank[self.expansions.place[parent]])
-        own = np.flatnonzero(blanks >= 0)
-        words[own, blanks[own]] = token[own]
-        born = self.leaves.add(
+        parent, token, key = parent[order], token[order], key[order]
+        before = self.expansions.leaf[parent]
+        words, blanks = self.leaves.words[before], self._blank[self.expansions.place[parent]]
+        chosen = (blanks >= 0) & (token != self._rest)
+        words[chosen, blanks[chosen]] = token[chosen]
+        born = self.leaves.append(
             parent=parent,
             token=token,
-            code=code,
+            code=code[order],
             key=key,
             words=words,
-            cap=cap,
-            score=score,
-            node=np.array([nodes.get(one, -1) for one in parent.tolist()], dtype=np.int64),
-            child=np.full(len(parent), -1),
-            cursor=self.leaves.cursor[leaves[parent - new[:1]]],
-            live=live[parent - new[:1]] & (key > NEVER),
+            cap=cap[order],
+            score=score[order],
+            node=-1,
+            child=-1,
+            cursor=self.leaves.cursor[before],
+            live=self.leaves.live[before] & (key > NEVER),
         )
+        self.leaves.node[self._look_up(known, tokens)] = children
+        self.leaves.live[leaves] = False
+        self.open, self.full = (some[self.leaves.live[some]] for some in (self.open, self.full))
         born = born[self.leaves.live[born]]
         full = self.is_full(born)
         self.open = np.concatenate([self.open, born[~full]])
-        self._take_care_of(born[full], other)
+        self._cover(born[full], other)
 
     def _choices(
-        self, new: np.ndarray, live: np.ndarray, wanted: tuple[np.ndarray, np.ndarray], needed: float
-    ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Columns of the leaves of expansions that a blank comes after: parent, token, key, cap and score.
+        self, new: np.ndarray, wanted: tuple[np.ndarray, np.ndarray], needed: float
+    ) -> list[tuple[np.ndarray, ...]]:
+        """Return the leaves of expansions whose next word is at a blank: parent, token, key, cap and score of each.
 
         Args:
-            new: the expansions.
-            live: whether they were live.
-            wanted: (expansion, token) of the leaves that there must be in any case.
-            needed: the J of the incumbent.
+            new: the expansions, numbered in a row.
+            wanted: (expansions, tokens) of words that need a leaf of their own.
+            needed: the incumbent's J.
         """
-        places, words = self.expansions.place[new], self.expansions.words[new]
-        blanks, nodes = self._blank[places], self.expansions.node[new]
+        leaves, places = self.expansions.leaf[new], self.expansions.place[new]
+        blanks, nodes = self._blank[places], self.leaves.node[leaves]
         scores, normalisers = self.tree.continuations(nodes)
         with np.errstate(over="ignore"):  # models mask with the lowest number there is
             keys = self.expansions.key[new, None] + self._weights[places, None] * (scores - normalisers[:, None])
         keys[~self._allowed[blanks]] = NEVER
         if self._held is not None:
-            for row, (own, place) in enumerate(zip(words.tolist(), places.tolist(), strict=True)):
-                keys[row] += self._restrained(self._held, int(nodes[row]), own, place)
-        for row, leaf in enumerate(self.expansions.leaf[new].tolist()):
-            while self.leaves.token[leaf] == self._rest:  # what has a leaf of its own already
+            for own, node, place in zip(keys, nodes.tolist(), places.tolist(), strict=True):
+                extra = np.zeros(self._rest)
+                hold = Hold(self._held, place, costs=self._pays)
+                hold.candidates(self._direction, node, self._weights[place], extra)
+                own += extra
+        for own, leaf in zip(keys, leaves.tolist(), strict=True):
+            while self.leaves.token[leaf] == self._rest:  # other words have a leaf of their own already
                 parent = self.leaves.parent[leaf]
-                begin = np.searchsorted(self.leaves.code, parent * (self._rest + 1))
-                keys[row, self.leaves.token[begin:leaf]] = NEVER
+                begin = np.searchsorted(self.leaves.code, self._codes(parent, 0))
+                own[self.leaves.token[begin:leaf]] = NEVER
                 leaf = self.expansions.leaf[parent]
         bounds = keys
         if self.top is not None:
-            bounds = keys + np.minimum(lowest_top(self.top, words)[:, None], self.top[blanks])
-        keep = above(bounds, needed) & live[:, None]
-        most = max(CHUNK, LEAVES // len(self.expansions))
-        many = np.flatnonzero(keep.sum(axis=1) > most)
-        left = keep[many]
-        best = np.argpartition(np.where(left, bounds[many], NEVER), -most, axis=1)[:, -most:] if len(many) else NONE
-        keep[many] = False
-        if len(many):
-            keep[many[:, None], best] = True
+            bounds = keys + np.minimum(lowest_top(self.top, self.leaves.words[leaves])[:, None], self.top[blanks])
+        possible = above(bounds, needed) & self.leaves.live[leaves, None]
+        keep, most = possible.copy(), max(CHUNK, LEAVES // len(self.expansions))
+        for row in np.flatnonzero(possible.sum(axis=1) > most).tolist():
+            order = np.argpartition(np.where(possible[row], bounds[row], NEVER), -most)
+            keep[row, order[:-most]] = False
         mine = (wanted[0] >= new[0]) & (wanted[0] <= new[-1])
         keep[wanted[0][mine] - new[0], wanted[1][mine]] = True
-        left &= ~keep[many]
-        more = left.any(axis=1)
-        with_rest, left = many[more], left[more]
+        left = possible & ~keep
+        with_rest = np.flatnonzero(left.any(axis=1))
         self.tree.done(np.delete(nodes, with_rest))
-        highest = [np.where(left, values[with_rest], NEVER).max(axis=1, initial=NEVER) for values in (keys, bounds)]
-        yield new[with_rest], np.full(len(with_rest), self._rest), *highest, np.zeros(len(with_rest))
+        key, cap = (np.where(left[with_rest], values[with_rest], NEVER).max(axis=1) for values in (keys, bounds))
         rows, tokens = np.nonzero(keep)
-        yield new[rows], tokens, keys[rows, tokens], bounds[rows, tokens], scores[rows, tokens]
+        return [
+            (new[with_rest], np.full(len(with_rest), self._rest), key, cap, np.zeros(len(with_rest))),
+            (new[rows], tokens, keys[rows, tokens], bounds[rows, tokens], scores[rows, tokens]),
+        ]
 
-    def _restrained(self, held: Held, node: int, words: Sequence[int], place: int) -> np.ndarray:
-        """What is added to the keys of the words behind a prefix: what they pay, and -inf where they are ruled out."""
-        at = self._direction.position(place, len(held.template))
-        decided = [position if isinstance(position, int) else UNDECIDED for position in held.template.positions]
-        for blank, word in zip(self._blanks, words, strict=True):
-            decided[blank] = word
-        extra = np.where(held.ruled_out(decided, at).flags(self._rest), NEVER, 0.0)
-        if self._pays:
-            for token, cost in held.cost(at).items():
-                extra[token] -= cost
-        if held.hooks:
-            extra += weighed(held.change(self._direction, node, at), self._weights[place])
-        return extra
+    def _wanted(self, first: int, other: Side | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the words after new expansions that full leaves on the other side go on with: (expansions, tokens).
 
-    def _wanted(self, leaves: np.ndarray, new: np.ndarray, other: Side | None) -> tuple[np.ndarray, np.ndarray]:
-        """(expansion, token) that sentences go on with whose full leaves on the other side wait for leaves."""
-        if other is None or not len(other.full):
+        Args:
+            first: the first new expansion.
+            other: the other side.
+        """
+        if other is None:
             return NONE, NONE
-        becomes = np.full(len(self.leaves), -1)
-        becomes[leaves] = new
-        expansions = becomes[other.leaves.cursor[other.full]]
+        expansions = self.leaves.child[other.leaves.cursor[other.full]]
+        full, expansions = other.full[expansions >= first], expansions[expansions >= first]
         blanks = self._blank[self.expansions.place[expansions]]
-        waiting = np.flatnonzero((expansions >= 0) & (blanks >= 0))
-        words = other.words(other.full[waiting])
-        return expansions[waiting], words[np.arange(len(waiting)), blanks[waiting]]
+        return expansions[blanks >= 0], other.leaves.words[full, blanks][blanks >= 0]
 
-    def _take_care_of(self, full: np.ndarray, other: Side | None) -> None:
-        """Take in new full leaves, unless the other side has dropped their sentences or takes care of them itself."""
+    def _cover(self, full: np.ndarray, other: Side | None) -> None:
+        """Cover the sentences of new full leaves, unless the other side covers them already or has dropped them."""
         if other is not None:
             new = full[self.leaves.cursor[full] < 0]
-            found = other.find(np.zeros_like(new), self.words(new))
+            found = other.find(np.zeros_like(new), self.leaves.words[new])
             self.leaves.cursor[new] = found
-            # A sentence that is new here was in an open leaf of this side until now, for which the other's bounds hold.
+            # These sentences were in open leaves of this side until now, so the other side's bounds hold for them.
             self.leaves.live[new] = (found >= 0) & other.leaves.live[found] & ~other.is_full(found)
             full = full[self.leaves.live[full]]
         self.full = np.concatenate([self.full, full])
 
     def _learn(self, places: np.ndarray, terms: np.ndarray) -> None:
-        """Remember what the words behind the blanks have cost."""
+        """Record what words behind the blanks have cost."""
         some = (places >= self.end) & (terms > NEVER)
         np.add.at(self._lost, places[some], -terms[some])
         np.add.at(self._read, places[some], 1)
 
     def worth(self) -> np.ndarray:
-        """What a row has brought that reads a sentence on, by the place of the word that comes next; for comparison."""
+        """Estimate, for each place, how much each row lowers a bound if sentences are read on from there; in nats."""
         if not self._read.any():
             return np.full(len(self._read), np.inf)
         mean = np.where(self._read > 0, self._lost / np.maximum(self._read, 1), self._lost.sum() / self._read.sum())
@@ -394,12 +369,10 @@ class Side:
 
 
 def lowest_top(top: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """The lowest ``top`` [blanks, vocab] of the words [leaves, blanks] that there are."""
-    lowest: np.ndarray = np.where(words >= 0, top[np.arange(len(top)), words], top[0].max()).min(axis=1)
-    return lowest
+    """Return the lowest ``top`` [blanks, vocab] of the words that each row of ``words`` has, [leaves, blanks]."""
+    return np.where(words >= 0, top[np.arange(len(top)), words], top[0].max()).min(axis=1)
 
 
 def above(bounds: np.ndarray, needed: float) -> np.ndarray:
-    """Whether sentences with such bounds may be better than the incumbent, whose J is ``needed``."""
-    better: np.ndarray = (bounds > NEVER) & (bounds + ROUNDING > needed)
-    return better
+    """Tell which bounds allow a better sentence than the incumbent, whose J is ``needed``."""
+    return (bounds > NEVER) & (bounds + ROUNDING > needed)

@@ -1,20 +1,21 @@
-"""How much a search keeps in memory."""
+"""A count of the memory that a search keeps."""
 
 from __future__ import annotations
 
 
 class OverLimitError(Exception):
-    """A search would keep more than it may."""
+    """A search keeps more memory than it may."""
 
 
 class Memory:
-    """What the prefixes of a search hold, in bytes: scores and states.
+    """The bytes of all scores and states that a search keeps.
 
     Args:
-        limit: of what is held at a time; None: there is none.
+        limit: the most bytes that may be kept at a time; None for no limit.
 
     Attributes:
-        used: what is held now.
+        limit: the same.
+        used: the bytes kept now.
     """
 
     def __init__(self, limit: int | None):
@@ -22,15 +23,15 @@ class Memory:
         self.used = 0
 
     def take(self, size: int) -> None:
-        """So many bytes more are held.
+        """Count ``size`` bytes more.
 
         Raises:
-            OverLimitError: they are too many.
+            OverLimitError: more than ``limit`` bytes are kept now.
         """
         self.used += size
         if self.limit is not None and self.used > self.limit:
             raise OverLimitError
 
     def give_back(self, size: int) -> None:
-        """So many bytes are held no more."""
+        """Count ``size`` bytes less."""
         self.used -= size

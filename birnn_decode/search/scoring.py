@@ -1,4 +1,4 @@
-"""Teacher-forced scoring: the log-probability of every word of sentences that are given."""
+"""Teacher-forced scoring: the log-probability of every word of given sentences."""
 
 from __future__ import annotations
 
@@ -8,41 +8,36 @@ from typing import Any
 import numpy as np
 
 from birnn_decode.backend import HIGHEST_LOG_PROB, Array
-from birnn_decode.scorers import Scorer
-from birnn_decode.scorers.answers import backend_of, checked_pair, explain, faulty_scores
+from birnn_decode.scorers.answers import backend_of, explain, faulty_scores
+from birnn_decode.search.tree import PrefixTree, ask
 
 
 def score_given(
-    scorer: Scorer,
-    context: Any,
-    items: Sequence[int],
-    sentences: Sequence[tuple[int, ...]],
-    name: str,
-    gradients: bool,
+    tree: PrefixTree, items: Sequence[int], sentences: Sequence[tuple[int, ...]], gradients: bool
 ) -> list[list[Any]]:
     """Read sentences from START to their end, all of them side by side.
 
     Args:
-        scorer: the model; its ``score`` is used where it has one.
-        context: what its ``encode`` returned.
-        items: for each of the K sentences the number of its image, in ascending order.
+        tree: the tree of the direction: its scorer, whose ``score`` is used if it has one, and the encoded sources.
+        items: for each of the K sentences the number of its item, in ascending order.
         sentences: the words, in the scorer's reading order.
-        name: of the direction, for error messages.
-        gradients: whether the terms are tensors [] that carry PyTorch's graph, rather than numbers.
+        gradients: whether the terms are tensors [] with PyTorch's graph instead of numbers.
 
     Returns:
-        K lists of [words + 1] log-probabilities in nats, the end's last.
+        K lists of [words + 1] log-probabilities in nats; the last is the term of the end.
 
     Raises:
-        TypeError: gradients of scores that are no tensors.
-        ValueError: the scorer gave NaN, +inf, a log-probability above 0, or another number of terms.
+        TypeError: ``gradients`` is True, but the scores are not tensors.
+        ValueError: the scorer returned NaN, +inf, a log-probability above 0, or a wrong number of terms.
     """
     if not sentences:
         return []
+    scorer, name = tree.scorer, tree.name
+    sources = np.array([tree.encoded.sources[item] for item in items])
     if getattr(scorer, "score", None) is None:
-        return _step_by_step(scorer, context, items, sentences, name, gradients)
+        return _step_by_step(tree, items, sources, sentences, gradients)
     try:
-        arrays = scorer.score(context, np.asarray(items, dtype=np.int64), list(sentences))  # type: ignore[attr-defined]
+        arrays = scorer.score(tree.encoded.context, sources, list(sentences))  # type: ignore[attr-defined]
     except (IndexError, RuntimeError) as error:
         explain(error, 1 + max(map(len, sentences)), name)
     if len(arrays) != len(sentences):
@@ -65,8 +60,7 @@ def score_given(
 
 def _terms(array: Array, name: str, gradients: bool) -> list[Any]:
     if not gradients:
-        numbers: list[float] = array.tolist()
-        return numbers
+        return array.tolist()
     if not hasattr(array, "requires_grad"):
         kind = f"{type(array).__module__}.{type(array).__qualname__}"
         raise TypeError(f"gradients=True needs PyTorch models; the {name} scorer's scores are {kind}")
@@ -74,41 +68,33 @@ def _terms(array: Array, name: str, gradients: bool) -> list[Any]:
 
 
 def _step_by_step(
-    scorer: Scorer,
-    context: Any,
+    tree: PrefixTree,
     items: Sequence[int],
+    sources: np.ndarray,
     sentences: Sequence[tuple[int, ...]],
-    name: str,
     gradients: bool,
 ) -> list[list[Any]]:
-    """One step per word; a sentence that has ended leaves the batch."""
-    normalized = getattr(scorer, "normalized", False)
+    """Read one word per step. A sentence that has ended leaves the batch."""
+    scorer, name = tree.scorer, tree.name
     tokens = [(*words, scorer.end_token) for words in sentences]
     terms: list[list[Any]] = [[] for _ in sentences]
     reading = list(range(len(sentences)))
-    indices: Any = lambda values: np.asarray(values, dtype=np.int64)  # noqa: E731 - until the first scores are here
-    state = scorer.select(scorer.start(context), indices(items))
-    last = [scorer.start_token] * len(sentences)
-    while reading:
-        try:
-            returned = scorer.step(indices(last), state)
-        except (IndexError, RuntimeError) as error:
-            explain(error, 1 + len(terms[reading[0]]), name)
-        scores, state = checked_pair(returned, f"{name} scorer's step")
+    state = scorer.select(scorer.start(tree.encoded.context), sources)
+    last: Array = np.full(len(sentences), scorer.start_token)
+    for place in range(max(map(len, tokens))):
+        scores, state = ask(scorer, name, "step", (last, state), 1 + place)
         backend = backend_of(scores, (len(reading), scorer.vocab_size), "rows, vocab_size", f"the {name} scorer")
-        indices = backend.indices
-        log_probs, faulty = backend.log_probs(scores, normalized)
+        log_probs, faulty = backend.log_probs(scores, tree.normalized)
         for row in faulty:
-            raise faulty_scores(
-                items[reading[row]], sentences[reading[row]][: len(terms[reading[row]])], normalized, name
-            )
-        follow = [tokens[number][len(terms[number])] for number in reading]
-        picked: Array = log_probs[indices(range(len(reading))), indices(follow)]
+            number = reading[row]
+            raise faulty_scores(items[number], sentences[number][:place], tree.normalized, name)
+        follow = backend.indices([tokens[number][place] for number in reading])
+        picked = log_probs[backend.indices(range(len(reading))), follow]
         for number, term in zip(reading, _terms(picked, name, gradients), strict=True):
             terms[number].append(term)
-        rows = [row for row, number in enumerate(reading) if len(terms[number]) < len(tokens[number])]
-        if len(rows) < len(reading):
-            reading = [reading[row] for row in rows]
-            state = scorer.select(state, indices(rows)) if rows else None
-        last = [tokens[number][len(terms[number]) - 1] for number in reading]
+        going = [row for row, number in enumerate(reading) if place + 1 < len(tokens[number])]
+        if len(going) < len(reading):
+            state = scorer.select(state, backend.indices(going)) if going else None
+        last = follow[backend.indices(going)]
+        reading = [reading[row] for row in going]
     return terms

@@ -1,58 +1,111 @@
-"""The sweep: one direction's way over the blanks of a template, with or without a look-ahead.
+"""The sweep: one direction moves over the blanks of a template, with or without a look-ahead.
 
-At a blank position t a beam of B prefixes, each with its log-probability so far s_b, keeps
+A beam holds B prefixes b, each with its log-probability so far s_b. At a blank position t the sweep keeps the
 
     top-B over (b, v) of   weight · (s_b + log p(v | b))  +  g_t(v)  −  prior_weight · prior_t(v)
 
-and the new prefix carries s_b + log p(v | b) alone. Without g and prior that is classical beam search. In BSCD (Sun,
-Lee and Batra, CVPR 2017, Eq. 3 and 6) the look-ahead comes from the opposite direction's beams that cover t+1 … end:
+and the new prefix carries s_b + log p(v | b) alone. Without g and prior this is classical beam search. In BSCD (Sun,
+Lee and Batra, CVPR 2017, Eq. 3 and 6) the look-ahead g comes from the opposite beams b' that cover t+1 … end:
 
     g_t(v) = weight' · max over b' of  [ s'_{b'} + log p'(v | b') ]
 
-The paper takes its top-B over (b, v, b'). The maximum over b' does not depend on b, so g_t is one maximum over B rows
-and a step costs O(B·V); and every (b, v) is met once, so that no prefix stands twice in a beam.
+The paper takes the top-B over (b, v, b'). The maximum over b' does not depend on b, so g_t is one maximum over B rows,
+and a step costs O(B·V). Each (b, v) occurs once, so no prefix stands twice in a beam.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from birnn_decode.backend import Array, Backend
-from birnn_decode.search.holding import NEVER, Hold, Restraint
-from birnn_decode.search.problem import SOME, Direction, Lane, Problem
+from birnn_decode.search.direction import SOME, Direction, Lane
+from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint, holds_of
 from birnn_decode.search.tree import Nodes
 
 Frontier: TypeAlias = np.ndarray
-"""The beams of a finished sweep, nodes [1 + places, beams]: those before the first blank position, and those after each
-place of the span; best first, and -1 behind them where there are fewer."""
+"""The beams of a finished sweep, nodes [1 + places, beams]: the beam before the first blank, and the beam after each
+place of the span. The best prefix comes first; -1 fills a beam that has fewer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Log-probabilities that the splice subtracts.
+    """Log-probabilities to be subtracted when beams of both directions are joined.
 
     Attributes:
         log_probs: [vocab], or [positions, vocab] in sentence order; nats.
-        weight: what they are multiplied with.
+        weight: the factor of the log-probabilities.
     """
 
     log_probs: np.ndarray
     weight: float
 
+    @classmethod
+    def given(cls, prior: Any, weight: float) -> Prior:
+        """Check an array that a user has given.
+
+        Raises:
+            TypeError, ValueError: it holds no log-probabilities.
+        """
+        if hasattr(prior, "detach"):
+            prior = prior.detach().cpu().double()
+        try:
+            log_probs = np.array(prior, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"prior must be an array of log-probabilities, got {prior!r}.") from None
+        if log_probs.ndim not in (1, 2):
+            raise ValueError(f"prior must have shape [vocab] or [positions, vocab], got {log_probs.shape}.")
+        if not (log_probs < np.inf).all():
+            raise ValueError("prior has NaN or +inf. It must hold log-probabilities, -inf for words that never occur.")
+        log_probs.flags.writeable = False
+        return cls(log_probs, weight)
+
+    def check(self, vocab_size: int, lengths: Collection[int | None]) -> None:
+        """Check that the prior fits sentences of given lengths; None stands for an unknown length.
+
+        Raises:
+            ValueError: the prior does not fit.
+        """
+        shape = self.log_probs.shape
+        if shape[-1] != vocab_size:
+            raise ValueError(
+                f"prior must have shape [{vocab_size}] or [positions, {vocab_size}], because the models have "
+                f"{vocab_size} ids, got {shape}."
+            )
+        if len(shape) == 2 and set(lengths) - {shape[0]}:
+            raise ValueError(
+                f"prior has {shape[0]} positions, but not every sentence asked for has {shape[0]} words. If lengths "
+                "differ or are unknown, give one table [vocab]."
+            )
+
     def at(self, position: int) -> np.ndarray:
-        """What is subtracted at a position of the sentence, [vocab]; +inf where the prior rules a token out."""
+        """Return what to subtract at a position of the sentence, [vocab]; +inf for tokens that the prior rules out."""
         log_probs = self.log_probs if self.log_probs.ndim == 1 else self.log_probs[position]
-        # P(left, v) P(right, v) / P(v) with P(v) = 0 is no sentence at all, not an infinitely good one.
+        # P(left, v) P(right, v) / P(v) with P(v) = 0 is an impossible sentence, not an infinitely good one.
         return np.where(np.isneginf(log_probs), np.inf, self.weight * log_probs)
 
 
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """What a sweep looks ahead through.
+
+    Attributes:
+        opposite: the direction that is held fixed.
+        frontiers: its frontiers, one per problem.
+        prior: the prior to be subtracted; None if there is none.
+    """
+
+    opposite: Direction
+    frontiers: Sequence[Any]
+    prior: Prior | None = None
+
+
 def open_templates(direction: Direction, problems: Sequence[Problem]) -> None:
-    """Read the known words before the first blank of every problem that has one."""
+    """Read the known words before the first blank of every problem with a blank."""
     lanes = [direction.lane(problem.template) for problem in problems]
     direction.tree.open(
         (problem.item, lane.beginning) for problem, lane in zip(problems, lanes, strict=True) if lane.end
@@ -61,16 +114,15 @@ def open_templates(direction: Direction, problems: Sequence[Problem]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """Blank positions at which problems are to choose at the same time.
+    """Blank positions at which problems choose their next words at the same time.
 
     Attributes:
-        numbers: of the problems, [turns].
-        done: how many places of their spans they have behind them, [turns].
-        behind: how many the opposite direction has, where it has read everything behind the position, [turns].
-        beams: the prefixes that are continued, nodes with scores [turns, beams], -1 where there is none.
-        reads: all of these in a row.
+        numbers: the numbers of the problems, [turns].
+        done: the number of places that the moving direction has read of each span, [turns].
+        behind: the number of places that the opposite direction reads to cover all after the position, [turns].
+        beams: the prefixes to be continued, nodes [turns, beams], -1 for none.
         asked: for each problem its lane and the place.
-        holds: what its constraints are asked there; empty: no problem has any.
+        holds: the constraints there; an empty list if no problem has any.
         masked: whether a set of words is allowed at any of the places.
     """
 
@@ -78,112 +130,115 @@ class Turn:
     done: np.ndarray
     behind: np.ndarray
     beams: Nodes
-    reads: Nodes
     asked: Sequence[tuple[Lane, int]]
     holds: Sequence[Hold | None]
     masked: bool
 
 
 class Course:
-    """The way of one direction over the blanks of problems, all of them side by side.
+    """The path of one direction over the blanks of problems, all of them side by side.
 
     Args:
-        direction: the one that moves.
-        problems: what is searched, after `open_templates`.
-        beam_size: B.
+        direction: the direction that moves.
+        problems: the problems, after ``open_templates``.
 
     Attributes:
-        beams: nodes [problems, 1 + places, B] as in a `Frontier`, -1 where nothing has been chosen.
+        begins: the place where each span begins, [problems].
+        ends: one past the place where each span ends, [problems].
+        codes: the codes of the lanes, [problems, places]; see ``Lane``.
     """
 
-    def __init__(self, direction: Direction, problems: Sequence[Problem], beam_size: int):
+    def __init__(self, direction: Direction, problems: Sequence[Problem]):
         self._tree = direction.tree
         self._problems = problems
         self._lanes = [direction.lane(problem.template) for problem in problems]
-        self._begins, self._ends = (
+        self.begins, self.ends = (
             np.array([getattr(lane, name) for lane in self._lanes], dtype=np.int64) for name in ("begin", "end")
         )
-        self._codes = stacked([lane.codes for lane in self._lanes])  # [problems, places]
-        places = max((self._ends - self._begins).max(initial=0), 0)
-        self.beams = np.full((len(problems), 1 + places, beam_size), -1)
-        for own, problem, lane in zip(self.beams, problems, self._lanes, strict=True):
-            own[0, 0] = self._tree.find(problem.item, lane.beginning)
+        self.codes = stacked([lane.codes for lane in self._lanes])
 
-    def turns(self, by_sum: bool) -> Iterator[Turn]:
-        """Read on, and stop wherever somebody has to choose: what is chosen is to be put into ``beams``.
+    def start(self, beam_size: int) -> np.ndarray:
+        """Return empty frontiers, nodes [problems, 1 + places, B], with the prefixes before the first blank."""
+        places = max((self.ends - self.begins).max(initial=0), 0)
+        beams = np.full((len(self._problems), 1 + places, beam_size), -1)
+        for own, problem, lane in zip(beams, self._problems, self._lanes, strict=True):
+            own[0, 0] = self._tree.find(problem.item, lane.beginning)
+        return beams
+
+    def turns(self, beams: np.ndarray, by_sum: bool) -> Iterator[Turn]:
+        """Read on, and stop at each blank position. The caller writes the words chosen there into ``beams``.
 
         Args:
-            by_sum: whether beams are in the order of their log-probabilities behind known words, without those that
-                these make impossible; else they stay as they are.
+            beams: what ``start`` returned.
+            by_sum: whether beams are put in the order of their log-probabilities after known words, and impossible
+                ones dropped; else they stay as they are.
         """
-        beams, tree = self.beams, self._tree
-        for numbers, places in lockstep(self._begins, self._ends, tree.aligned):
-            done = places - self._begins[numbers]
+        tree = self._tree
+        for numbers, places in lockstep(self.begins, self.ends, tree.aligned):
+            done = places - self.begins[numbers]
             held = beams[numbers, done]  # [moving, beams]
             alive = held[:, 0] >= 0
             if not alive.all():
                 numbers, places, done, held = numbers[alive], places[alive], done[alive], held[alive]
-            code = self._codes[numbers, places]  # [moving]
+            code = self.codes[numbers, places]  # [moving]
             known = code >= 0
             if known.any():
                 follows, to = held[known], (numbers[known], done[known] + 1)
                 there = follows >= 0
                 blank = ~known
-                numbers, places, done, held = numbers[blank], places[blank], done[blank], held[blank]
-                reads = held[held >= 0]
-                children = tree.read(reads, follows[there], np.repeat(code[known], there.sum(axis=1)))
-                code = code[blank]
-                # The look-ahead is the same for all beams here, so every beam that is not impossible passes.
+                numbers, places, held = numbers[blank], places[blank], held[blank]
+                children = tree.read(held[held >= 0], follows[there], np.repeat(code[known], there.sum(axis=1)))
+                # The look-ahead at a known word is the same for all beams, so every beam that is possible passes.
                 passed = np.full_like(follows, -1)
                 passed[there] = children
                 beams[to] = _in_order(passed, tree.log_probs) if by_sum else passed
             else:
-                reads = held[held >= 0]
-                tree.read(reads)
-            if len(reads):
-                behind = self._ends[numbers] - 1 - places
-                lanes = [self._lanes[number] for number in numbers.tolist()]
-                asked = list(zip(lanes, places.tolist(), strict=True))
-                holds = holds_of([self._problems[number] for number in numbers], places)
-                yield Turn(numbers, done, behind, held, reads, asked, holds, SOME in code)
+                tree.read(held[held >= 0])
+            if len(numbers):
+                yield self.turn(numbers, places, held)
+
+    def turn(self, numbers: np.ndarray, places: np.ndarray, beams: Nodes) -> Turn:
+        """Return the turn of some problems at some blank places."""
+        lanes = [self._lanes[number] for number in numbers.tolist()]
+        return Turn(
+            numbers,
+            places - self.begins[numbers],
+            self.ends[numbers] - 1 - places,
+            beams,
+            list(zip(lanes, places.tolist(), strict=True)),
+            holds_of([self._problems[number] for number in numbers], places),
+            SOME in self.codes[numbers, places],
+        )
 
     def of_each(self, values: np.ndarray) -> list[np.ndarray]:
-        """What [problems, 1 + places, B] hold for each problem, as far as its span goes."""
+        """Cut values [problems, 1 + places, B] to the span of each problem."""
         return [own[: 1 + lane.end - lane.begin] for own, lane in zip(values, self._lanes, strict=True)]
 
 
 def sweep(
-    direction: Direction,
-    problems: Sequence[Problem],
-    beam_size: int,
-    opposite: Direction | None = None,
-    ahead: Sequence[Frontier] = (),
-    prior: Prior | None = None,
+    direction: Direction, problems: Sequence[Problem], beam_size: int, ahead: Ahead | None = None
 ) -> list[Frontier | None]:
     """Sweep one direction over the blanks of every problem, all problems in one batch.
 
     Args:
-        direction: the one that moves.
-        problems: what is searched, after `open_templates`.
+        direction: the direction that moves.
+        problems: the problems, after ``open_templates``.
         beam_size: B.
-        opposite: the direction that is held fixed; None: classical beam search, by the direction's own
-            log-probability whatever its weight.
-        ahead: the frontiers of ``opposite``, one per problem.
-        prior: subtracted where there is a look-ahead.
+        ahead: the look-ahead. None: classical beam search by the direction's own log-probability, with weight 1.
 
     Returns:
-        one frontier per problem; None where no prefix was left whose sum is above -inf (a dead end).
+        one frontier per problem; None for a dead end, if no candidate has a sum above -inf.
     """
-    weight = 1.0 if opposite is None else direction.weight
-    course = Course(direction, problems, beam_size)
-    held_fixed = stacked(ahead)  # [problems, 1 + places, beams]
-    for turn in course.turns(by_sum=weight > 0):
-        behind = held_fixed[turn.numbers, turn.behind] if opposite else None
-        steer, banned = steering(direction, opposite, turn.asked, behind, turn.holds, turn.masked, prior)
-        chosen = choose(direction, turn.beams, weight, steer, banned, beam_size, turn.holds)
-        course.beams[turn.numbers, turn.done + 1] = chosen
-        direction.tree.done(turn.reads)
-    return [frontier if frontier[-1, 0] >= 0 else None for frontier in course.of_each(course.beams)]
+    weight = 1.0 if ahead is None else direction.weight
+    course = Course(direction, problems)
+    beams = course.start(beam_size)
+    held_fixed = stacked([] if ahead is None else ahead.frontiers)  # [problems, 1 + places, beams]
+    for turn in course.turns(beams, by_sum=weight > 0):
+        behind = None if ahead is None else held_fixed[turn.numbers, turn.behind]
+        steer, banned = steering(direction, turn, ahead, behind)
+        beams[turn.numbers, turn.done + 1] = choose(direction, turn.beams, weight, steer, banned, beam_size, turn.holds)
+        direction.tree.done(turn.beams[turn.beams >= 0])
+    return [frontier if frontier[-1, 0] >= 0 else None for frontier in course.of_each(beams)]
 
 
 def choose(
@@ -195,19 +250,19 @@ def choose(
     beam_size: int,
     holds: Sequence[Hold | None] = (),
 ) -> Nodes:
-    """The B best continuations of each beam, best first, [problems, B]; -1 behind them where there are fewer.
+    """Return the B best continuations of each beam, nodes [problems, B], best first; -1 fills a beam with fewer.
 
-    Where constraints rule out all that is possible, they are left aside for this once: a sentence that breaks them is
-    better than none, and is known by it in the end.
+    If constraints rule out every possible word, they are lifted for this choice. A sentence that violates them is
+    better than none, and it is reported as violating them.
 
     Args:
-        direction: whose tree the nodes are in.
-        beams: nodes [problems, beams] with scores, -1 behind them where there are fewer; at least one in each row.
-        weight: of the prefix's log-probability.
+        direction: the direction of the nodes.
+        beams: nodes [problems, beams] with scores, at least one in each row.
+        weight: the weight of the prefix's log-probability.
         steer: [problems, vocab], added for every beam; None: nothing.
         banned: ids that are no candidates.
         beam_size: B.
-        holds: what the constraints of each problem are asked; empty: there are none.
+        holds: the constraints of each problem; empty if there are none.
     """
     tree = direction.tree
     restraint = Restraint(direction, holds, beams, weight) if holds else None
@@ -239,11 +294,11 @@ def best_of(
     beam_size: int,
     restraint: Restraint | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `Backend.best`, under constraints if there are any.
+    """Do the same as ``Backend.best``, under constraints if there are any.
 
-    Where words must appear, candidates are in banks by how many of them they have, and each bank has its share of the
-    beam, so that a prefix that has paid for such a word early is not crowded out by those that put it off (Post and
-    Vilar, NAACL 2018). What a bank cannot fill goes to the best of the others.
+    If words must appear, candidates form banks by the number of such words that they have, and each bank has its
+    share of the beam. A prefix that has taken such a word early is then not crowded out by prefixes that put it off
+    (Post and Vilar, NAACL 2018). Places that a bank cannot fill go to the best candidates of the others.
     """
     if restraint is None:
         return backend.best(scores, offsets, weight, steer, banned, beam_size)
@@ -260,7 +315,7 @@ def best_of(
     banks = restraint.banks[:, :beams]
     parts = [best(np.where(banks == bank, extra, NEVER)) for bank in range(int(banks.max()) + 1)]
     values, flats, picked = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
-    share = beam_size // (1 + banks.max(axis=(1, 2)))  # an item's, whatever else is in the batch
+    share = beam_size // (1 + banks.max(axis=(1, 2)))  # of the item alone, independent of the batch
     ranks = np.concatenate([np.arange(part[0].shape[1]) for part in parts])
     late = (ranks >= share[:, None]) | (values == NEVER)
     order = np.lexsort((flats, -values, late), axis=1)[:, :beam_size]
@@ -271,34 +326,27 @@ def best_of(
 
 
 def look_ahead(opposite: Direction, beams: Nodes, holds: Sequence[Hold | None] = ()) -> Array:
-    """The g of each problem, [problems, vocab]: the best that the opposite beams [problems, beams] make of a token.
+    """Return the look-ahead g of each problem, [problems, vocab]: the best opposite score of each token.
 
-    What constraints rule out behind the opposite beams does not count: other words may stand there in the end. What
-    these have paid does.
+    Words that constraints rule out after an opposite beam are not excluded, because other words may stand there in the
+    end. What the opposite beams have paid counts.
     """
     backend, weight = opposite.tree.backend, opposite.weight
     restraint = Restraint(opposite, holds, beams, weight) if holds else None
     scores, offsets = beam_scores(opposite, beams, 1.0)
     if restraint is not None:
         width = offsets.shape[1]
-        # The maximum is taken before the weight is put to it.
+        # The maximum is taken before the weight is applied.
         offsets = offsets + restraint.shift[:, :width] / weight
         scores = scores + backend.array(restraint.extra[:, :width].reshape(len(scores), -1) / weight)
     return backend.max_over_beams(scores, offsets, weight)
 
 
-def holds_of(problems: Sequence[Problem], places: np.ndarray) -> list[Hold | None]:
-    """What the constraints of problems are asked at some places; empty: no problem has any."""
-    if all(problem.held is None for problem in problems):
-        return []
-    return [
-        None if problem.held is None else Hold(problem.held, place)
-        for problem, place in zip(problems, places.tolist(), strict=True)
-    ]
-
-
 def beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Array, np.ndarray]:
-    """The scores [problems * beams, vocab] of beams, and what is added to their ``weight``-fold, [problems, beams]."""
+    """Return the scores of beams, [problems * beams, vocab], and their weighted offsets, [problems, beams].
+
+    An offset of -inf marks a beam that is not there.
+    """
     there = beams >= 0
     if not there.all():
         widest = int(there.sum(axis=1).max())
@@ -310,45 +358,36 @@ def beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Arra
 
 
 def steering(
-    direction: Direction,
-    opposite: Direction | None,
-    asked: Sequence[tuple[Lane, int]],
-    behind: Nodes | None,
-    holds: Sequence[Hold | None],
-    masked: bool,
-    prior: Prior | None,
+    direction: Direction, turn: Turn, ahead: Ahead | None = None, behind: Nodes | None = None
 ) -> tuple[Array | None, Sequence[int]]:
-    """What is added to the candidates at some (lane, place), for every beam alike, [asked, vocab]; and the banned ids.
+    """Return what is added to the candidates of every beam alike, [turns, vocab], and the banned ids.
 
     Args:
-        direction: the one that moves.
-        opposite: the one that is held fixed.
-        asked: lanes and their blank places.
-        behind: the opposite beams that have read everything behind each place, and nothing else, [asked, beams].
-        holds: what the constraints of each are asked; empty: there are none.
-        masked: whether a set of words is allowed at any of the places.
-        prior: subtracted where there is a look-ahead.
+        direction: the direction that moves.
+        turn: the blank places.
+        ahead: the look-ahead; None if there is none.
+        behind: the opposite beams that have read exactly what follows each place, nodes [turns, beams].
     """
     backend = direction.tree.backend
     steer = None
-    if opposite is not None and opposite.weight:
+    if ahead is not None and ahead.opposite.weight:
         assert behind is not None
-        steer = backend.array(look_ahead(opposite, behind, [hold and hold.across() for hold in holds]))
+        steer = backend.array(look_ahead(ahead.opposite, behind, [hold and hold.across() for hold in turn.holds]))
     banned: Sequence[int] = direction.banned
-    if masked:
-        # A set of allowed ids may name one that a blank never takes, so the ban goes into the masks.
-        allowed = [tokens if isinstance(tokens := lane.positions[place], frozenset) else None for lane, place in asked]
+    if turn.masked:
+        # A set of allowed ids may include ids that a blank never takes, so the masks include the ban.
+        allowed = [tokens if isinstance(tokens := lane.positions[at], frozenset) else None for lane, at in turn.asked]
         masks = backend.masks(allowed, banned, direction.tree.scorer.vocab_size)
         steer, banned = masks if steer is None else steer + masks, ()
-    if opposite is not None and prior is not None:
-        rows = [prior.at(direction.position(place, len(lane.positions))) for lane, place in asked]
+    if ahead is not None and ahead.prior is not None:
+        rows = [ahead.prior.at(direction.position(place, len(lane.positions))) for lane, place in turn.asked]
         subtracted = backend.array(np.stack(rows))
         steer = -subtracted if steer is None else steer - subtracted
     return steer, banned
 
 
 def _in_order(beams: Nodes, log_probs: np.ndarray) -> Nodes:
-    """Beams without the impossible, best first; equals stay as they stand."""
+    """Return beams without impossible prefixes, best first. Equal ones keep their order."""
     sums = np.where(beams >= 0, log_probs[beams], NEVER)
     order = np.argsort(-sums, axis=1, kind="stable")
     beams = np.take_along_axis(beams, order, 1)
@@ -356,7 +395,7 @@ def _in_order(beams: Nodes, log_probs: np.ndarray) -> Nodes:
 
 
 def stacked(arrays: Sequence[np.ndarray], behind: float = -1) -> np.ndarray:
-    """Arrays of different lengths as one, with the same number behind all that are shorter."""
+    """Stack arrays of different lengths into one; ``behind`` fills the shorter ones."""
     if not arrays:
         return np.empty((0, 0), dtype=np.int64)
     stacked = np.full((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), behind)
@@ -366,14 +405,14 @@ def stacked(arrays: Sequence[np.ndarray], behind: float = -1) -> np.ndarray:
 
 
 def lockstep(begins: np.ndarray, ends: np.ndarray, aligned: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tick by tick, the numbers of the lanes that move together, and their places.
+    """Yield, tick by tick, the numbers of the lanes that move together, and their places.
 
-    Where every row of a call must have read equally many tokens, they move place by place; else all begin
+    If every row of a call must have read equally many tokens (``aligned``), lanes move place by place. Else all begin
     together.
     """
     starts = np.zeros_like(begins) if aligned else begins
     enter, leave = begins - starts, ends - starts
-    changes = np.unique(np.concatenate([enter, leave])).tolist()  # ticks at which others move than before
+    changes = np.unique(np.concatenate([enter, leave])).tolist()  # ticks at which the moving set changes
     for since, until in itertools.pairwise(changes):
         numbers = np.flatnonzero((enter <= since) & (since < leave))
         if len(numbers):

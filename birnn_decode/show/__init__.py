@@ -1,1 +1,1 @@
-"""What people look at: tables of answers and pictures of searches."""
+"""Tables of answers and pictures of measurements."""

@@ -1,12 +1,13 @@
-"""Tables of hypotheses for the terminal."""
+"""Tables of sentences and reports for the terminal."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from birnn_decode.evaluation import Interval, Report
@@ -14,9 +15,16 @@ from birnn_decode.evaluation.search_errors import NAMES
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.template import Template, Vocabulary
 
-RIGHT = "✓"
+LOOK: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
+NUMBERS = {
+    "score": "score",
+    "J": "joint",
+    "log P→": "log_prob_forward",
+    "log P←": "log_prob_backward",
+    "PLL": "pseudo_log_prob",
+}
 CAPTION_METRICS = ("BLEU", "ROUGE", "METEOR", "CIDEr")
-MOST_WITH_BOTH_ENDS = 5  # columns whose intervals are shown by both ends, and not by half their width
+MOST_WITH_BOTH_ENDS = 5  # a table with more columns shows half the width of each interval instead of its ends
 
 
 def answers_table(
@@ -27,42 +35,68 @@ def answers_table(
     truth: Sequence[int] | None = None,
     top: int = 1,
 ) -> Table:
-    """The best sentences of each method, what they are worth, and what finding them cost.
+    """Make a table of the best sentences of each method.
+
+    Columns are the sentence, its scores, and the rows and milliseconds of the search. Scores that no sentence has are
+    left out.
 
     Args:
-        results: method name to result, as `birnn_decode.compare` returns them.
-        vocabulary: to write the sentences.
-        template: what was asked for: the words that were missing stand out; None: a whole caption.
-        truth: the ids of the sentence that the template was made of; sentences that are it get a mark.
-        top: how many sentences of each method.
+        results: method name to result, as from `compare`.
+        vocabulary: the vocabulary of the sentences.
+        template: the template, whose missing words are shown in bold; None for a whole caption (default: None).
+        truth: ids of the original sentence (default: None). Sentences that equal it get a mark.
+        top: number of sentences of each method (default: 1).
+
+    Returns:
+        The table, to be printed by a ``rich`` console.
+
+    Example:
+        >>> from birnn_decode import compare
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import default_pair
+        >>> models = default_pair()
+        >>> picture = make_scene(seed=2, number=4).picture()
+        >>> results = compare(models, picture, "a small _ circle above {3} yellow star", ["rerank", "bscd"])
+        >>> table = answers_table(results, models.forward.vocabulary, top=2)
+        >>> [column.header for column in table.columns]
+        ['method', 'sentence', 'score', 'J', 'log P→', 'log P←', 'rows', 'ms']
+        >>> table.row_count
+        4
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("method", no_wrap=True)
-    table.add_column("sentence")
     there = [one for result in results.values() for one in result.hypotheses]
-    numbers = {"J": "joint", "log P→": "log_prob_forward", "log P←": "log_prob_backward", "PLL": "pseudo_log_prob"}
-    penalised = any(one.penalty for one in there)
-    if template is None or not template.width_known or penalised:  # else sentences are ranked by their sums as they are
-        numbers = {"score": "score", **numbers}
-    numbers = {name: key for name, key in numbers.items() if any(getattr(one, key) is not None for one in there)}
-    for name in (*numbers, *(["right"] if truth is not None else []), "rows"):
-        table.add_column(name, justify="center" if name == "right" else "right", no_wrap=True)
-    table.add_column("ms", justify="right", no_wrap=True, min_width=4)  # sentences break alike in the next run
+    # Without a penalty, and with known widths, the score equals J or PLL.
+    score_matters = template is None or not template.width_known or any(one.penalty for one in there)
+    numbers = {
+        name: key
+        for name, key in NUMBERS.items()
+        if any(getattr(one, key) is not None for one in there) and (name != "score" or score_matters)
+    }
+    table = Table(
+        Column("method", no_wrap=True),
+        "sentence",
+        *(Column(name, justify="right", no_wrap=True) for name in numbers),
+        *([] if truth is None else [Column("right", justify="center", no_wrap=True)]),
+        Column("rows", justify="right", no_wrap=True),
+        Column("ms", justify="right", no_wrap=True, min_width=4),  # so that lines break alike in every run
+        **LOOK,
+    )
     for method, result in results.items():
         cost = [f"{result.rows_evaluated}", f"{1000 * result.seconds:.0f}"]
         for one in result.hypotheses[:top]:
-            right = [] if truth is None else [RIGHT if one.tokens == tuple(truth) else ""]
-            worth = [_number(getattr(one, key)) for key in numbers.values()]
-            table.add_row(method, sentence(one, vocabulary, template), *worth, *right, *cost)
+            values = [getattr(one, key) for key in numbers.values()]
+            cells = ["" if value is None else f"{value:.2f}" for value in values]
+            if truth is not None:
+                cells.append("✓" if one.tokens == tuple(truth) else "")
+            table.add_row(method, sentence(one, vocabulary, template), *cells, *cost)
             method, cost = "", ["", ""]
         if not result.hypotheses:
-            nothing = [""] * (len(table.columns) - 4)
-            table.add_row(method, Text(f"no sentence ({result.stop})", style="italic"), *nothing, *cost)
+            why = Text(f"no sentence ({result.stop})", style="italic")
+            table.add_row(method, why, *[""] * (len(table.columns) - 4), *cost)
     return table
 
 
 def sentence(hypothesis: Hypothesis, vocabulary: Vocabulary, template: Template | None) -> Text:
-    """A sentence in which the words that the template lacks stand out."""
+    """Write a sentence, with the words that fill the blanks of the template in bold."""
     if template is None:
         return Text(vocabulary.decode(list(hypothesis.tokens)))
     pieces = []
@@ -74,26 +108,34 @@ def sentence(hypothesis: Hypothesis, vocabulary: Vocabulary, template: Template 
     return Text(" ").join(pieces)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
 def report_tables(report: Report) -> list[Table]:
-    """What methods found, how near it is to the captions and to the best sentence, and how BSCD compares with each."""
+    """Make the tables of a report.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Tables of the answers, of the captioning metrics, of search errors, and of the differences to other methods.
+        Tables without columns are left out.
+
+    Example:
+        >>> from birnn_decode.evaluation import Interval, Report
+        >>> figures = {"bscd": {"J": Interval(-7.5, -9.0, -6.0), "BLEU-1": Interval(0.5, 0.25, 0.75)}}
+        >>> made = Report("half", 20, figures, {}, {"bscd": 4.0}, {"bscd": "bscd"}, {"bscd": []}, [])
+        >>> [[column.header for column in table.columns] for table in report_tables(made)]
+        [['method', 'J', 'ms'], ['method', 'BLEU-1']]
+    """
     first = next(iter(report.figures.values()))
     of_captions = [name for name in first if name.startswith(CAPTION_METRICS)]
     of_search = [name for name in first if name in NAMES]
     of_blanks = [name for name in first if name not in (*of_captions, *of_search)]
     tables = [_figures("method", report.figures, of_blanks, report.milliseconds)]
-    if of_captions:
-        tables.append(_figures("method", report.figures, of_captions))
-    if of_search:
-        tables.append(_figures("method", report.figures, of_search))
+    tables += [_figures("method", report.figures, names) for names in (of_captions, of_search) if names]
     if report.differences:
-        head = f"{report.against} minus"
-        tables.append(_figures(head, report.differences, [name for name in of_blanks if name != "rows"]))
-        if of_captions:
-            tables.append(_figures(head, report.differences, of_captions))
+        compared = [name for name in of_blanks if name != "rows"]
+        tables += [
+            _figures(f"{report.against} minus", report.differences, names) for names in (compared, of_captions) if names
+        ]
     return tables
 
 
@@ -103,10 +145,10 @@ def _figures(
     metrics: Sequence[str],
     milliseconds: Mapping[str, float] | None = None,
 ) -> Table:
-    """A line per method, and a column per metric: the figure and its interval."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (head, *metrics, *(["ms"] if milliseconds else [])):
-        table.add_column(name, justify="left" if name == head else "right", no_wrap=True)
+    """Make a table with a line per method and a column per metric: the figure and its interval."""
+    names = [*metrics, *(["ms"] if milliseconds else [])]
+    columns = [Column(head, no_wrap=True), *(Column(name, justify="right", no_wrap=True) for name in names)]
+    table = Table(*columns, **LOOK)
     narrow = len(metrics) > MOST_WITH_BOTH_ENDS
     for method, own in figures.items():
         cells = [_interval(own[name], signed=head != "method", narrow=narrow) for name in metrics]

@@ -1,4 +1,4 @@
-"""Does a scorer do what a search relies on? Faults in a wrapping give plausible, wrong sentences; this names them."""
+"""Check that a scorer does what a search relies on; a wrong wrapping gives plausible but wrong sentences."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from birnn_decode.backend import no_graph
-from birnn_decode.scorers.check.reading import Broken, Fault, Skip, first_line
+from birnn_decode.scorers.check.basics import Broken, Fault, Skip, first_line
 from birnn_decode.scorers.check.report import FAULT, OK, SKIPPED, Finding, Report
-from birnn_decode.scorers.check.rows import Rows
 from birnn_decode.scorers.check.running import Running
 from birnn_decode.scorers.check.told import Told
 from birnn_decode.scorers.protocol import REQUIRED, Scorer, as_scorer, eval_mode
 from birnn_decode.template import Vocabulary
 from birnn_decode.tokenizers import as_vocabulary
+
+__all__ = ["Finding", "Report", "check_scorer"]
+
+OPTIONAL = ("join", "prefill", "score")  # checks of a method of the same name, which a scorer may lack
+_OTHER = {"forward": "backward", "backward": "forward"}
 
 
 def check_scorer(
@@ -28,126 +32,176 @@ def check_scorer(
     other: Any = None,
     seed: int = 0,
 ) -> Report:
-    """Check that a scorer does what a search relies on, and name the fault where it does not.
+    """Check that a scorer does what a search relies on, and name its faults.
 
-    What is expected comes from the plainest use there is: one image, one token after another, no `select`. All else,
-    batches, rows that are repeated and moved, states that are used twice, prefixes read in one call, must agree with
-    it. Whether that plainest use is itself right, only captions and a ``reference`` can tell.
+    The checks compare every way in which a search calls the scorer with the simplest one: a single image, one token
+    after another, no ``select``. They cover batches, rows that are repeated, dropped and reordered, states that are
+    used twice, and prefixes and sentences that are read in one call.
+
+    Only ``captions`` and ``reference`` can show that the simplest way itself is wrong. With captions, the checks find a
+    model that is read in the wrong direction, swapped START and END, and scores that are off by one token, if the model
+    is trained.
+
+    Modules of PyTorch are in eval mode during the checks and return to their previous mode afterwards.
 
     Args:
-        model: the scorer.
-        images: at least two different ones; three or more tell faults apart better.
-        direction: "forward" or "backward", the way it reads; its own ``direction`` if not given.
-        captions: a true sentence for each image, in text or as ids in the sentence's order, without START and END.
-            They tell a model that is read the wrong way, has START and END swapped, or is a token off, if it was
-            trained at all.
-        vocabulary: for captions in text; the scorer's if not given.
-        reference: a scorer of the same model that is surely right, such as a `PrefixScorer` around the forward pass
-            that it was trained with.
-        other: the scorer of the other direction, which must have the same vocabulary.
-        seed: of the random prefixes.
+        model: A `Scorer`, or any model that `as_scorer` can wrap without options.
+        images: At least two different inputs, as the scorer's ``encode`` takes them. With three or more, the report
+            names faults more precisely.
+        direction: "forward" or "backward", the order in which the model reads (default: the ``direction`` of the
+            scorer). If neither is known, the checks with captions are skipped.
+        captions: A true sentence for each image, as text or as ids in the order of the sentence, without START and END
+            (default: none).
+        vocabulary: The vocabulary that encodes captions given as text (default: the vocabulary of the scorer).
+        reference: A scorer of the same model that is known to be right, such as a `PrefixScorer` around the forward
+            pass that the model was trained with (default: none).
+        other: The scorer of the other direction, to check that both have the same words (default: none).
+        seed: Seed of the random prefixes (default: 0).
 
     Returns:
-        a `Report`: ``assert report.ok``, ``print(report)``.
+        A `Report`. ``print(report)`` shows it, and ``report.ok`` is True if there are no faults.
 
     Raises:
-        TypeError: the model is not a scorer at all.
-        ValueError: fewer than two images, or captions that do not go with them or the vocabulary.
+        TypeError: If the model is not a scorer and cannot be wrapped, or if ``images`` is not a list.
+        ValueError: If there are fewer than two images, if ``direction`` has another value, or if the captions do not
+            fit the images or the vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode import StepScorer, check_scorer
+        >>> logits = np.random.default_rng(0).normal(size=(5, 5))
+        >>> def bigrams(normalized):
+        ...     return StepScorer(
+        ...         step=lambda tokens, state: (logits[tokens], state),
+        ...         start=lambda context: None,
+        ...         select=lambda state, rows: None,
+        ...         normalized=normalized, vocab_size=5, start_token=0, end_token=1, direction="forward",
+        ...     )
+        >>> check_scorer(bigrams(normalized=False), ["image 1", "image 2"])
+        <forward scorer: no fault found>
+        >>> report = check_scorer(bigrams(normalized=True), ["image 1", "image 2"])
+        >>> report.ok
+        False
+        >>> report.faults[0].fault, report.faults[0].cure
+        ('normalisation', 'leave out normalized=True, or return their log_softmax')
     """
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__"):
         raise TypeError(f"images is a {type(images).__name__}; give a list of images")
     if len(images) < 2:
-        raise ValueError(f"give at least 2 different images, so that rows can be told apart; got {len(images)}")
-    if direction not in (None, "forward", "backward"):
-        raise ValueError(f'direction={direction!r}: use "forward" or "backward", the way the model reads')
-    reads = getattr(model, "direction", None)
-    way = direction or (reads if reads in ("forward", "backward") else None)
-    name = f"{way} scorer" if way else "scorer"
+        raise ValueError(f"images has {len(images)} entries; give at least 2 different images")
+    if direction not in (None, *_OTHER):
+        raise ValueError(f'direction must be "forward" or "backward", the way the model reads, got {direction!r}')
     try:
-        scorer = as_scorer(model, way or "given")
+        scorer = as_scorer(model, direction or "given")
     except ValueError as error:
         if not all(hasattr(model, member) for member in REQUIRED):
-            raise  # it is the wrapping that failed
-        swapped = "swapped" in str(error)
-        fault = "direction" if swapped else "vocabulary"
-        cure = f"pass direction={reads!r}, or the other model" if swapped else "correct the ids, or vocab_size"
-        skipped = {check: Finding(check, SKIPPED, "", f"because {fault} failed") for check, *_ in CHECKS}
-        findings = [*{**skipped, fault: Finding(fault, FAULT, fault, str(error), cure)}.values()]
-        return Report(name, tuple(findings))
-    if way is None and getattr(scorer, "direction", None) in ("forward", "backward"):
-        way = scorer.direction  # type: ignore[attr-defined]
-        name = f"{way} scorer"
+            raise  # the wrapping failed, so there is no scorer to report on
+        return _refused(error, direction, _declared(model))
+    way = direction or _declared(scorer)
     vocabulary = as_vocabulary(getattr(scorer, "vocabulary", None) if vocabulary is None else vocabulary)
     ids = None if captions is None else _ids_of(captions, images, scorer, vocabulary)
     sure = None if reference is None else as_scorer(reference, "reference")
     if other is not None and not all(hasattr(other, member) for member in REQUIRED):
-        other = as_scorer(other, {"forward": "backward", "backward": "forward"}.get(way or "", "given"))
+        other = as_scorer(other, _OTHER.get(way or "", "given"))
     with no_graph(), eval_mode([scorer] if sure is None else [scorer, sure]):
         checks = _Checks(scorer, list(images), way, ids, vocabulary, sure, other, seed)
-        return Report(name, tuple(checks.findings()))
+        return Report(_name(way), tuple(checks.findings()))
+
+
+def _declared(model: Any) -> str | None:
+    """Return the direction that a model declares, if it is one."""
+    declared = getattr(model, "direction", None)
+    return declared if isinstance(declared, str) and declared in _OTHER else None
+
+
+def _name(direction: str | None) -> str:
+    return f"{direction} scorer" if direction else "scorer"
+
+
+def _refused(error: ValueError, direction: str | None, declared: str | None) -> Report:
+    """Return the report on a scorer with wrong ids or with another direction than the given one."""
+    if direction and declared and direction != declared:
+        found = Finding("direction", FAULT, "direction", str(error), f"pass direction={declared!r}, or the other model")
+    else:
+        found = Finding("vocabulary", FAULT, "vocabulary", str(error), "correct the ids, or vocab_size")
+    skipped = f"because {found.check} failed"
+    findings = (found if check == found.check else Finding(check, SKIPPED, "", skipped) for check, *_ in CHECKS)
+    return Report(_name(direction or declared), tuple(findings))
 
 
 def _ids_of(
     captions: Sequence[str | Sequence[int]], images: Sequence[Any], scorer: Scorer, vocabulary: Vocabulary | None
 ) -> list[tuple[int, ...]]:
+    """Return the ids of each caption.
+
+    Raises:
+        ValueError: If there is not one caption per image, or if a caption does not fit the vocabulary.
+    """
     if isinstance(captions, str) or len(captions) != len(images):
-        raise ValueError(f"give a list of one caption per image: {len(images)} images, {len(captions)} captions")
+        raise ValueError(
+            f"captions must be a list of one caption per image: {len(images)} images, {len(captions)} captions"
+        )
+    encode: Any = getattr(vocabulary, "encode", None)
     found = []
     for number, caption in enumerate(captions):
-        if isinstance(caption, str):
-            if vocabulary is None:
-                raise ValueError("captions in text need a vocabulary with encode(text): pass vocabulary=, or ids")
-            try:
-                words = tuple(map(operator.index, vocabulary.encode(caption)))
-            except Exception as error:
-                raise ValueError(f"caption {number}, {caption!r}: {first_line(error)}") from None
-        else:
-            try:
-                words = tuple(map(operator.index, caption))
-            except TypeError:
-                raise ValueError(f"caption {number} is {caption!r}: give a text or a list of ids") from None
+        if isinstance(caption, str) and encode is None:
+            raise ValueError(
+                "captions given as text need a vocabulary with encode(text); pass vocabulary=, or give ids"
+            )
+        try:
+            words = tuple(map(operator.index, encode(caption) if isinstance(caption, str) else caption))
+        except Exception as error:
+            raise ValueError(
+                f"caption {number}, {caption!r}, must be a text of known words or a list of ids: {first_line(error)}"
+            ) from None
         if any(not 0 <= word < scorer.vocab_size for word in words):
-            raise ValueError(f"caption {number} has ids outside of the vocabulary of {scorer.vocab_size}: {words}")
+            raise ValueError(f"caption {number} has ids outside the vocabulary of {scorer.vocab_size}: {words}")
         if {scorer.start_token, scorer.end_token} & set(words):
-            raise ValueError(f"caption {number} has START or END among its ids, {words}: give the words alone")
+            raise ValueError(f"caption {number} contains START or END: {words}; give only the ids of the words")
         found.append(words)
     return found
 
 
-class _Checks(Running, Rows, Told):
+class _Checks(Running, Told):
     """All checks of a scorer, in their order."""
 
     def findings(self) -> Iterator[Finding]:
-        blocked: dict[str, str] = {}
+        """Yield the result of each check; a check is skipped if one that it needs has failed."""
+        causes: dict[str, str] = {}  # of each check that failed, or was skipped for that reason, the one that failed
         for check, method, needs in CHECKS:
-            root = next((blocked[need] for need in needs if need in blocked), None)
-            if root is not None:
-                blocked[check] = root
-                yield Finding(check, SKIPPED, "", f"because {root} failed")
-                continue
-            try:
-                method(self)
-            except Skip as skip:
-                yield Finding(check, SKIPPED, "", str(skip))
-            except Fault as fault:
-                blocked[check] = check
-                yield Finding(check, FAULT, fault.fault, fault.message, fault.cure)
-            except Broken as broken:
-                blocked[check] = check
-                blamed = self.blame(broken, check)
-                yield Finding(check, FAULT, blamed.fault, blamed.message, blamed.cure)
-            except Exception as error:  # what a scorer, a state or a vocabulary may be is up to their authors
-                blocked[check] = check
-                told = f"{type(error).__name__}: {first_line(error)}"
-                yield Finding(
-                    check, FAULT, check, f"what it returned cannot be used, {told}", "see birnn_decode.Scorer"
-                )
+            cause = next((causes[need] for need in needs if need in causes), None)
+            if cause is None:
+                finding = self._finding(check, method)
             else:
-                yield Finding(check, OK)
+                finding = Finding(check, SKIPPED, "", f"because {cause} failed")
+            if cause is not None or finding.status == FAULT:
+                causes[check] = cause or check
+            yield finding
+
+    def _finding(self, check: str, method: Callable[[_Checks], None]) -> Finding:
+        """Return the result of one check."""
+        if check in OPTIONAL and getattr(self.scorer, check, None) is None:
+            return Finding(check, SKIPPED, "", f"the scorer has no {check}")
+        try:
+            method(self)
+            return Finding(check, OK)
+        except Skip as skip:
+            return Finding(check, SKIPPED, "", str(skip))
+        except Fault as error:
+            fault = error
+        except Broken as broken:
+            fault = self.blame(broken, check)
+        except Exception as error:  # a scorer, a state or a vocabulary may be anything
+            fault = Fault(
+                check,
+                f"a returned value cannot be used: {type(error).__name__}: {first_line(error)}",
+                "see birnn_decode.Scorer",
+            )
+        return Finding(check, FAULT, fault.fault, str(fault), fault.cure)
 
 
 CHECKS: tuple[tuple[str, Callable[[_Checks], None], tuple[str, ...]], ...] = (
-    # name, method, the checks that must not have failed
+    # name, method, checks that must not have failed
     ("vocabulary", _Checks.vocabulary, ()),
     ("shapes", _Checks.shapes, ("vocabulary",)),
     ("finite", _Checks.finite, ("shapes",)),

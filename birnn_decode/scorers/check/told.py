@@ -1,66 +1,59 @@
-"""Checks of what true captions tell of a scorer, and of the ids that are no words."""
+"""Checks of a scorer against true captions, and of the ids that are no words."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from birnn_decode.scorers.check.basics import Basics
-from birnn_decode.scorers.check.reading import Broken, Fault, Skip
+from birnn_decode.scorers.check.basics import Basics, Broken, Fault, Skip
 from birnn_decode.scorers.combined import Combined
 
 CLEARLY = 0.1  # nats per token by which another reading of the captions must be better
 CLEARLY_FIRST = 1.0  # nats by which another START must be better for first words
 STARTS_TRIED = 8
-KNOWS = 0.75  # of log(vocab_size): a model that gives captions less than this knows nothing of them
-SPECIAL_MASS, UNNAMED_MASS, UNKNOWN_MASS = 0.01, 0.05, 0.25  # the most that ids in never may get
-UNTRAINED_MASS = 0.5  # the same, where nothing shows that the model has learnt anything
-AVOIDED = 0.1  # of 1 / vocab_size: an id that never gets more is one that a model has learnt to avoid
+KNOWS = 0.75  # of log(vocab_size): a model with a larger loss on the captions knows nothing about them
+SPECIAL_MASS, UNNAMED_MASS, UNKNOWN_MASS = 0.01, 0.05, 0.25  # most probability of an id in never
+UNTRAINED_MASS = 0.5  # the same for a model that does not seem to be trained
+AVOIDED = 0.1  # of 1 / vocab_size: a model has learnt to avoid an id that never gets more
 
 
 class Told(Basics):
-    """The checks with captions, one method each: it returns where all is well, and raises `Fault` or `Skip`."""
+    """The checks with captions. Each method returns if all is well, and raises ``Fault`` or ``Skip`` otherwise."""
 
     def _read(self, reverse: bool, swap: bool) -> tuple[np.ndarray, list[list[int]]]:
-        """Log-probabilities after each token of the captions, and the tokens, START and END included."""
+        """Return log-probabilities after each token of the captions, and the tokens, with START and END."""
         numbers, captions = self.known
-        begin, end = self.scorer.start_token, self.scorer.end_token
-        if swap:
-            begin, end = end, begin
+        ids = self.scorer.start_token, self.scorer.end_token
+        begin, end = reversed(ids) if swap else ids
         sequences = [[begin, *(words[::-1] if reverse else words), end] for words in captions]
-        longest = max(map(len, sequences)) - 1
-        padded = [sequence[:-1] + [self.words[0]] * (longest + 1 - len(sequence)) for sequence in sequences]
+        longest = max(map(len, sequences))
+        padded = [sequence[:-1] + [self.words[0]] * (longest - len(sequence)) for sequence in sequences]
         return self._table(numbers, padded), sequences
 
     def _table(self, numbers: list[int], tokens: list[list[int]]) -> np.ndarray:
-        """Log-probabilities [R, t, vocab] after each token, none so low that one term decides a mean."""
-        scores = self.reader.run(numbers, tokens)
-        bad = np.isnan(scores) | np.isposinf(scores)
-        if bad.any():
-            row, at, token = (int(number) for number in np.argwhere(bad)[0])
-            raise self.not_finite(scores[row, at, token], token, tokens[row][: at + 1], "while a caption was read")
-        log_probs: np.ndarray = np.maximum(self.reader.log_probs(scores), -30.0)
-        return log_probs
+        """Return log-probabilities [R, t, vocab] after each token, at least -30 so that none decides a mean."""
+        rows = np.asarray(tokens)
+        scores = self.reader.run(numbers, rows)
+        self.check_finite(scores, rows, "while a caption was read")
+        return self.reader.log_probs(scores).clip(min=-30.0)
 
     @functools.cached_property
     def _readings(self) -> dict[tuple[bool, bool], float]:
-        """Mean log-probability per token of captions that are read in (other order, with swapped ids)."""
+        """Mean log-probability per token of the captions, read in (the other order, with START and END swapped)."""
         swaps = (False, True) if self.scorer.start_token != self.scorer.end_token else (False,)
         means = {}
-        for other in (False, True):
-            for swap in swaps:
-                try:
-                    table, sequences = self._read(self._reverse ^ other, swap) if other or swap else self._declared
-                except Broken:
-                    if swap:  # a model may be unable to read its END
-                        continue
+        for other, swap in itertools.product((False, True), swaps):
+            try:
+                table, sequences = self._read(self._reverse ^ other, swap) if other or swap else self._declared
+                means[other, swap] = _mean(table, [tokens[1:] for tokens in sequences])
+            except Broken:
+                if not swap:  # a model may be unable to read its END
                     raise
-                terms = [
-                    table[row, at, token] for row, tokens in enumerate(sequences) for at, token in enumerate(tokens[1:])
-                ]
-                means[other, swap] = float(np.mean(terms))
         return means
 
     @property
@@ -75,136 +68,126 @@ class Told(Basics):
     def _chance(self) -> float:
         return -KNOWS * math.log(self.scorer.vocab_size)
 
-    def _needs_order(self) -> None:
+    def _need_order(self) -> None:
+        """Raise ``Skip`` without captions or a direction."""
         _ = self.known
         if self.direction is None:
             raise Skip("needs direction=...")
 
+    def _need_knowledge(self) -> None:
+        """Raise ``Skip`` without captions that the model knows something about."""
+        self._need_order()
+        if max(self._readings.values()) < self._chance:
+            raise Skip("the model gives the captions no more than chance, in any reading order")
+
     def alignment(self) -> None:
-        """Scores are those of the next word, and not of the one before or after it."""
-        self._needs_order()
-        if self.reference_scorer is not None:  # it has agreed
+        """Check that the scores are those of the next word, not of the one before or after it."""
+        self._need_order()
+        if self.reference is not None:  # the scorer agrees with it, or this check would not be made
             return
         table, sequences = self._declared
-        means = {}
-        for shift in (0, -1, 1):
-            terms = [
-                table[row, at, tokens[at + 1 + shift]]
-                for row, tokens in enumerate(sequences)
-                for at in range(1, len(tokens) - 2)
-            ]
-            if not terms:
-                raise Skip("needs captions of two words or more")
-            means[shift] = float(np.mean(terms))
+        # The words in between that have two words before and one after them.
+        targets = {shift: [tokens[2 + shift : len(tokens) - 1 + shift] for tokens in sequences] for shift in (0, -1, 1)}
+        if not any(targets[0]):
+            raise Skip("needs captions of at least two words")
+        means = {shift: _mean(table[:, 1:], rows) for shift, rows in targets.items()}
         best = max((-1, 1), key=means.__getitem__)
-        readings = max(self._readings.values())
-        if means[best] > max(means[0] + CLEARLY, readings + CLEARLY, self._chance):
+        if means[best] > max(means[0] + CLEARLY, max(self._readings.values()) + CLEARLY, self._chance):
             what = "the word that was just read" if best < 0 else "the word after the next"
             raise Fault(
                 "alignment",
-                f"the scores fit {what} better than the next word ({means[best]:.2f} against {means[0]:.2f} nats per "
-                "token of the captions): off by one between the tokens read and the word that is scored",
-                "step returns the scores of the token after the one that it reads; START is read first, and by step",
+                f"off by one: the scores fit {what} better than the next word ({means[best]:.2f} against "
+                f"{means[0]:.2f} nats per token of the captions)",
             )
-        self._needs_knowledge()
-
-    def _needs_knowledge(self) -> None:
-        if max(self._readings.values()) < self._chance:
-            raise Skip("the model gives the captions no more than chance, whichever way they are read")
+        self._need_knowledge()
 
     def start_and_end(self) -> None:
-        """Captions are not likelier with START and END exchanged."""
-        self._needs_order()
+        """Check that the captions do not become more likely if START and END are swapped."""
+        self._need_knowledge()
         if self.scorer.start_token == self.scorer.end_token:
             raise Skip("start_token is end_token")
-        self._needs_knowledge()
-        self._tell_reading(other=False)
+        if gap := self._better_reading(other=False):
+            raise Fault(
+                "start and end",
+                f"start_token and end_token are swapped: the captions are more likely the other way round ({gap})",
+                f"declare {self._swapped}; a model begins with start_token and ends with end_token, in the order "
+                "in which it reads",
+            )
 
     def reading_order(self) -> None:
-        """Captions are not likelier in the other order."""
-        self._needs_order()
-        self._needs_knowledge()
+        """Check that the captions do not become more likely in the other reading order."""
+        self._need_knowledge()
         if all(words == words[::-1] for words in self.known[1]):
-            raise Skip("needs captions that are not the same backward")
-        self._tell_reading(other=True)
+            raise Skip("needs captions that differ when they are read backward")
+        if gap := self._better_reading(other=True):
+            swap = max(self._readings, key=self._readings.__getitem__)[1]
+            order = "in the order of the sentence" if self._reverse else "in reverse order"
+            raise Fault(
+                "direction",
+                f"the model given as the {self.direction} one reads the other way: the captions are more likely "
+                f"{order}{' and with start_token and end_token swapped' if swap else ''} ({gap})",
+                f"pass it as the {'forward' if self._reverse else 'backward'} model"
+                f"{f', with {self._swapped}' if swap else ''}",
+            )
 
-    def _tell_reading(self, other: bool) -> None:
+    @property
+    def _swapped(self) -> str:
+        return f"start_token={self.scorer.end_token}, end_token={self.scorer.start_token}"
+
+    def _better_reading(self, other: bool) -> str:
+        """Compare the best reading with the declared one; empty unless it is clearly better and in this order."""
         best = max(self._readings, key=self._readings.__getitem__)
         declared = self._readings[False, False]
         if best == (False, False) or best[0] != other or self._readings[best] <= declared + CLEARLY:
-            return
-        gap = f"{self._readings[best]:.2f} nats per token against {declared:.2f} as declared"
-        swapped = " and with start_token and end_token swapped" if best[1] else ""
-        ids = f"start_token={self.scorer.end_token}, end_token={self.scorer.start_token}"
-        if other:
-            order = (
-                "reading order is the sentence's" if self._reverse else "reading order is the reverse of the sentence's"
-            )
-            raise Fault(
-                "direction",
-                f"the model given as the {self.direction} one reads the other way: the captions are likelier when "
-                f"{order}{swapped} ({gap})",
-                f"pass it as the {'forward' if self._reverse else 'backward'} model"
-                + (f", with {ids}" if best[1] else ""),
-            )
-        raise Fault(
-            "start and end",
-            f"start_token and end_token are swapped: the other way round the captions are likelier ({gap})",
-            f"declare {ids}: a model begins with start_token and ends with end_token in its own reading order",
-        )
+            return ""
+        return f"{self._readings[best]:.2f} nats per token against {declared:.2f} as declared"
 
     def start(self) -> None:
-        """The captions' first words are not likelier behind another id that is no word."""
-        self._needs_order()
-        self._needs_knowledge()
-        numbers, _ = self.known
-        _, sequences = self._declared
-        firsts = [tokens[1] for tokens in sequences]
+        """Check that the first words are not more likely after another id that is no word."""
+        self._need_knowledge()
+        numbers, captions = self.known
+        first = [[words[-1 if self._reverse else 0]] for words in captions]
 
-        def first_words(start: int) -> float:
-            table = self._table(numbers, [[start]] * len(numbers))
-            return float(np.mean([table[row, 0, word] for row, word in enumerate(firsts)]))
+        def after(start: int) -> float:
+            return _mean(self._table(numbers, [[start]] * len(numbers)), first)
 
-        declared = first_words(self.scorer.start_token)
+        declared = after(self.scorer.start_token)
         for other in sorted(self.never - {self.scorer.start_token, self.scorer.end_token})[:STARTS_TRIED]:
-            try:
-                likelier = first_words(other)
-            except Broken:
-                continue
-            if likelier > declared + CLEARLY_FIRST:
-                raise Fault(
-                    "start and end",
-                    f"behind id {self.text_of(other)} the captions' first words are likelier than behind start_token "
-                    f"{self.text_of(self.scorer.start_token)} ({likelier:.2f} against {declared:.2f} nats)",
-                    f"declare start_token={other}, or what the model was trained to begin with",
-                )
+            with contextlib.suppress(Broken):
+                found = after(other)
+                if found > declared + CLEARLY_FIRST:
+                    raise Fault(
+                        "start and end",
+                        f"the first words of the captions are more likely after id {self.text_of(other)} than after "
+                        f"start_token {self.text_of(self.scorer.start_token)} ({found:.2f} against {declared:.2f} "
+                        "nats)",
+                        f"declare start_token={other}, or the id that the model was trained to begin with",
+                    )
 
     def not_words(self) -> None:
-        """Ids that are no words, and could be taken for some."""
-        modules = list(self.scorer.modules()) if hasattr(self.scorer, "modules") else []
+        """Check that ids that are no words are in never."""
         padding = {
             module.padding_idx % module.num_embeddings
-            for module in modules
+            for module in self.modules
             if type(module).__name__ == "Embedding"
             and getattr(module, "padding_idx", None) is not None
             and getattr(module, "num_embeddings", None) == self.scorer.vocab_size
-            and not isinstance(self.scorer, Combined)  # its ids may be other ones than the module's
+            and not isinstance(self.scorer, Combined)  # its ids may differ from the module's
         }
         for ids, why in ((self.special, "the vocabulary calls it special"), (padding, "an embedding's padding_idx")):
-            left = sorted(ids - self.never)
-            if left:
-                named = ", ".join(self.text_of(token) for token in left[:5]) + (", …" if len(left) > 5 else "")
+            if left := sorted(ids - self.never):
+                more = ", …" if len(left) > 5 else ""
                 raise Fault(
                     "special tokens",
-                    f"id {named} is not in never ({why}), so that a blank might be filled with it",
-                    f"add it to never: never={{{', '.join(map(str, left[:5]))}{', …' if len(left) > 5 else ''}}}",
+                    f"id {', '.join(map(self.text_of, left[:5]))}{more} is not in never ({why}), so a blank may be "
+                    "filled with it",
+                    f"add it to never: never={{{', '.join(map(str, left[:5]))}{more}}}",
                 )
 
     def special_tokens(self) -> None:
-        """Ids that are no words get next to no probability."""
+        """Check that ids that are no words get almost no probability."""
         try:
-            self._needs_order()
-            self._needs_knowledge()
+            self._need_knowledge()
             trained = True
             table, sequences = self._declared
             tables = [table[row, : len(tokens) - 1] for row, tokens in enumerate(sequences)]
@@ -216,20 +199,27 @@ class Told(Basics):
         mass = shares.mean(axis=0)
         named = self.special | {self.scorer.start_token}
         for token in sorted(self.never - {self.scorer.end_token}):
-            least = UNKNOWN_MASS if token in self.unknown else SPECIAL_MASS if token in named else UNNAMED_MASS
+            most = UNKNOWN_MASS if token in self.unknown else SPECIAL_MASS if token in named else UNNAMED_MASS
             if not trained:
-                # Random weights may give any id more than its share. Where a model has learnt what to avoid, the other
-                # ids that are no words always have next to nothing; nothing at all is a mask's doing.
+                # Random weights may give any id more than its share. A model that has learnt to avoid an id gives
+                # almost nothing to the other ids that are no words. Exactly nothing comes from a mask.
                 others = self.never - self.unknown - {token, self.scorer.end_token}
-                most = [share for share in (shares[:, one].max() for one in others) if share > 1e-30]
-                learnt = bool(most) and max(most) < AVOIDED / size and self.length > 2 and self.captions is None
-                least = max(least, 2 / size if learnt else UNTRAINED_MASS)
-            if mass[token] > least:
+                shown = [share for share in (shares[:, one].max() for one in others) if share > 1e-30]
+                learnt = bool(shown) and max(shown) < AVOIDED / size and self.length > 2 and self.captions is None
+                most = max(most, 2 / size if learnt else UNTRAINED_MASS)
+            if mass[token] > most:
                 role = "start_token" if token == self.scorer.start_token else "an id in never"
                 raise Fault(
                     "special tokens",
-                    f"id {self.text_of(token)}, {role}, is given {mass[token]:.0%} of the probability as if it were a "
-                    "word: that mass is lost to the words, or the ids are wrong",
-                    "look up which ids the model was trained with (start_token, end_token, never); a model trained to "
-                    "write PAD or START must have them masked to -inf before the softmax",
+                    f"id {self.text_of(token)}, {role}, gets {mass[token]:.0%} of the probability as if it were a "
+                    "word: this mass is lost to the words, or the ids are wrong",
+                    "look up the ids that the model was trained with (start_token, end_token, never); if it was "
+                    "trained to write PAD or START, set their logits to -inf before the softmax",
                 )
+
+
+def _mean(table: np.ndarray, targets: Sequence[Sequence[int]]) -> float:
+    """Return the mean of the log-probabilities [R, t, vocab] of the target tokens of each row."""
+    return float(
+        np.mean([table[row, at, token] for row, tokens in enumerate(targets) for at, token in enumerate(tokens)])
+    )
