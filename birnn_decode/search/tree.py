@@ -299,14 +299,13 @@ class PrefixTree(Columns):
 
     def _batches(self, nodes: Nodes) -> list[Nodes]:
         """Group nodes that may be read in one call."""
+        if not self.aligned and self._can_join:
+            return [nodes]
         depths = self.depths[nodes] if self.aligned else np.zeros_like(nodes)
         states = np.zeros_like(nodes) if self._can_join else self._states.block[self.parents[nodes]]
-        alike = list(zip(depths.tolist(), states.tolist(), strict=True))
-        if len(set(alike)) == 1:
-            return [nodes]
         batches: dict[tuple[int, int], list[int]] = {}
-        for node, key in zip(nodes.tolist(), alike, strict=True):
-            batches.setdefault(key, []).append(node)
+        for node, depth, state in zip(nodes.tolist(), depths.tolist(), states.tolist(), strict=True):
+            batches.setdefault((depth, state), []).append(node)
         return [np.array(batch) for batch in batches.values()]
 
     def _push(self, nodes: Nodes) -> None:
