@@ -585,7 +585,7 @@ def _alike(
     Args:
         template: Template of fixed widths.
         everything: All words that a blank may take.
-        named: Words that constraints or the template name. Each is a set of its own.
+        named: Words that constraints or the template name. Each is a separate set.
     """
     several = {everything if one is BLANK else one for one in template.positions if not isinstance(one, int)}
     classes: dict[tuple[bool | int, ...], dict[int, None]] = {}
@@ -600,7 +600,7 @@ def _alike(
 
 
 def _places_for(tokens: Collection[int], places: Sequence[int], template: FixedTemplate) -> bool:
-    """Return whether each of the words can have a place of its own among undecided positions (a bipartite matching)."""
+    """Return whether each of the words can have its own place among undecided positions (a bipartite matching)."""
     if len(tokens) > len(places):
         return False
     taken: dict[int, int] = {}

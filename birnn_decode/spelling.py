@@ -91,7 +91,7 @@ class _Speller:
         if not self.text:
             shown = bare
         elif written:
-            # The space that is written already is that of the blank's first word, unless it has ids of its own.
+            # The space that is written already is that of the blank's first word, unless that space has its own ids.
             shown = fill[min(len(fill) - len(bare), max(0, written - self._own_space())) :]
         else:
             shown = bare if bare and fill != bare and not self._needs_space(self.text, bare) else fill

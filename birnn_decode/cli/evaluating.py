@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 WHOLE = "whole"
 SEED_OF_LIMIT = 0
-ASKED = tuple(name for name in METHODS if name != "exact")  # exact has an option of its own
+ASKED = tuple(name for name in METHODS if name != "exact")  # exact has its own option
 LEAST_KNOWN_WORDS = 0.5  # of a data set's words; below that, the model was trained on something else
 
 

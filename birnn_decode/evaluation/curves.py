@@ -65,7 +65,7 @@ def measure(
     parts = [slice(begin, begin + batch_size) for begin in range(0, len(questions), batch_size)]
 
     def answers(beam_size: int, methods: Iterable[Any]) -> list[Mapping[str, DecodeResult]]:
-        """Answer all questions, each part of them by methods of its own; None: those of `compare`."""
+        """Answer all questions, each part of them by its own methods; None: those of `compare`."""
         found: list[Mapping[str, DecodeResult]] = []
         for part, own in zip(parts, methods, strict=False):
             sources, templates = [one.image for one in questions[part]], [one.template for one in questions[part]]

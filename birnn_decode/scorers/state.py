@@ -346,7 +346,7 @@ def _map(function: Callable[..., Any], axes: Any, *states: Any, path: tuple[Any,
         return _map(function, _axes_at(axes, key, place), *(state[key] for state in states), path=place)
 
     if isinstance(first, Mapping):
-        mapping: Any = copy.copy(first)  # of its own type, which may refuse update()
+        mapping: Any = copy.copy(first)  # the same type of mapping, which may refuse update()
         for key in first:
             mapping[key] = entry(key)
         return mapping

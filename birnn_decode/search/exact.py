@@ -22,7 +22,7 @@ that are also in an open leaf on the other side,
 
 Sentences whose leaf on the other side is full are bounded there. So the bound of a leaf holds for all its sentences
 that no full leaf covers. The incumbent is the B-th best J found so far. A leaf whose bound is not above the incumbent
-is dropped. This lowers ``top`` for the other side, which drops leaves of its own, and so on. Keys and ``top`` only fall
+is dropped. This lowers ``top`` for the other side, which then drops leaves, too, and so on. Keys and ``top`` only fall
 and the incumbent only rises. So a dropped leaf stays dropped, and the bound of a leaf never rises. BSCD's answers are
 the first incumbents, and prefixes that BSCD has read are not read again.
 

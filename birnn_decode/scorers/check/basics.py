@@ -268,7 +268,7 @@ class Basics:
             )
 
     def image_of(self, got: np.ndarray, tokens: np.ndarray, own: int) -> int | None:
-        """Return the other image whose scores a row has, or is much closer to than to those of its own image.
+        """Return the other image whose scores a row has, or is much closer to than to the scores of the right image.
 
         Args:
             got: Log-probabilities of the row, [t, vocab], after the last t of the tokens.
