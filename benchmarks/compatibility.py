@@ -16,9 +16,9 @@ import numpy as np
 
 from birnn_decode import Objective, decode, score_sentences
 from birnn_decode.captions import read_captions, read_features
-from birnn_decode.captions.vocabulary import UNK
 from birnn_decode.cli.common import Models
 from birnn_decode.evaluation import blank_questions, joint_cycles
+from birnn_decode.vocabularies import UNK
 
 SENTENCES, CYCLES = 200, 20
 QUESTIONS = 300

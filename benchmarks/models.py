@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from birnn_decode import Scorer, as_scorer
-from birnn_decode.captions.vocabulary import WordVocabulary
 from birnn_decode.models import LSTMCaptioner
+from birnn_decode.vocabularies import WordVocabulary
 
 PEAKED = 8  # times the spread of random output weights
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Measure everything in docs/results.md: train models on each data set, compare the methods, and write the CSV files and
-# the page. This takes hours.
+# Measure everything in docs/results.md and docs/results-lines.md: train models on each data set, compare the methods, and
+# write the CSV files and the pages. This takes hours.
 #
-#   benchmarks/results.sh DATA OUT [ucm|flickr]
+#   benchmarks/results.sh DATA OUT [ucm|flickr|molecules|multi30k]
 #
 # DATA has ucm/ (dataset.json, features_effnetlite0.npz: UCM-Captions in Karpathy's layout, EfficientNet-Lite0 features;
-# images/, optional: the pictures of docs/results/pictures.csv) and flickr8k/ (Flickr8k.token.txt and its lists of
-# images). A run that has ended well leaves NAME.txt in OUT and is not repeated. So an interrupted call can be repeated.
+# images/, optional: the pictures of docs/results/pictures.csv), flickr8k/ (Flickr8k.token.txt and its lists of images),
+# molecules/ (train.smi, val.smi and test.smi: one SMILES per line) and multi30k/ (train, val and test_2016_flickr, each
+# as .de and .en). A run that has ended well leaves NAME.txt in OUT and is not repeated. So an interrupted call can be
+# repeated.
 set -euo pipefail
 data=$1
 out=$2
@@ -83,7 +85,16 @@ search_errors() {
   done
 }
 
-if [ "$only" != flickr ]; then
+# of_lines NAME OPTIONS…: evaluate on lines.
+of_lines() {
+  run "$1" "$birnn_decode" evaluate "${lines[@]}" "${@:2}" --out "$out/$1"
+}
+
+wanted() {
+  [ -z "$only" ] || [ "$only" = "$1" ]
+}
+
+if wanted ucm; then
   compare ucm 1000 --captions "$data/ucm/dataset.json" --features "$data/ucm/features_effnetlite0.npz"
   pair=(--model "$out/ucm.safetensors")
   search_errors ucm 300 0.25 5 1 2 3
@@ -112,7 +123,7 @@ if [ "$only" != flickr ]; then
   measure ucm-splices splices.py UCM 0.5 300
   [ ! -d "$data/ucm/images" ] || measure ucm-pictures pictures.py "$data/ucm/images" "$out/ucm.safetensors"
 fi
-if [ "$only" != ucm ]; then
+if wanted flickr; then
   flickr=$data/flickr8k
   compare flickr 500 --captions "$flickr/Flickr8k.token.txt" --no-image --list "train=$flickr/Flickr_8k.trainImages.txt" \
     --list "val=$flickr/Flickr_8k.devImages.txt" --list "test=$flickr/Flickr_8k.testImages.txt"
@@ -122,6 +133,37 @@ if [ "$only" != ucm ]; then
   done
   measure flickr-splices splices.py "Flickr8k text" 0.5 200
   measure flickr-undecided undecided.py "Flickr8k text" 0.25 100 20000
+fi
+if wanted molecules; then
+  smiles=$data/molecules
+  training=(--lines "train=$smiles/train.smi" --lines "val=$smiles/val.smi" --tokens characters --epochs 10
+    --precision bfloat16)
+  train molecules "${training[@]}"
+  train molecules-small "${training[@]}" --hidden-size 256 --half # birnn_decode/data/molecules.safetensors
+  valid=birnn_decode.molecules:is_molecule
+  lines=(--lines "test=$smiles/test.smi" --check "$valid")
+  of_lines molecules --model "$out/molecules.safetensors"
+  of_lines molecules-small --model "$out/molecules-small.safetensors" --methods urnn-f,urnn-b,rerank,bscd
+  model=(--model "$out/molecules.safetensors")
+  of_lines molecules-beams-25 "${model[@]}" --limit 300 --methods rerank,bscd --beam-size 25
+  of_lines molecules-accept "${model[@]}" --limit 300 --methods urnn-f,rerank,bscd --accept "$valid"
+  of_lines molecules-open "${model[@]}" --blank 0.25 --width unknown --limit 200 --methods urnn-f+end,urnn-b+end,rerank,bscd
+fi
+if wanted multi30k; then
+  multi30k=$data/multi30k
+  [ -e "$out/multi30k.json" ] ||
+    "$python" "$here/../examples/train_tokenizer.py" "$multi30k/train.de" "$multi30k/train.en" --out "$out/multi30k.json"
+  train multi30k --lines "train=$multi30k/train.en" --sources "train=$multi30k/train.de" --lines "val=$multi30k/val.en" \
+    --sources "val=$multi30k/val.de" --tokens "$out/multi30k.json" --unknown unk --epochs 8 --precision bfloat16
+  lines=(--lines "test=$multi30k/test_2016_flickr.en" --sources "test=$multi30k/test_2016_flickr.de"
+    --model "$out/multi30k.safetensors")
+  whole=(--blank whole --methods urnn-f,urnn-b,rerank,bscd)
+  of_lines multi30k-whole-5 "${whole[@]}"
+  of_lines multi30k-whole-20 "${whole[@]}" --beam-size 20 --limit 200
+  for beam in 5 20; do
+    measure "multi30k-scores-$beam" translation.py "$out/multi30k-whole-$beam" "$multi30k/test_2016_flickr.en"
+  done
+  of_lines multi30k-blanks --blank 0.25,0.5 --limit 300
 fi
 "$python" "$here/results_csv.py" "$out"
 "$python" "$here/results_page.py"

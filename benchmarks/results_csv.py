@@ -12,10 +12,15 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 COLUMNS = ["run", "data", "split", "blank", "setting", "method", "minus", "metric", "value", "low", "high", "questions"]
-DATA = {"ucm": "UCM-Captions", "flickr": "Flickr8k text"}
+DATA = {
+    "ucm": "UCM-Captions",
+    "flickr": "Flickr8k text",
+    "molecules": "ChEMBL molecules",
+    "multi30k": "Multi30k German to English",
+}
 SETTINGS = {  # how the name of a run tells the setting that is not the default
     r"-exact-[^-]+-(\d+)$": "beam size {}",
-    r"-rerank-(\d+)$": "beam size {}",
+    r"-(?:rerank|beams|whole|scores)-(\d+)$": "beam size {}",
     r"-length-[^-]+-([^-]+)$": "length {}",
     r"-diversity-(\d+-[\d.]+)$": "diversity {}",
 }

@@ -1,7 +1,7 @@
-"""Write the tables and draw the figures of docs/results.md from the CSV files in docs/results.
+"""Write the tables and draw the figures of the pages of results from the CSV files in docs/results.
 
-Run ``python benchmarks/results_page.py`` after ``benchmarks/results_csv.py``, or after editing the text of the page. In
-the page, every table follows a comment ``<!-- table: NAME -->``. ``TABLES`` has the function that writes each table,
+Run ``python benchmarks/results_page.py`` after ``benchmarks/results_csv.py``, or after editing the text of a page. In
+the pages, every table follows a comment ``<!-- table: NAME -->``. ``TABLES`` has the function that writes each table,
 and ``FIGURES`` has the function that draws each picture. The text around the tables is written by hand.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 
 DOCS = Path(__file__).parent.parent / "docs"
+PAGES = ("results.md", "results-lines.md")
 BLANKS = {"0.01": "one word", "0.25": "¼", "0.5": "½", "0.75": "¾"}
 DATA = {"ucm": "UCM-Captions", "flickr": "Flickr8k text"}
 PAIR = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
@@ -29,6 +30,8 @@ BIRNN = ("rerank", "gibbs", "bscd", "birnn-f", "birnn-b", "birnn-rerank", "birnn
 LENGTH_RULES = ("none", "average", "0.5", "1", "2", "3")
 BEAMS = (1, 2, 5, 10, 20, 50, 100)
 PICTURES_SHOWN = 4
+SHARES = ("0.25", "0.5", "0.75")
+FOUR = ("urnn-f", "urnn-b", "rerank", "bscd")
 TABLE = re.compile(r"(<!-- table: (.*) -->\n)(?:\|.*\n)*")
 
 
@@ -172,6 +175,66 @@ def pictures(results: Results) -> str:
     return table(head, [[cell.replace("_", "\\_") for cell in row] for row in rows])
 
 
+def valid(run: str, methods: Sequence[str], *more: tuple[str, str, str, str]) -> Callable[[Results], str]:
+    """Valid molecules by method, and by runs with another setting: their line, run, method and setting."""
+
+    def write(results: Results) -> str:
+        rows = [[method, *(results.cell(run, blank, method, "valid") for blank in SHARES)] for method in methods]
+        rows += [
+            [line, *(results.cell(other, blank, method, "valid", setting=setting) for blank in SHARES)]
+            for line, other, method, setting in more
+        ]
+        return table(["valid", *(f"{BLANKS[blank]} missing" for blank in SHARES)], rows)
+
+    return write
+
+
+def by_measure(run: str, metrics: Sequence[str], blanks: Sequence[str], methods: Sequence[str]) -> Callable[..., str]:
+    """A line per method, and for each measure a column per blank, without intervals."""
+
+    def write(results: Results) -> str:
+        rows = [
+            [one, *(results.cell(run, blank, one, metric, ends=False) for metric in metrics for blank in blanks)]
+            for one in methods
+        ]
+        return table(["method", *(f"{metric} {BLANKS[blank]}" for metric in metrics for blank in blanks)], rows)
+
+    return write
+
+
+def open_width(results: Results) -> str:
+    methods = ("urnn-f+end", "urnn-b+end", "rerank", "bscd")
+    metrics = ("valid", "valid in B", "exactly right", "rows")
+    rows = [[one, *(results.cell("molecules-open", "0.25", one, metric) for metric in metrics)] for one in methods]
+    return table(["method", *metrics], rows)
+
+
+def translation(results: Results) -> str:
+    rows = []
+    for beam in (5, 20):
+        whole, where = f"multi30k-whole-{beam}", {"setting": f"beam size {beam}"}
+        for method in FOUR:
+            scores = [results.cell(f"multi30k-scores-{beam}", "", method, metric) for metric in ("BLEU", "chrF2")]
+            figures = [results.cell(whole, "whole", method, metric, **where) for metric in ("J", "rows")]
+            rows.append([f"{method}, B = {beam}", *scores, *figures])
+    return table(["method", "BLEU", "chrF2", "mean J", "rows"], rows)
+
+
+def translation_lengths(results: Results) -> str:
+    words = ("1 to 9", "10 to 13", "14 to 99")
+    rows = [
+        [
+            method,
+            *(
+                results.cell("multi30k-scores-5", "", method, "BLEU", setting=f"references of {length} words")
+                for length in words
+            ),
+        ]
+        for method in FOUR
+    ]
+    return table(["BLEU, B = 5", *(f"references of {length} words" for length in words)], rows)
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "exactly right": by_data_and_blank("exactly right"),
     "lead in J": by_data_and_blank("J", minus=True),
@@ -181,6 +244,22 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "one softmax": birnn,
     "cycles": cycles,
     "pictures": pictures,
+    "valid molecules": valid(
+        "molecules",
+        PAIR,
+        ("rerank, B = 25", "molecules-beams-25", "rerank", "beam size 25"),
+        ("bscd, B = 25", "molecules-beams-25", "bscd", "beam size 25"),
+        ("urnn-f, accept", "molecules-accept", "urnn-f", ""),
+        ("rerank, accept", "molecules-accept", "rerank", ""),
+        ("bscd, accept", "molecules-accept", "bscd", ""),
+    ),
+    "molecules in B": by_measure("molecules", ("valid in B", "exactly right"), SHARES, PAIR),
+    "molecules J": by_measure("molecules", ("J", "rows"), SHARES, PAIR),
+    "open width": open_width,
+    "small pair": valid("molecules-small", FOUR),
+    "translation": translation,
+    "translation lengths": translation_lengths,
+    "translation blanks": by_measure("multi30k-blanks", ("exactly right", "words right", "J"), SHARES[:2], PAIR),
 }
 
 
@@ -350,6 +429,25 @@ def draw_lengths(results: Results) -> Figure:
     return figure
 
 
+def draw_valid(results: Results) -> Figure:
+    """Valid molecules by blank and method, with the pair of the experiment and with the pair of the package."""
+    figure, (row,) = new_figure(1, 2, (8.4, 3.4))
+    for axes, (run, name) in zip(
+        row, (("molecules", "384 units"), ("molecules-small", "256 units, in the package")), strict=True
+    ):
+        for number, method in enumerate(PAIR):
+            shift = 0.8 * ((number + 0.5) / len(PAIR) - 0.5)
+            figures = [results.get(run, blank, method, "valid") for blank in SHARES]
+            points(axes, [place + shift for place in range(3)], figures, **{**style(method), "linestyle": "none"})
+        axes.set_xticks(range(3), [BLANKS[blank] for blank in SHARES])
+        axes.set_xlabel("characters missing")
+        axes.set_ylim(0, 1)
+        axes.set_title(name, fontsize=10)
+    row[0].set_ylabel("share of valid molecules")
+    legend(figure, row[0], 7)
+    return figure
+
+
 FIGURES: dict[str, Callable[[Results], Figure]] = {
     "methods": lambda results: draw_methods(results, "", PAIR, 7),
     "words-against-beam": draw_beams,
@@ -357,13 +455,14 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "small-beams": draw_small_beams,
     "lengths": draw_lengths,
     "birnn": lambda results: draw_methods(results, "-birnn", BIRNN, 4),
+    "molecules": draw_valid,
 }
 
 
 def main() -> None:
     results = Results(DOCS / "results")
-    path = DOCS / "results.md"
-    path.write_text(page(path.read_text(encoding="utf-8"), results), encoding="utf-8")
+    for path in (DOCS / name for name in PAGES):
+        path.write_text(page(path.read_text(encoding="utf-8"), results), encoding="utf-8")
     for name, draw in FIGURES.items():
         draw(results).savefig(DOCS / "results" / f"{name}.png", dpi=130)
 

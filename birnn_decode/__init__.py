@@ -16,7 +16,7 @@ from birnn_decode.request import Options
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import Pair, PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
 from birnn_decode.scorers.joint import JointModel, JointScorer
-from birnn_decode.template import Template
+from birnn_decode.template import Template, read_templates
 from birnn_decode.version import __version__
 
 __all__ = [
@@ -51,5 +51,6 @@ __all__ = [
     "check_scorer",
     "compare",
     "decode",
+    "read_templates",
     "score_sentences",
 ]

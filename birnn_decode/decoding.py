@@ -18,7 +18,6 @@ from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.finalists import Finalist
 from birnn_decode.search.holding import name_of
 from birnn_decode.search.memory import OverLimitError
-from birnn_decode.spelling import spell
 from birnn_decode.template import FixedTemplate, Template, Vocabulary
 from birnn_decode.version import __version__
 
@@ -70,13 +69,14 @@ def decode(models: Any, source: Any, template: Any = None, method: Method = BSCD
             and one source serves all templates of a list (default: None).
         method: `BSCD`, `BeamSearch`, `Rerank`, `Gibbs` or `Exact` (default: ``BSCD()``).
         **options: the keywords of `Options`: ``beam_size``, ``objective``, ``vocabulary``, ``constraints``,
-            ``diversity``, ``widths``, ``min_length``, ``max_length`` and ``memory_limit``.
+            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length`` and ``memory_limit``.
 
     Returns:
         a `DecodeResult`; a list of them if ``source`` or ``template`` is a list, decoded as one batch.
 
     Raises:
-        TypeError: an argument has the wrong type. The message says what would be right.
+        TypeError: an argument has the wrong type, or ``accept`` returned something other than True or False. The
+            message says what would be right.
         ValueError: an argument has a wrong value, the method does not fit the models, no sentence can satisfy the
             constraints, or a model returned NaN or +inf. The message says what would be right.
 
@@ -287,15 +287,14 @@ def _answer(request: Request, method: Method, found: dict[Method, list[DecodeRes
 
 def _hypothesis(request: Request, coupling: Coupling, one: Finalist) -> Hypothesis:
     """Return a ranked sentence with everything that the caller wants to know of it."""
-    template = request.items[one.item].template or Template(())  # a whole caption is spelled as it is
-    vocabulary = request.models.vocabulary
+    models, template = request.models, request.items[one.item].template
     return Hypothesis(
         tokens=one.words,
-        text=None if vocabulary is None else spell(template, one.words, one.template.runs, vocabulary),
+        text=None if models.vocabulary is None else models.text(template, one.words, one.template.runs),
         blanks=one.template.blanks(one.words),
         score=one.score,
         penalty=one.penalty or 0.0,
-        broken=one.broken,
+        broken=one.broken + (request.demands.check_names if one.rejected else ()),
         finished=one.finished,
         **coupling.described(one),
     )
@@ -310,7 +309,7 @@ def _in_groups(request: Request, search: Search) -> list[DecodeResult]:
         avoided = [[one.tokens for result in own for one in result.hypotheses] for own in found]
         for own, result in zip(found, _in_parts(request.group(avoided), search), strict=True):
             own.append(result)
-    return [_of_groups(own) for own in found]
+    return [_of_groups(own, frozenset(request.demands.check_names)) for own in found]
 
 
 def _in_parts(request: Request, search: Search) -> list[DecodeResult]:
@@ -340,6 +339,7 @@ def _result(request: Request, coupling: Coupling, item: int, outcome: Outcome, s
         *([f"lengths:{request.lengths}"] if request.items[item].fixed is None else ()),
         *map(str, request.demands.constraints),
         *(f"hook:{name_of(one)}" for one in request.demands.hooks),
+        *request.demands.check_names,
         *([] if request.diversity is None else [str(request.diversity)]),
         f"version:{__version__}",
     ]
@@ -357,15 +357,22 @@ def _result(request: Request, coupling: Coupling, item: int, outcome: Outcome, s
     )
 
 
-def _of_groups(found: Sequence[DecodeResult]) -> DecodeResult:
-    """Join the results of an item's groups. Hypotheses that violate constraints stay only if all do."""
+def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeResult:
+    """Join the results of an item's groups. Hypotheses that violate constraints stay only if all do.
+
+    Args:
+        found: the results of the groups.
+        checks: the name of the check of finished sentences, if there is one. It is no constraint.
+    """
     hypotheses = {one.tokens: one for result in reversed(found) for one in result.hypotheses}
-    if not all(one.broken for one in hypotheses.values()):
-        hypotheses = {tokens: one for tokens, one in hypotheses.items() if not one.broken}
+    sound = [one for one in hypotheses.values() if checks.issuperset(one.broken)]
+    ranked = sorted(
+        sound or hypotheses.values(), key=lambda one: (not checks.isdisjoint(one.broken), -one.score, one.tokens)
+    )
     rounds = itertools.zip_longest(*(result.trace for result in found), fillvalue=Round(0, 0))
     return replace(
         found[0],
-        hypotheses=tuple(sorted(hypotheses.values(), key=lambda one: (-one.score, one.tokens))),
+        hypotheses=tuple(ranked),
         stop=min((result.stop for result in found), key=StopReason.settled),
         rounds=max(result.rounds for result in found),
         rows_evaluated=sum(result.rows_evaluated for result in found),

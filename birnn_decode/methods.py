@@ -41,7 +41,7 @@ class Outcome:
         trace: one entry per round.
         signature: the parts of the signature that name the method and its settings.
         rule: the length rule of the scores.
-        upper_bound: an upper bound of the score of any sentence; None if there is none.
+        upper_bound: an upper bound of the score of any sentence that is accepted; None if there is none.
     """
 
     answers: Sequence[Finalist]
@@ -366,7 +366,9 @@ class Exact(Method):
     BSCD comes first. Then two best-first searches, one in each direction, look for better sentences and end when none
     is left; ``birnn_decode.search.exact`` states and proves the bound. Press Ctrl-C to stop the search early. It
     returns the best sentences found so far, with an upper bound on what it may have missed. Before the first BSCD has
-    ended, Ctrl-C raises ``KeyboardInterrupt``. Whole captions need ``widths``. Score hooks must not raise scores.
+    ended, Ctrl-C raises ``KeyboardInterrupt``. Whole captions need ``widths``. Score hooks must not raise scores. With
+    ``accept``, the proof and the bound are about accepted sentences. If fewer than ``beam_size`` sentences are
+    accepted, a proof needs every possible sentence.
 
     Args:
         max_rounds: the largest number of rounds of BSCD (default: 10).
@@ -434,7 +436,8 @@ class Exact(Method):
         found = []
         for one, proof in zip(outcomes, proofs, strict=True):
             assert proof.stop is not None
-            upper = max(proof.upper, *(own.score for own in proof.answers if not own.broken), -math.inf)
+            accepted = (own.score for own in proof.answers if not own.broken and not own.rejected)
+            upper = max(proof.upper, *accepted, -math.inf)
             found.append(replace(one, answers=proof.answers, stop=proof.stop, upper_bound=upper))
         return coupling, found
 

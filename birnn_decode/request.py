@@ -7,9 +7,10 @@ and its group of a diverse beam, are requests of the same kind. A method takes a
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -24,11 +25,12 @@ from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction, branching_depths
 from birnn_decode.search.finalists import Finalist
 from birnn_decode.search.free import free_search
-from birnn_decode.search.holding import Demands, Problem
+from birnn_decode.search.holding import Check, Demands, Problem
 from birnn_decode.search.joint import JointCoupling
 from birnn_decode.search.memory import Memory
 from birnn_decode.search.pair import PairCoupling
 from birnn_decode.search.tree import Encoded, PrefixTree
+from birnn_decode.spelling import spell
 from birnn_decode.template import MAX_WIDTH, FixedTemplate, Template, Vocabulary, check_against_vocabulary
 from birnn_decode.tokenizers import as_vocabulary, no_words
 
@@ -53,6 +55,10 @@ class Options(TypedDict, total=False):
             scores``. The search keeps to them in both directions. J stays as it is. If no sentence satisfies every
             constraint, the best sentences found are returned, and `Hypothesis.broken` lists the constraints that each
             one violates (default: no constraints).
+        accept: a check of finished sentences, a function ``(text) -> bool``, for example one that tells whether a
+            molecule can be parsed. Of all sentences that the search has met, the best accepted ones are returned first.
+            If fewer than ``beam_size`` were accepted, the best others follow, and `Hypothesis.broken` names the check.
+            The function is asked once per text of an item. J and the search stay as they are (default: None, no check).
         diversity: a `Diversity`, for hypotheses that differ from each other (default: None).
         widths: for whole captions, the lengths to search, in words (default: the lengths that the free searches find).
         min_length: for whole captions, the fewest words (default: 0).
@@ -76,6 +82,7 @@ class Options(TypedDict, total=False):
     objective: Objective
     vocabulary: Vocabulary | None
     constraints: Sequence[Constraint | Hook]
+    accept: Callable[[str], bool] | None
     diversity: Diversity | None
     widths: Collection[int] | None
     min_length: int
@@ -88,6 +95,7 @@ DEFAULTS = Options(
     objective=Objective(),
     vocabulary=None,
     constraints=(),
+    accept=None,
     diversity=None,
     widths=None,
     min_length=0,
@@ -223,6 +231,10 @@ class Models:
             )
         return self.vocabulary
 
+    def text(self, template: Template | None, words: Sequence[int], runs: Sequence[tuple[int, int]]) -> str:
+        """Return the text of a sentence that fills a template. A whole caption is spelled as it is."""
+        return spell(template or Template(()), words, runs, self.vocabulary)
+
     def check_ids(self, template: Template, name: str) -> None:
         """Check that the scorers have the ids of a template."""
         boundaries = {token for one in self.scorers.values() for token in (one.start_token, one.end_token)}
@@ -297,7 +309,7 @@ class Request:
         batch: whether the answer is a list.
         objective: the score of a finished sentence.
         lengths: the lengths that whole captions may have.
-        demands: the constraints.
+        demands: the constraints, and the check of finished sentences.
         beam_size: B, of all groups together.
         diversity: the groups of the beam; None for one group.
         memory_limit: in bytes; None for no limit.
@@ -336,7 +348,7 @@ class Request:
 
     def part(self, some: slice) -> Request:
         """Return the request for some of the items. Sources are not encoded again."""
-        demands = replace(self.demands, avoided=self.demands.avoided[some])
+        demands = replace(self.demands, avoided=self.demands.avoided[some], checks=self.demands.checks[some])
         return replace(self, items=self.items[some], demands=demands)
 
     def group(self, avoided: Sequence[Sequence[tuple[int, ...]]]) -> Request:
@@ -460,7 +472,7 @@ def ask(
             "widths, min_length and max_length are for whole captions (template=None). A template gives its own "
             "widths, for example {1-6}."
         )
-    demands = _demands(given["constraints"], wrapped, diversity)
+    demands = _demands(given["constraints"], wrapped, diversity, _checks(given["accept"], wrapped, templates))
     fixed_templates = [
         None if one is None else _possible(demands, one.fixed(), name.format(number), number)
         for number, one in enumerate(templates)
@@ -513,7 +525,7 @@ def _pairs(source: Any, template: Any) -> tuple[bool, list[Any], list[int], list
     return False, [source], [0], [template]
 
 
-def _demands(given: Any, models: Models, diversity: Diversity | None) -> Demands:
+def _demands(given: Any, models: Models, diversity: Diversity | None, checks: Sequence[Check]) -> Demands:
     if isinstance(given, (str, Constraint)) or not isinstance(given, Sequence):
         raise TypeError(f"constraints must be a list of constraints and score hooks, got {given!r}.")
     for one in given:
@@ -527,7 +539,18 @@ def _demands(given: Any, models: Models, diversity: Diversity | None) -> Demands
         frozenset(range(models.vocab_size)) - models.never if given else frozenset(),
         strength=0.0 if diversity is None else diversity.strength,
         share=models.kind.share,
+        checks=checks,
     )
+
+
+def _checks(accept: Any, models: Models, templates: Sequence[Template | None]) -> list[Check]:
+    """Return the check of each item; an empty list if none was given."""
+    if accept is None:
+        return []
+    if not callable(accept):
+        raise TypeError(f"accept must be a function (text) -> bool, or None for no check, got {accept!r}.")
+    models.needed_vocabulary("accept")
+    return [Check(accept, functools.partial(models.text, template)) for template in templates]
 
 
 def _possible_lengths(lengths: Lengths, models: Models, demands: Demands, item: int) -> Lengths:

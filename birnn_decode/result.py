@@ -43,7 +43,7 @@ class StopReason(str, enum.Enum):
 
         Example:
             >>> StopReason.PROVED.advice
-            'No sentence that the template allows has a higher score than the sentences returned.'
+            'No other sentence that the template, the constraints and accept allow has a higher score.'
         """
         return _ADVICE[self]
 
@@ -60,7 +60,7 @@ _ADVICE = {
     StopReason.SINGLE_SWEEP: "The search has no rounds: each direction was searched once, without look-ahead.",
     StopReason.BUDGET: "The sweeps, rows or seconds allowed are used up. The best sentences so far are returned. Allow "
     "more to continue: sampling never ends by itself, and a proof may be close if the gap is small.",
-    StopReason.PROVED: "No sentence that the template allows has a higher score than the sentences returned.",
+    StopReason.PROVED: "No other sentence that the template, the constraints and accept allow has a higher score.",
     StopReason.INTERRUPTED: "The search was interrupted. The best sentences so far are returned, with an upper bound "
     "on the score of all other sentences.",
 }
@@ -92,8 +92,9 @@ class Hypothesis:
         token_log_probs_backward: log P(word | all words after it) for each word in sentence order, then the term of
             START.
         penalty: What score hooks and `Diversity` add to J in the score, in nats, before the length rule. No part of J.
-        broken: Names of the constraints that the sentence violates. Not empty only if the search found no sentence that
-            satisfies all of them.
+        broken: Names of the constraints that the sentence violates. Some are violated only if the search found no
+            sentence that satisfies all of them. If ``accept`` did not accept the sentence, the last name is that of the
+            check, for example ``"accept:is_molecule"``.
         finished: False if a search for a whole caption reached ``max_length`` before the model wrote END. The
             log-probabilities then have no term of END.
         pseudo_log_prob: Pseudo-log-likelihood of the whole sentence: the sum of `Hypothesis.token_conditionals`. None
@@ -167,7 +168,8 @@ class DecodeResult:
 
     Attributes:
         hypotheses: The best sentences found, at most ``beam_size``, all different, highest score first. Of equal
-            scores, the lower sequence of ids comes first.
+            scores, the lower sequence of ids comes first. With ``accept``, all accepted sentences come before the
+            others.
         stop: Why the search ended; ``stop.advice`` says it in a sentence. If several widths were searched, the reason
             of the width that was furthest from done.
         rounds: Number of rounds that were started, including the last one, which confirms that nothing changes. If
@@ -181,11 +183,13 @@ class DecodeResult:
             compared.
         length_rule: Length rule of the scores, with ``"auto"`` resolved; see `Objective`.
         proved: True if no other sentence that the template and the constraints allow has a higher score than these
-            hypotheses. Only `Exact` proves; False means that nothing was proved. With `Diversity`, each group is the
-            best that the groups before it leave.
-        upper_bound: No sentence that the template and the constraints allow has a score above this, in nats. None if
-            there is no bound, -inf if there is no possible sentence. It equals the score of the best hypothesis if that
-            one is proved to be the best.
+            hypotheses. Only `Exact` proves; False means that nothing was proved. With ``accept``, no other accepted
+            sentence has a higher score than the accepted hypotheses. If hypotheses follow that were not accepted, there
+            are no other accepted sentences, and these hypotheses are the best of the sentences not accepted. With
+            `Diversity`, each group is the best that the groups before it leave.
+        upper_bound: No sentence that the template, the constraints and ``accept`` allow has a score above this, in
+            nats. None if there is no bound, -inf if there is no possible sentence. It equals the score of the best
+            hypothesis if that one is accepted and proved to be the best.
 
     Example:
         >>> from birnn_decode import decode
@@ -213,7 +217,7 @@ class DecodeResult:
         """How much better than the best hypothesis another sentence may be, in nats.
 
         0 if the hypotheses are proved to be the best. None if there is no upper bound. inf if there is a bound, but no
-        hypothesis that satisfies the constraints.
+        hypothesis that satisfies the constraints and is accepted by ``accept``.
 
         Example:
             >>> one = Hypothesis((5,), "a", ((5,),), -1.5)

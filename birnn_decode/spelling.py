@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from birnn_decode.template import Gap, Template, Vocabulary
+from birnn_decode.template import Gap, Template, Vocabulary, is_exact
 from birnn_decode.tokenizers import as_vocabulary
 
 
 def spell(template: Template, words: Sequence[int], runs: Sequence[tuple[int, int]], vocabulary: Vocabulary) -> str:
     """Write a sentence as text; the known text of its template is kept character for character.
+
+    See `spell_blanks`.
+    """
+    if template.spelling is None:
+        return as_vocabulary(vocabulary).decode(list(words))
+    return spell_blanks(template, words, runs, vocabulary)[0]
+
+
+def spell_blanks(
+    template: Template, words: Sequence[int], runs: Sequence[tuple[int, int]], vocabulary: Vocabulary
+) -> tuple[str, list[tuple[int, int]]]:
+    """Write a sentence as text, and say where in the text its blanks are.
 
     White space is that of the template's text, and what the words in the blanks need. An empty blank leaves no space
     behind.
@@ -24,12 +36,17 @@ def spell(template: Template, words: Sequence[int], runs: Sequence[tuple[int, in
         vocabulary: decodes the words in the blanks, or the whole sentence if the template was not given as text.
 
     Returns:
-        The text.
+        The text, and ``(begin, end)`` in it of what fills the blanks.
     """
     vocabulary = as_vocabulary(vocabulary)
+    words = list(words)
     if template.spelling is None:
-        return vocabulary.decode(list(words))
-    return _Speller(vocabulary, list(words)).spell(_with_widths(template.spelling, [end - at for at, end in runs]))
+        text = vocabulary.decode(words)
+        shown = {at: _agreement(text, vocabulary.decode(words[:at])) if at else 0 for run in runs for at in run}
+        return text, [(shown[begin], shown[end]) for begin, end in runs]
+    speller = _Speller(vocabulary, words)
+    text = speller.spell(_with_widths(template.spelling, [end - at for at, end in runs]))
+    return text, speller.blanks
 
 
 def _with_widths(spelling: Sequence[tuple[str, int] | Gap], widths: Sequence[int]) -> list[tuple[str | None, int]]:
@@ -64,22 +81,30 @@ class _Speller:
         words: ids of the sentence.
         text: the text so far.
         at: number of ids that are written so far.
+        blanks: where the blanks are in the text.
     """
 
     vocabulary: Any
     words: list[int]
     text: str = ""
     at: int = 0
+    blanks: list[tuple[int, int]] = field(default_factory=list)
 
     def spell(self, entries: Iterable[tuple[str | None, int]]) -> str:
         """The text of entries: known pieces, or None for a blank, each with the number of its ids."""
         emptied = False  # whether the entry before is an empty blank
+        exact = is_exact(self.vocabulary)
         for piece, width in entries:
-            if piece is None:
+            begin = len(self.text)
+            if exact:
+                self.text += self.vocabulary.decode(self.words[self.at : self.at + width]) if piece is None else piece
+            elif piece is None:
                 emptied = not self._fill(width)
             elif piece:
                 self._piece(piece, width, emptied)
                 emptied = False
+            if piece is None:
+                self.blanks.append((begin, len(self.text)))
             self.at += width
         return self.text.rstrip() if emptied and not self._own_space() else self.text
 
@@ -131,6 +156,11 @@ class _Speller:
         if hasattr(self.vocabulary, "keeps_space"):
             return bool(self.vocabulary.keeps_space(before, after))
         return before[-1].isalnum() and after[0].isalnum()
+
+
+def _agreement(one: str, other: str) -> int:
+    """Number of characters at the beginning that two texts share."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _space_behind(text: str) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import enum
 import itertools
 import math
+import os
 import re
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 from birnn_decode.checks import check_count
+from birnn_decode.files import reading
 from birnn_decode.tokenizers import as_vocabulary
 
 MAX_WIDTH_COMBINATIONS = 64
@@ -38,7 +42,8 @@ class Vocabulary(Protocol):
     """Convert text to token ids and back. The ids do not include START and END.
 
     A vocabulary of subwords may have three more members: ``encode_pieces``, ``keeps_space`` and ``word_classes``. See
-    ``birnn_decode.tokenizers.TokenizerVocabulary``.
+    ``birnn_decode.tokenizers.TokenizerVocabulary``. A vocabulary in which every character has ids of its own, white
+    space included, may have the member ``exact``, which is True.
     """
 
     def encode(self, text: str) -> Sequence[int]:
@@ -130,8 +135,10 @@ class FixedTemplate:
         return FixedTemplate((BLANK,) * width, ((0, width),))
 
 
+# A mark and all backslashes before it. They are special only there: elsewhere, as in F/C=C\F, they are text.
 _MARK = re.compile(
-    r"\\(?P<literal>[_{])|_|\{\s*(?P<low>\d+)\s*(?:-\s*(?P<high>\d+)\s*|(?P<words>(?<=\s)words?\s*))?\}|(?P<brace>\{)"
+    r"(?<!\\)(?P<escapes>\\*)(?P<mark>_|\{\s*(?P<low>\d+)\s*(?:-\s*(?P<high>\d+)\s*|(?P<words>(?<=\s)words?\s*))?\}"
+    r"|(?P<brace>\{))"
 )
 
 
@@ -145,6 +152,11 @@ class _Written(NamedTuple):
 
     def gaps(self, vocabulary: Any, opens: bool) -> list[Gap]:
         """Return its gaps; ``opens`` says that the sentence begins with it."""
+        if self.words and is_exact(vocabulary):
+            raise ValueError(
+                f"{self.notation} counts words, and the vocabulary ({vocabulary!r}) has none: count its tokens, as in "
+                "{4-12}."
+            )
         if not self.words or not hasattr(vocabulary, "word_classes"):
             return [Gap(self.low, self.high)]
         classes = vocabulary.word_classes()
@@ -153,32 +165,74 @@ class _Written(NamedTuple):
         return [gap for number in range(self.low) for gap in (Gap(1, 1, classes.begin) if number else first, more)]
 
 
-def _read(text: str) -> tuple[list[str], list[list[_Written]]]:
-    """Return the known pieces of a template in text, and the blanks in front of each piece."""
+def is_exact(vocabulary: Any) -> bool:
+    """Whether white space is text like any other to a vocabulary: it has ids, and `decode` adds none."""
+    return bool(getattr(vocabulary, "exact", False))
+
+
+def _read(text: str, exact: bool) -> tuple[list[str], list[list[_Written]]]:
+    """Return the known pieces of a template in text, and the blanks in front of each piece.
+
+    White space alone is a piece only if the vocabulary is ``exact``.
+    """
+
+    def has_text(piece: str) -> bool:
+        return bool(piece if exact else piece.strip())
+
     pieces, blanks = [""], [list[_Written]()]
     at = 0
     for match in _MARK.finditer(text):
         pieces[-1] += text[at : match.start()]
         at = match.end()
-        if match["literal"]:
-            pieces[-1] += match["literal"]
+        literal, odd = divmod(len(match["escapes"]), 2)
+        pieces[-1] += "\\" * literal
+        if odd:
+            pieces[-1] += match["mark"]
             continue
         if match["brace"]:
+            begin = match.start("mark")
             raise ValueError(
-                f"cannot read {text[match.start() : match.start() + 12]!r} in the template {text!r}: a blank is "
+                f"cannot read {text[begin : begin + 12]!r} in the template {text!r}: a blank is "
                 r"_, {3} or {1-6}, or {2 words}; write \{ for a literal brace."
             )
         low = int(match["low"] or 1)
-        written = _Written(match[0], low, int(match["high"] or low), bool(match["words"]))
-        if blanks[-1] and not pieces[-1].strip():  # only white space since the last blank
+        written = _Written(match["mark"], low, int(match["high"] or low), bool(match["words"]))
+        if blanks[-1] and not has_text(pieces[-1]):  # only white space since the last blank
             pieces[-1] = ""
             blanks[-1].append(written)
         else:
             pieces.append("")
             blanks.append([written])
     pieces[-1] += text[at:]
-    pieces[0], pieces[-1] = (piece if piece.strip() else "" for piece in (pieces[0], pieces[-1]))
+    pieces[0], pieces[-1] = (piece if has_text(piece) else "" for piece in (pieces[0], pieces[-1]))
     return pieces, blanks
+
+
+def _composed(entries: Iterable[tuple[bool, str]], spaced: Callable[[str], bool]) -> str:
+    """Write blanks (True) and known pieces as a template that `_read` reads.
+
+    A space is written before a blank if ``spaced`` says so of the text before it.
+    """
+    text = ""
+    for is_blank, entry in entries:
+        if not is_blank:
+            text += re.sub(r"(\\*)([_{])", r"\1\1\\\2", entry)
+            continue
+        text += " " if spaced(text) else ""
+        text += "\\" * (len(text) - len(text.rstrip("\\"))) + entry
+    return text
+
+
+def _never(text: str) -> bool:
+    return False
+
+
+def _always(text: str) -> bool:
+    return True
+
+
+def _behind_text(text: str) -> bool:
+    return bool(text[-1:].strip())
 
 
 @dataclass(frozen=True)
@@ -194,9 +248,13 @@ class Template:
 
     - ``_``: one missing word. ``{3}``: three words. ``{1-6}``: one to six words. The smallest width may be 0.
     - ``{2 words}``: two words, for a tokenizer of subwords. There, the other forms count tokens, and each of the two
-      words is one token that begins a word and up to three that continue it. With other vocabularies, ``{2 words}`` is
-      the same as ``{2}``.
-    - ``\_`` and ``\{`` are a literal underscore and a literal brace.
+      words is one token that begins a word and up to three that continue it. With a vocabulary of words, ``{2 words}``
+      is the same as ``{2}``.
+    - ``\_`` and ``\{`` are a literal underscore and a literal brace. Backslashes are special only directly before ``_``
+      and ``{``. There, two of them are one literal backslash: ``F/C=C\\_`` is ``F/C=C\`` and a blank.
+
+    If the tokens of the vocabulary are characters or bytes, ``_`` is one missing character or byte, and white space is
+    known text like everything else.
 
     Args:
         parts: Known ids, sets of allowed ids, ``Template.BLANK``, and gaps with a range of widths, in sentence order.
@@ -268,7 +326,7 @@ class Template:
 
         Args:
             text: Known text with ``_``, ``{n}``, ``{a-b}`` and ``{n words}`` for missing words. ``\_`` and ``\{`` are
-                literal.
+                literal, and ``\\_`` is a literal backslash and a blank.
             vocabulary: Converts the known text to ids: anything with ``encode(text) -> ids`` and
                 ``decode(ids) -> text``, or a Hugging Face tokenizer.
 
@@ -284,9 +342,12 @@ class Template:
             >>> words = WordVocabulary(["a", "girl", "board"])
             >>> Template.from_text("a girl {1-6} board", words).parts
             (4, 5, Gap(low=1, high=6, allowed=None), 6)
+            >>> from birnn_decode.vocabularies import CharacterVocabulary
+            >>> Template.from_text("CC{0-2}O", CharacterVocabulary("CO")).parts
+            (4, 4, Gap(low=0, high=2, allowed=None), 5)
         """
         vocabulary = as_vocabulary(vocabulary)
-        pieces, blanks = _read(text)
+        pieces, blanks = _read(text, is_exact(vocabulary))
         if hasattr(vocabulary, "word_classes"):
             _check_word_count([blank for written in blanks for blank in written if blank.words])
         if hasattr(vocabulary, "encode_pieces"):
@@ -370,26 +431,28 @@ class Template:
             'a {1-3} dog'
         """
         vocabulary = as_vocabulary(vocabulary)
-        pieces: list[str] = []
+        exact = is_exact(vocabulary)
+        entries: list[tuple[bool, str]] = []
         for is_known, group in itertools.groupby(self.parts, key=lambda part: isinstance(part, int)):
             parts: list[Any] = list(group)
             if is_known:
-                decode = getattr(vocabulary, "decode_behind", vocabulary.decode) if pieces else vocabulary.decode
-                pieces.append(re.sub(r"[_{]", r"\\\g<0>", decode(parts)))
+                decode = getattr(vocabulary, "decode_behind", vocabulary.decode) if entries else vocabulary.decode
+                entries.append((False, decode(parts)))
                 continue
             for part in parts:
                 if not isinstance(part, Gap) or part.allowed is not None:
                     raise ValueError("a set of allowed ids has no notation in text. Keep the Template itself.")
-                fixed = " ".join("_" * part.low) or "{0}"
-                pieces.append(fixed if part.low == part.high else f"{{{part.low}-{part.high}}}")
-        if not hasattr(vocabulary, "encode_pieces"):
-            return " ".join(pieces)
+                one_by_one = part.low == 1 or (part.low and not exact)  # spaces between them would be known text
+                fixed = " ".join("_" * part.low) if one_by_one else f"{{{part.low}}}"
+                entries.append((True, fixed if part.low == part.high else f"{{{part.low}-{part.high}}}"))
+        if not exact and not hasattr(vocabulary, "encode_pieces"):
+            return " ".join(_composed([entry], _never) for entry in entries)
         # The space before a known piece belongs to the piece. For some tokenizers the space after it is a token.
-        plain = "".join(pieces)
-        blank = r"(?=(?<!\\)(?:_|\{))"
-        for text in (re.sub(rf"(?<=\S){blank}", " ", plain), re.sub(blank, " ", plain), plain):
-            if Template.from_text(text, vocabulary) == self:
-                return text
+        for spaced in (_never,) if exact else (_behind_text, _always, _never):
+            text = _composed(entries, spaced)
+            with contextlib.suppress(ValueError):  # the text of special tokens may be unknown
+                if Template.from_text(text, vocabulary) == self:
+                    return text
         raise ValueError("no text reads back as this template. Keep the Template itself.")
 
     def within(self, vocab_size: int, never: Collection[int]) -> Template:
@@ -448,6 +511,54 @@ class Template:
             if not is_known:
                 runs.append((begin, len(positions)))
         return FixedTemplate(tuple(positions), tuple(runs))
+
+
+def read_templates(path: str | os.PathLike[str], vocabulary: Vocabulary) -> list[Template]:
+    r"""Read a file of templates.
+
+    The file is text in UTF-8 and has one template per line, as `Template.from_text` reads it. Only ``\n`` and ``\r\n``
+    end a line.
+
+    Args:
+        path: The file.
+        vocabulary: Converts known text to ids.
+
+    Returns:
+        The templates, in order.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file has no line, or a line is empty, is not UTF-8, or is not a template of the vocabulary. The
+            message names the file and the line.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from birnn_decode.vocabularies import CharacterVocabulary
+        >>> size = Path("molecules.txt").write_text("CC_O\nC{1-3}O\n")
+        >>> [template.gaps for template in read_templates("molecules.txt", CharacterVocabulary("CO"))]
+        [(Gap(low=1, high=1, allowed=None),), (Gap(low=1, high=3, allowed=None),)]
+    """
+    with reading(path, "file of templates"), open(path, "rb") as file:
+        lines = file.read().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not lines[-1]:  # the last line is ended, too
+        del lines[-1]
+    if not lines:
+        raise ValueError(f"{os.fspath(path)} is empty: write one template per line.")
+    templates = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            template = Template.from_text(line.removesuffix(b"\r").decode(), vocabulary)
+        except UnicodeDecodeError as error:
+            wrong = line[error.start]
+            raise ValueError(
+                f"{os.fspath(path)}, line {number}: byte 0x{wrong:02x} is not UTF-8; save the file as UTF-8."
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}, line {number}: {error}") from None
+        if not template.parts:
+            raise ValueError(f"{os.fspath(path)}, line {number}: there is no template; write one on each line.")
+        templates.append(template)
+    return templates
 
 
 def check_against_vocabulary(

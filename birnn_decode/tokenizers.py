@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 # Texts to put beside a piece, so that the piece is encoded as in running text. An anchor helps only if the tokenizer
 # does not join it with the piece. That depends on the piece: "a" and "s" become one token "as", "1" and "s" do not.
 ANCHORS = ("a", "1", ".", "x", "the", "0")
+MOST_OWN_ANCHORS = 40
 TOKENIZER_MEMBERS = ("convert_ids_to_tokens", "all_special_ids", "encode", "decode")
 
 
@@ -210,7 +212,22 @@ class TokenizerVocabulary:
     @cached_property
     def _anchors(self) -> list[tuple[str, list[int]]]:
         """The anchors for which the tokenizer has tokens, each with its ids."""
-        encoded = [(anchor, self._ids(anchor)) for anchor in ANCHORS]
+        return self._known(ANCHORS) or self._own_anchors
+
+    @cached_property
+    def _own_anchors(self) -> list[tuple[str, list[int]]]:
+        """Tokens of letters and digits as anchors, for a tokenizer of proteins, say."""
+        own = filter(str.isalnum, self.words)
+        return self._known(itertools.islice(own, MOST_OWN_ANCHORS))
+
+    def _heads(self) -> Iterator[tuple[str, list[int]]]:
+        """The anchors, then those that are looked for only if the tokenizer joins each anchor with the piece."""
+        yield from self._anchors
+        yield from self._own_anchors
+
+    def _known(self, anchors: Iterable[str]) -> list[tuple[str, list[int]]]:
+        """The anchors for which the tokenizer has tokens, each with its ids."""
+        encoded = [(anchor, self._ids(anchor)) for anchor in anchors]
         return [(anchor, ids) for anchor, ids in encoded if ids and self._unknown_id not in ids]
 
     @property
@@ -219,7 +236,7 @@ class TokenizerVocabulary:
 
     def _piece(self, piece: str, behind: bool, before: bool) -> list[int]:
         """The ids of a piece with a blank behind it, before it, on both sides, or on none."""
-        for anchor, head in self._anchors if behind else [("", [])]:
+        for anchor, head in self._heads() if behind else [("", [])]:
             ids = self._up_to_blank(anchor, piece) if before else self._ids(anchor + piece)
             if ids[: len(head)] == head:
                 return ids[len(head) :]

@@ -1,4 +1,4 @@
-"""Train a forward and a backward captioner together: as a pair, or as the two halves of a Bi-RNN."""
+"""Train a forward and a backward model together: as a pair, or as the two halves of a Bi-RNN."""
 
 from __future__ import annotations
 
@@ -8,36 +8,82 @@ import os
 import pickle
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
-from birnn_decode.captions.vocabulary import PAD
 from birnn_decode.checks import check_choice, check_count
 from birnn_decode.files import reading, write_whole
+from birnn_decode.lines import Line, Lines
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner
 from birnn_decode.models.encoder import SmallCNN
 from birnn_decode.scorers import as_scorer
+from birnn_decode.vocabularies import PAD, UNK
 
 __all__ = [
     "PRESETS",
+    "Batch",
     "BiRNNEpoch",
     "BiRNNTraining",
     "CaptionedImages",
     "Epoch",
     "Preset",
     "Recipe",
+    "TextLines",
     "Training",
     "evaluate_birnn",
     "evaluate_pair",
     "fit_encoder",
 ]
 
-FORMAT = "birnn_decode training 1"
+FORMAT = "birnn_decode training 2"
+PRECISIONS = ("float32", "bfloat16")
+POOL = 25  # blocks of a file of lines that are shuffled together
+ALIKE = 50  # batches whose lines are sorted by length, so that little is padded
+
+
+class Batch(NamedTuple):
+    """What one step of a training reads.
+
+    Attributes:
+        sentences: the sentences, each a list of ids in sentence order.
+        sources: feature vectors [sources, feature_size], prepared pictures [sources, …], or a list of what the models'
+            ``encode`` takes.
+        owner: for each sentence the row of its source; None if each sentence has a source of its own.
+
+    Example:
+        >>> from birnn_decode.training import Batch
+        >>> Batch([[4, 5], [6]], [None, None]).words  # with the end of each sentence
+        5
+    """
+
+    sentences: Sequence[Sequence[int]]
+    sources: Any
+    owner: Sequence[int] | None = None
+
+    @property
+    def words(self) -> int:
+        """Number of words of all sentences; END counts as a word."""
+        return sum(len(sentence) + 1 for sentence in self.sentences)
+
+
+class Data(Protocol):
+    """What a training learns from."""
+
+    def __len__(self) -> int:
+        """Return the number of items that batches are counted in."""
+
+    def batches(self, size: int, order: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield all items in batches of ``size`` items, in an order drawn by ``order``; None: not shuffled."""
+
+    def fingerprint(self) -> list[Any]:
+        """Return values that almost always differ if the data differ."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +127,22 @@ class CaptionedImages:
     def __len__(self) -> int:
         return len(self.captions)
 
+    def batches(self, size: int, order: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield the images in batches, each with all of its captions.
+
+        Args:
+            size: number of images of a batch.
+            order: draws the order of the images; None: the images in their order (default: None).
+
+        Yields:
+            The batches.
+        """
+        numbers = torch.arange(len(self)) if order is None else torch.randperm(len(self), generator=order)
+        for batch in _batches(numbers, size):
+            captions = [caption for image in batch for caption in self.captions[image]]
+            owner = [row for row, image in enumerate(batch) for _ in self.captions[image]]
+            yield Batch(captions, self.images[batch], owner)
+
     def fingerprint(self) -> list[Any]:
         """Return values that almost always differ if images or captions differ.
 
@@ -93,18 +155,159 @@ class CaptionedImages:
         return [list(self.images.shape), f"{size:.3g}", zlib.crc32(captions.encode())]
 
 
+@dataclass(eq=False)
+class TextLines:
+    r"""Lines of a file and their sources, ready for training.
+
+    All lines are read once, to count what is left out. Afterwards they are read block by block whenever they are
+    needed, so that a file may be larger than the memory.
+
+    Args:
+        lines: the lines.
+        vocabulary: gives the ids of the lines.
+        source_vocabulary: gives the ids of the sources, if these are texts (default: None).
+        max_tokens: longer lines, and lines with longer sources, are left out (default: 500).
+        limit: about the largest number of lines; more are thinned out evenly, by a checksum (default: None, no limit).
+
+    Attributes:
+        left_out: what is left out, in words, and how many times.
+        lacking: tokens that a vocabulary lacks, and how often each occurs in the lines that are not left out. They are
+            UNK in the training.
+        lacking_lines: number of lines with such a token.
+
+    Raises:
+        ValueError: no line is left.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.lines import read_lines
+        >>> from birnn_decode.training import TextLines
+        >>> from birnn_decode.vocabularies import CharacterVocabulary
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "some.smi"
+        ...     _ = path.write_text("CCO\nCCN\nCCCCCCCC\n")
+        ...     data = TextLines(read_lines(path).split(), CharacterVocabulary("CO"), max_tokens=5)
+        >>> len(data), data.left_out, data.lacking
+        (2, Counter({'lines of more than 5 tokens': 1}), Counter({'N': 1}))
+    """
+
+    lines: Lines
+    vocabulary: Any
+    source_vocabulary: Any = None
+    max_tokens: int = 500
+    limit: int | None = None
+    left_out: Counter[str] = field(default_factory=Counter, init=False)
+    lacking: Counter[str] = field(default_factory=Counter, init=False)
+    lacking_lines: int = field(default=0, init=False)
+    _count: int = field(default=0, init=False)
+    _thin: int = field(default=1, init=False)
+
+    def __post_init__(self) -> None:
+        check_count("max_tokens", self.max_tokens, least=1)
+        if self.limit is not None:
+            self._thin = -(-len(self.lines) // self.limit)
+        for line in filter(self._is_drawn, self.lines):
+            if why := self._why_left_out(line):
+                self.left_out[why] += 1
+                continue
+            self._count += 1
+            if lacking := self._lacking(line):
+                self.lacking.update(lacking)
+                self.lacking_lines += 1
+        if not self._count:
+            raise ValueError(f"{self.lines.file.path} has no line of at most {self.max_tokens} tokens")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batches(self, size: int, order: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield the lines in batches of lines of similar lengths.
+
+        Args:
+            size: number of lines of a batch.
+            order: draws the order of the lines and of the batches; None: the order of the file (default: None).
+
+        Yields:
+            The batches.
+        """
+        blocks = _drawn(self.lines.blocks, order)
+        waiting: list[Line] = []
+        for begin in range(0, len(blocks), POOL):
+            for number in blocks[begin : begin + POOL]:
+                drawn = filter(self._is_drawn, self.lines.block(number))
+                waiting += [line for line in drawn if self._why_left_out(line) is None]
+            waiting = [waiting[number] for number in _drawn(len(waiting), order)]
+            is_last = begin + POOL >= len(blocks)
+            ready = len(waiting) if is_last else len(waiting) - len(waiting) % size
+            now, waiting = waiting[:ready], waiting[ready:]
+            alike = [sorted(now[at : at + ALIKE * size], key=_length) for at in range(0, ready, ALIKE * size)]
+            cut = [own[at : at + size] for own in alike for at in range(0, len(own), size)]
+            for number in _drawn(len(cut), order):
+                yield self._batch(cut[number])
+
+    def fingerprint(self) -> list[Any]:
+        """Return values that almost always differ if the lines differ.
+
+        Returns:
+            Values that JSON can hold.
+        """
+        first = repr([line[:2] if line.source is None else tuple(line) for line in self.lines.block(0)])
+        return [len(self), self.max_tokens, self.limit, dict(self.lines.file.counts), zlib.crc32(first.encode())]
+
+    def _batch(self, lines: Sequence[Line]) -> Batch:
+        sentences = [self.vocabulary.encode(line.text, unknown=UNK) for line in lines]
+        sources: Any = [line.source for line in lines]
+        if isinstance(sources[0], str):
+            # A source of characters that a tokenizer drops has no tokens, and a translator needs one.
+            sources = [self.source_vocabulary.encode(source, unknown=UNK) or [UNK] for source in sources]
+        elif sources[0] is not None:
+            sources = torch.from_numpy(np.stack(sources)).float()
+        return Batch(sentences, sources)
+
+    def _is_drawn(self, line: Line) -> bool:
+        return self._thin == 1 or zlib.adler32(line.text.encode()) % self._thin == 0
+
+    def _why_left_out(self, line: Line) -> str | None:
+        if line.text.isspace() and not self.vocabulary.exact:
+            return "lines of white space"
+        source = line.source if isinstance(line.source, str) else ""
+        if 4 * max(len(line.text), len(source)) <= self.max_tokens:  # a character is at most four bytes
+            return None
+        both = (self.vocabulary, line.text), (self.source_vocabulary, source)
+        fits = all(len(own.encode(text, unknown=UNK)) <= self.max_tokens for own, text in both if text)
+        return None if fits else f"lines of more than {self.max_tokens} tokens"
+
+    def _lacking(self, line: Line) -> list[str]:
+        lacking: list[str] = self.vocabulary.lacking(line.text)
+        return lacking + self.source_vocabulary.lacking(line.source) if isinstance(line.source, str) else lacking
+
+
+def _length(line: Line) -> int:
+    return len(line.text)
+
+
+def _drawn(count: int, order: torch.Generator | None) -> Sequence[int]:
+    """Numbers from 0, in an order that is drawn."""
+    return range(count) if order is None else torch.randperm(count, generator=order).tolist()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """The settings of a training.
 
     Attributes:
         epochs: number of times that every caption is seen.
-        batch_size: number of images per step, each with all of its captions (default: 64).
+        batch_size: number of lines per step, or of images, each with all of its captions (default: 64).
         optimizer: ``"adam"``: Adam with PyTorch's ``OneCycleLR``, so that the learning rate rises for a tenth of the
             steps and then falls to 0. ``"rmsprop"``: RMSprop with a constant learning rate (default: "adam").
         learning_rate: largest learning rate (default: 0.002).
         clip_norm: largest norm of the gradients of all parameters together; None: no limit (default: 5).
         clip_value: largest absolute value of each number of the gradients; None: no limit (default: None).
+        precision: ``"float32"``, or ``"bfloat16"``: matrix products and recurrent layers compute in half precision, and
+            the weights stay in single precision (PyTorch's automatic mixed precision). This is faster on GPUs, and on
+            CPUs with instructions for it (default: "float32").
+        patience: number of epochs without a lower validation loss after which the training ends; None: it never ends
+            early (default: None).
 
     Raises:
         TypeError: a number is not a whole number, or ``optimizer`` is not text.
@@ -122,11 +325,16 @@ class Recipe:
     learning_rate: float = 2e-3
     clip_norm: float | None = 5.0
     clip_value: float | None = None
+    precision: str = "float32"
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs, least=1)
         check_count("batch_size", self.batch_size, least=1)
         check_choice("optimizer", self.optimizer, ("adam", "rmsprop"))
+        check_choice("precision", self.precision, PRECISIONS)
+        if self.patience is not None:
+            check_count("patience", self.patience, least=1)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
 
@@ -136,7 +344,7 @@ class Preset:
     """The kind and sizes of a captioner, with the recipe to train it.
 
     Attributes:
-        captioner: kind of the captioner: "lstm", "gru" or "multimodal-rnn".
+        captioner: kind of the models: "lstm", "gru", "multimodal-rnn" or "translator".
         embedding_size: size of the word vectors.
         hidden_size: size of the recurrent state.
         dropout: share of values that are dropped in training.
@@ -156,6 +364,9 @@ class Preset:
 
 
 PRESETS = {
+    # For 60,000 molecules as characters, and for 29,000 sentences with their translations.
+    "lines": Preset("lstm", 64, 384, 0.1, Recipe(epochs=8, patience=2)),
+    "translator": Preset("translator", 256, 256, 0.3, Recipe(epochs=10, patience=2)),
     # Chosen by the validation loss on 8,400 captions of aerial pictures, five per image: 65 captions per step.
     "lstm": Preset("lstm", 256, 256, 0.3, Recipe(epochs=8, batch_size=13)),
     # Karpathy and Fei-Fei (CVPR 2015) give the hidden size, batches of 100 captions (five per image), RMSprop, dropout
@@ -240,32 +451,64 @@ class BiRNNEpoch:
         )
 
 
-def _captions_of(data: CaptionedImages, batch: Sequence[int]) -> tuple[list[Sequence[int]], list[int]]:
-    """All captions of some images, and for each the row of its image."""
-    captions = [caption for image in batch for caption in data.captions[image]]
-    return captions, [row for row, image in enumerate(batch) for _ in data.captions[image]]
+def _context(model: Captioner, sources: Any) -> Any:
+    """What a model knows of sources, with a graph."""
+    if not isinstance(sources, torch.Tensor):
+        return model.encode(sources)
+    given = sources.to(model.output.weight.device)
+    if given.ndim > 2 and model.encoder is not None:
+        given = model.encoder(given)
+    return given.to(model.output.weight)
 
 
-def _features(model: Captioner, data: CaptionedImages, batch: Sequence[int]) -> torch.Tensor:
-    """The feature vectors of some images, on the model's device."""
-    images = data.images[list(batch)].to(model.output.weight.device)
-    if images.ndim > 2 and model.encoder is not None:
-        images = model.encoder(images)
-    return images.to(model.output.weight)
+def _of_sentences(context: Any, batch: Batch) -> Any:
+    """The context of each sentence."""
+    return context if batch.owner is None else context[batch.owner]
 
 
-def _loss(model: Captioner, features: torch.Tensor, captions: Sequence[Sequence[int]]) -> torch.Tensor:
-    """The summed loss of some captions."""
-    padded = model.padded(captions)
+def _loss(model: Captioner, context: Any, sentences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The summed loss of some sentences."""
+    padded = model.padded(sentences)
     targets = padded[:, 1:]
     real = targets != PAD
-    hidden, _ = model.read(padded[:, :-1], model.start(features))
+    hidden, _ = model.read(padded[:, :-1], model.start(context))
     # The scores of all words are most of the work; none are computed for padding.
     return nn.functional.cross_entropy(model.project(hidden[real]), targets[real], reduction="sum")
 
 
+@dataclass
+class _Begun:
+    """The epoch that is begun.
+
+    Attributes:
+        order: the state of the generator of the order at its beginning.
+        steps: number of steps that are done.
+        losses: the sum of the losses of each model.
+        words: number of words read.
+        seconds: time that its steps took.
+    """
+
+    order: torch.Tensor
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    words: int = 0
+    seconds: float = 0.0
+
+    def add(self, losses: torch.Tensor, words: int, seconds: float) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.losses = [sum(both) for both in itertools.zip_longest(self.losses, losses.tolist(), fillvalue=0.0)]
+        self.words += words
+        self.seconds += seconds
+
+    @property
+    def mean(self) -> list[float]:
+        """The mean losses, in nats per word."""
+        return [loss / self.words for loss in self.losses]
+
+
 class _Training:
-    """A training that can be stopped after any epoch and resumed later with the same result.
+    """A training that can be stopped after any step and resumed later with the same result.
 
     Args:
         models: the models that are trained.
@@ -277,14 +520,14 @@ class _Training:
     """
 
     epoch: ClassVar[Callable[..., Any]]  # makes an epoch of its number, its training and validation losses and its time
-    _losses_of: ClassVar[Callable[..., tuple[torch.Tensor, int]]]  # the summed losses of some images, and their words
+    _losses_of: ClassVar[Callable[..., tuple[torch.Tensor, int]]]  # the summed losses of a batch, and its words
 
     def __init__(
         self,
         models: Sequence[nn.Module],
         captioners: Sequence[Captioner],
-        training: CaptionedImages,
-        validation: CaptionedImages,
+        training: Data,
+        validation: Data,
         recipe: Recipe,
         seed: int,
     ):
@@ -299,6 +542,8 @@ class _Training:
         self.history: list[Any] = []
         self.steps = self._descent.steps
         self.steps_done = 0
+        self.words_done = 0
+        self._epoch = _Begun(self._order.get_state())
 
     @property
     def best(self) -> Any:
@@ -308,29 +553,43 @@ class _Training:
         """
         return min(self.history, key=lambda epoch: epoch.validation, default=None)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the training has stopped early.
+
+        It stops early if the validation loss has not become lower for ``Recipe.patience`` epochs.
+        """
+        done, patience = len(self.history), self._recipe.patience
+        waited = 0 if self.best is None else done - self.best.number
+        return done >= self._recipe.epochs or (patience is not None and waited >= patience)
+
     def run(self, on_step: Callable[[float], None] | None = None) -> Iterator[Any]:
         """Train one epoch per step of the iterator.
 
-        Between two epochs the models can be saved. To stop the training, stop the iteration.
+        Between two epochs the models can be saved. To stop the training, stop the iteration, or raise an exception in
+        ``on_step``: `Training.save` then writes a checkpoint of the epoch that was begun, and the next call of this
+        method continues it.
 
         Args:
             on_step: called after each step with the loss of the step, in nats per word; for a pair, with the mean of
                 both directions (default: None).
 
         Yields:
-            The epoch that has been done; nothing if all epochs are done.
+            The epoch that has been done; nothing if the training is finished.
 
         Raises:
             ValueError: a loss is not finite any more.
         """
-        while len(self.history) < self._recipe.epochs:
-            began = time.perf_counter()
+        while not self.finished:
+            clock = time.perf_counter()
             for model in self._models:
                 model.train()
-            losses: Any = 0
-            words = 0
-            for batch in _batches(torch.randperm(len(self._training), generator=self._order), self._recipe.batch_size):
-                loss, counted = self._losses_of(self._models, self._training, batch)
+            begun = self._epoch
+            self._order.set_state(begun.order)
+            batches = self._training.batches(self._recipe.batch_size, self._order)
+            for batch in itertools.islice(batches, begun.steps, None):
+                with torch.autocast(self._device.type, torch.bfloat16, enabled=self._recipe.precision == "bfloat16"):
+                    loss, counted = self._losses_of(self._models, batch)
                 self._descent.step(loss.sum() / max(counted, 1))
                 of_batch = loss.detach().cpu()
                 if not of_batch.isfinite().all():
@@ -338,14 +597,17 @@ class _Training:
                         f"the training has diverged in epoch {len(self.history) + 1}: its loss is not finite; try a "
                         f"lower learning rate than {self._recipe.learning_rate:g}"
                     )
-                losses += of_batch
-                words += counted
+                now = time.perf_counter()
+                begun.add(of_batch, counted, now - clock)
+                clock = now
                 self.steps_done += 1
+                self.words_done += counted
                 if on_step is not None:
                     on_step(of_batch.mean().item() / max(counted, 1))
-            trained = (losses / words).tolist()
             validated = _evaluate(self._models, self._losses_of, self._validation, self._recipe.batch_size)
-            self.history.append(self.epoch(len(self.history) + 1, *trained, *validated, time.perf_counter() - began))
+            seconds = begun.seconds + time.perf_counter() - clock
+            self._epoch = _Begun(self._order.get_state())
+            self.history.append(self.epoch(len(self.history) + 1, *begun.mean, *validated, seconds))
             yield self.history[-1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -363,10 +625,11 @@ class _Training:
             "models": [model.state_dict() for model in self._models],
             "optimizer": self._descent.optimizer.state_dict(),
             "schedule": self._descent.schedule.state_dict(),
-            "order": self._order.get_state(),
+            "epoch": asdict(self._epoch),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
             "steps_done": self.steps_done,
+            "words_done": self.words_done,
             "history": [asdict(epoch) for epoch in self.history],
         }
         buffer = io.BytesIO()
@@ -404,11 +667,12 @@ class _Training:
             model.load_state_dict(weights)
         self._descent.optimizer.load_state_dict(state["optimizer"])
         self._descent.schedule.load_state_dict(state["schedule"])
-        self._order.set_state(state["order"])
+        self._epoch = _Begun(**state["epoch"])
         torch.set_rng_state(state["random"])
         if self._device.type == "cuda" and state.get("random_cuda") is not None:
             torch.cuda.set_rng_state(state["random_cuda"], self._device)
         self.steps_done = state["steps_done"]
+        self.words_done = state["words_done"]
         self.history = [self.epoch(**epoch) for epoch in state["history"]]
 
     @property
@@ -418,13 +682,14 @@ class _Training:
     def _made_of(self) -> dict[str, Any]:
         """The plain values that must be the same when a training is resumed."""
         first, second = self._captioners
-        encoder = first.encoder
+        encoder, of_sources = first.encoder, first.source_vocabulary
         return {
             "the settings of the training": asdict(self._recipe),
             "the seed": self._order.initial_seed(),
             "the captioners": [first.config, second.config, None if encoder is None else encoder.config],
             "the kind of model": type(self).__name__,
-            "the vocabulary": list(first.vocabulary.words),
+            "the vocabulary": first.vocabulary.config,
+            "the vocabulary of the sources": None if of_sources is None else of_sources.config,
             "the training data": self._training.fingerprint(),
             "the validation data": self._validation.fingerprint(),
         }
@@ -434,7 +699,7 @@ class Training(_Training):
     """The training of a pair of captioners.
 
     Both captioners are trained on the same batches, on the device that they are on. If they share an encoder that is a
-    ``torch.nn.Module``, both train it. The training can be stopped after any epoch and resumed later with the same
+    ``torch.nn.Module``, both train it. The training can be stopped after any step and resumed later with the same
     result.
 
     Args:
@@ -476,8 +741,8 @@ class Training(_Training):
         self,
         model_f: Captioner,
         model_b: Captioner,
-        training: CaptionedImages,
-        validation: CaptionedImages,
+        training: Data,
+        validation: Data,
         recipe: Recipe,
         seed: int = 0,
     ):
@@ -486,16 +751,15 @@ class Training(_Training):
         super().__init__((model_f, model_b), (model_f, model_b), training, validation, recipe, seed)
 
     @staticmethod
-    def _losses_of(
-        models: Sequence[Captioner], data: CaptionedImages, batch: Sequence[int]
-    ) -> tuple[torch.Tensor, int]:
-        """The summed losses [2] of a pair over all captions of some images, and the number of words."""
+    def _losses_of(models: Sequence[Captioner], batch: Batch) -> tuple[torch.Tensor, int]:
+        """The summed losses [2] of a pair over all sentences of a batch, and the number of words."""
         model_f, model_b = models
-        captions, owner = _captions_of(data, batch)
-        features_f = _features(model_f, data, batch)
-        features_b = features_f if model_b.encoder is model_f.encoder else _features(model_b, data, batch)
-        losses = _loss(model_f, features_f[owner], captions), _loss(model_b, features_b[owner], captions)
-        return torch.stack(losses), sum(len(caption) + 1 for caption in captions)
+        context_f = _context(model_f, batch.sources)
+        shared = isinstance(batch.sources, torch.Tensor) and model_b.encoder is model_f.encoder
+        context_b = context_f if shared else _context(model_b, batch.sources)
+        contexts = _of_sentences(context_f, batch), _of_sentences(context_b, batch)
+        losses = [_loss(model, own, batch.sentences) for model, own in zip(models, contexts, strict=True)]
+        return torch.stack(losses), batch.words
 
 
 class BiRNNTraining(_Training):
@@ -536,20 +800,18 @@ class BiRNNTraining(_Training):
 
     epoch = BiRNNEpoch
 
-    def __init__(
-        self, model: BiRNN, training: CaptionedImages, validation: CaptionedImages, recipe: Recipe, seed: int = 0
-    ):
+    def __init__(self, model: BiRNN, training: Data, validation: Data, recipe: Recipe, seed: int = 0):
         if not isinstance(model, BiRNN):
             raise TypeError(f"BiRNNTraining takes a BiRNN, got {type(model).__name__}; use Training for a pair")
         super().__init__((model,), (model.forward_half, model.backward_half), training, validation, recipe, seed)
 
     @staticmethod
-    def _losses_of(models: Sequence[BiRNN], data: CaptionedImages, batch: Sequence[int]) -> tuple[torch.Tensor, int]:
-        """The summed loss [1] of a Bi-RNN over all captions of some images, and the number of words."""
+    def _losses_of(models: Sequence[BiRNN], batch: Batch) -> tuple[torch.Tensor, int]:
+        """The summed loss [1] of a Bi-RNN over all sentences of a batch, and the number of words."""
         (model,) = models
-        captions, owner = _captions_of(data, batch)
-        logits = model(_features(model.forward_half, data, batch)[owner], captions)
-        targets = model.forward_half.tokens([word for caption in captions for word in caption])
+        context = _of_sentences(_context(model.forward_half, batch.sources), batch)
+        logits = model(context, batch.sentences)
+        targets = model.forward_half.tokens([word for sentence in batch.sentences for word in sentence])
         return nn.functional.cross_entropy(logits, targets, reduction="sum")[None], len(targets)
 
 
@@ -625,9 +887,7 @@ def fit_encoder(
         yield total / len(data)
 
 
-def evaluate_pair(
-    model_f: Captioner, model_b: Captioner, data: CaptionedImages, batch_size: int = 64
-) -> tuple[float, float]:
+def evaluate_pair(model_f: Captioner, model_b: Captioner, data: Data, batch_size: int = 64) -> tuple[float, float]:
     """Measure the losses of a pair of captioners.
 
     Args:
@@ -655,7 +915,7 @@ def evaluate_pair(
     return forward, backward
 
 
-def evaluate_birnn(model: BiRNN, data: CaptionedImages, batch_size: int = 64) -> float:
+def evaluate_birnn(model: BiRNN, data: Data, batch_size: int = 64) -> float:
     """Measure the loss of a Bi-RNN: the negative pseudo-log-likelihood per word.
 
     Args:
@@ -685,14 +945,14 @@ def evaluate_birnn(model: BiRNN, data: CaptionedImages, batch_size: int = 64) ->
 def _evaluate(
     models: Sequence[nn.Module],
     losses_of: Callable[..., tuple[torch.Tensor, int]],
-    data: CaptionedImages,
+    data: Data,
     batch_size: int,
 ) -> list[float]:
     """The losses of models in eval mode, in nats per word."""
     for model in models:
         model.eval()
     with torch.no_grad():
-        parts = [losses_of(models, data, batch) for batch in _batches(torch.arange(len(data)), batch_size)]
+        parts = [losses_of(models, batch) for batch in data.batches(batch_size)]
     losses, words = zip(*parts, strict=True)
     return (torch.stack(losses).cpu().double().sum(dim=0) / sum(words)).tolist()
 

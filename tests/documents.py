@@ -2,7 +2,8 @@
 
 The blocks of a page share their names. At the beginning of a page, ``model_f``, ``model_b``, ``image`` and so on are a
 reader's own. A comment directly above a block changes how it is run: ``<!-- skip: reason -->`` and
-``<!-- takes minutes -->`` leave it out, and ``<!-- your models -->`` gives these names their first values again.
+``<!-- takes minutes -->`` leave it out, ``<!-- your models -->`` gives these names their first values again, and
+``<!-- figures vary -->`` says that words with a digit are not compared, because a training is not the same everywhere.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
-    r"(?:^<!-- (?:(?P<skip>(?:skip: |takes )[^\n]+)|(?P<own>your models)) -->\n\n?)?"
+    r"(?:^<!-- (?:(?P<skip>(?:skip: |takes )[^\n]+)|(?P<own>your models)|(?P<vary>figures vary)) -->\n\n?)?"
     r"^```(?P<language>\w+)\n(?P<text>.*?)^```$"
     r"(?:\n\n[^\n`]*\bprints:?\n\n```text\n(?P<printed>.*?)^```$)?",
     re.DOTALL | re.MULTILINE,
@@ -39,6 +40,7 @@ class Block:
     text: str
     skip: str | None
     own: bool
+    vary: bool
     printed: str | None
 
     @property
@@ -68,6 +70,7 @@ def blocks_of(page):
             match["text"],
             match["skip"],
             match["own"] is not None,
+            match["vary"] is not None,
             match["printed"],
         )
         if block.is_python or block.is_console:
@@ -123,13 +126,18 @@ def run_command(command, folder):
     return done.stdout, done.returncode
 
 
-def same(printed, shown):
-    """Whether output is what a page shows: spaces and times aside; a line of three dots stands for any lines."""
+def same(printed, shown, vary=False):
+    """Whether output is what a page shows: spaces and times aside; a line of three dots stands for any lines.
+
+    If figures ``vary``, one or more words with digits are as good as others.
+    """
     timed = any(line.rstrip().endswith(" ms") for line in shown.splitlines())
 
     def plain(text):
         lines = [" ".join(line.split()) for line in text.strip().splitlines()]
         lines = [re.sub(r"(?<=\d )\d+$", "#", line) if timed else line for line in lines]
+        if vary:
+            lines = [re.sub(r"\S*\d\S*( \S*\d\S*)*", "#", line) for line in lines]
         return [re.sub(r"\b\d+(\.\d+)?(?= ?(ms|s|seconds|minutes)\b)", "#", line) for line in lines]
 
     pattern = "\n".join(r"[^\0]*?" if line in ("...", "…") else re.escape(line) for line in plain(shown))
@@ -155,4 +163,5 @@ def run_page(page, folder, names, readers_own):
                 printed, code = done
                 refused = bool(shown) and shown[0].startswith("birnn-decode: ")
                 assert code == (2 if refused else 0), f"{block}: $ {command}\n{printed}"
-                assert not "".join(shown).strip() or same(printed, "\n".join(shown)), f"{block}: $ {command}\n{printed}"
+                as_shown = not "".join(shown).strip() or same(printed, "\n".join(shown), block.vary)
+                assert as_shown, f"{block}: $ {command}\n{printed}"

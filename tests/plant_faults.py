@@ -29,6 +29,8 @@ TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, LEAVES, SEARCH_ERRORS = "search/exact.py", "search/leaves.py", "evaluation/search_errors.py"
 CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
 BLANKS, BACKEND = "evaluation/blanks.py", "backend/base.py"
+VOCABULARIES = "vocabularies.py"
+LINES, TRANSLATOR, TRAIN = "lines.py", "models/translator.py", "cli/training.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -294,7 +296,7 @@ FAULTS = {
         )
     ],
     "an encoder trained by one of two captioners": [
-        (TRAINING, "features_b = features_f if", "features_b = features_f.detach() if")
+        (TRAINING, "context_b = context_f if", "context_b = context_f.detach() if")
     ],
     "places across taken for places down": [
         ("models/encoder.py", "maps.amax(dim=(2, 3)), x, y]", "maps.amax(dim=(2, 3)), y, x]")
@@ -346,7 +348,7 @@ FAULTS = {
         (FILES, "FORWARD: model_f, BACKWARD: model_b,", "FORWARD: model_f, BACKWARD: model_f,")
     ],
     "features not standardised": [(CAPTIONER, "(context - self.feature_mean) / self.feature_scale", "context")],
-    "the order of a resumed run begun anew": [(TRAINING, 'self._order.set_state(state["order"])', "pass")],
+    "the order of a resumed run begun anew": [(TRAINING, 'self._epoch = _Begun(**state["epoch"])', "pass")],
     "the optimizer of a resumed run begun anew": [
         (TRAINING, 'self._descent.optimizer.load_state_dict(state["optimizer"])', "pass")
     ],
@@ -387,8 +389,8 @@ FAULTS = {
     "<unk> for known words": [
         (
             BLANKS,
-            "[*self.words[:begin], *filled,",
-            "[*found.text.split()[:begin], *filled,",
+            "[*self.words[: self.blank.start], *filled,",
+            "[*found.text.split()[: self.blank.start], *filled,",
         )
     ],
     "checkpoints of another device not read": [(TRAINING, 'map_location="cpu", ', "")],
@@ -452,7 +454,7 @@ FAULTS = {
         (COMBINED, "return log_probs / self.temperature", "return log_probs * self.temperature")
     ],
     "pieces encoded without what stands before": [
-        (TOKENIZERS, "for anchor, head in self._anchors if behind else", "for anchor, head in [] if behind else")
+        (TOKENIZERS, "for anchor, head in self._heads() if behind else", "for anchor, head in [] if behind else")
     ],
     "white space before a blank kept": [
         (TOKENIZERS, "        shortest = len(piece.rstrip())\n", "        shortest = len(piece)\n")
@@ -469,8 +471,8 @@ FAULTS = {
     "proved when the best cannot be bettered": [
         (
             EXACT,
-            "proof.answers[self.keep - 1].score if len(proof.answers) >= self.keep else NEVER",
-            "proof.answers[0].score if proof.answers else NEVER",
+            "accepted[self.keep - 1] if len(accepted) >= self.keep else NEVER",
+            "accepted[0] if accepted else NEVER",
         )
     ],
     "the rest forgotten": [(LEAVES, "np.flatnonzero(left.any(axis=1))", "np.zeros(0, dtype=np.int64)")],
@@ -659,7 +661,7 @@ FAULTS = {
         (CONSTRAINTS, "return inside, first", "return (inside,)")
     ],
     "constraints: groups that break them come in front": [
-        (FRONT, "if not all(one.broken for one in hypotheses.values()):", "if False:")
+        (FRONT, "sound or hypotheses.values(), key", "hypotheses.values(), key")
     ],
     "constraints: a group that is left nothing disproves": [(EXACT, "coupling.demands.avoids(own[0].item)", "False")],
     "constraints: the joint look-ahead pays nothing": [
@@ -669,7 +671,7 @@ FAULTS = {
         (JOINT, "terms -= theirs.extra[rows, other, tokens]", "pass"),
     ],
     "a broken answer bounds what satisfies": [
-        (METHODS, "for own in proof.answers if not own.broken)", "for own in proof.answers)")
+        (METHODS, "if not own.broken and not own.rejected)", "if not own.rejected)")
     ],
     "a broken answer taken for the best": [
         ("result.py", "if not self.hypotheses or self.best.broken:", "if not self.hypotheses:")
@@ -775,6 +777,79 @@ FAULTS = {
         ("cli/common.py", "torch.ones(1, device=device).add(1).item()", "pass")
     ],
     "command line: a method named twice": [("cli/evaluating.py", "if names.count(name) > 1]", "if False]")],
+    "templates: backslashes before a blank are not halved": [
+        (TEMPLATE, 'pieces[-1] += "\\\\" * literal', 'pieces[-1] += match["escapes"]')
+    ],
+    "templates: white space alone is no character": [
+        (TEMPLATE, "bool(piece if exact else piece.strip())", "bool(piece.strip())")
+    ],
+    "tokenizers: only the usual texts stand beside a piece": [
+        (TOKENIZERS, "self._known(ANCHORS) or self._own_anchors", "self._known(ANCHORS)"),
+        (TOKENIZERS, "yield from self._own_anchors", "yield from ()"),
+    ],
+    "vocabularies: unknown text is dropped": [(VOCABULARIES, 'if model["unk_token"] in vocab:', "if True:")],
+    "vocabularies: blanks are filled with ids that have no token": [
+        (VOCABULARIES, "for token in range(len(self)) if token not in self._texts}", "for token in ()}")
+    ],
+    "accept: what is rejected is not told": [(HOLDING, "return not self._known[text]", "return False")],
+    "accept: what is rejected is an incumbent": [
+        (EXACT, "[one.score for one in proof.answers if not one.rejected]", "[one.score for one in proof.answers]")
+    ],
+    "accept: what is rejected bounds what is accepted": [
+        (METHODS, "if not own.broken and not own.rejected)", "if not own.broken)")
+    ],
+    "accept: groups are joined by score alone": [
+        (FRONT, "(not checks.isdisjoint(one.broken), -one.score, one.tokens)", "(-one.score, one.tokens)")
+    ],
+    "accept: groups drop what is rejected": [(FRONT, "if checks.issuperset(one.broken)]", "if not one.broken]")],
+    "accept: as many rejected as there are places": [
+        (
+            FINALISTS,
+            "room = np.array([keep - len(own) for own in answers])",
+            "room = np.array([keep for own in answers])",
+        )
+    ],
+    "accept: the same words with another text come again": [
+        (FINALISTS, "and all(one.words != other.words for other in answers)", "")
+    ],
+    "accept: a text is asked again": [(HOLDING, "if text not in self._known:", "if True:")],
+    "accept: a part of a batch spells by others' templates": [
+        (REQUEST, "self.demands.checks[some]", "self.demands.checks[: len(self.items[some])]")
+    ],
+    "accept: sentences ranked later are read again": [
+        (FINALISTS, "sweeps_follow or tier != tiers[-1]", "sweeps_follow")
+    ],
+    "accept: a joint model ranks by score alone": [
+        (FINALISTS, "key=lambda one: (one.tier, -one.score, one.words)", "key=lambda one: (-one.score, one.words)")
+    ],
+    "lines: a byte order mark is text": [(LINES, "if raws and not before:", "if False:")],
+    "lines: every block is the first": [(LINES, "opened.seek(offset)", "opened.seek(0)")],
+    "lines: vectors of the first block for all": [
+        (LINES, "file.vectors[first : first + PER_BLOCK]", "file.vectors[:PER_BLOCK]")
+    ],
+    "lines: a file that changes is read on": [(LINES, "if _stamp(opened) != stamp:", "if False:")],
+    "training: lines that fill no batch of a pool are lost": [
+        (TRAINING, "now, waiting = waiting[:ready], waiting[ready:]", "now, waiting = waiting[:ready], []")
+    ],
+    "training: characters are counted for bytes": [(TRAINING, "if 4 * max(len(line.text)", "if max(len(line.text)")],
+    "training: other sources are not noticed": [(TRAINING, "else tuple(line) for line", "else line[:2] for line")],
+    "training: a resumed epoch begins anew": [
+        (TRAINING, "itertools.islice(batches, begun.steps, None)", "itertools.islice(batches, 0, None)")
+    ],
+    "training: the rest of a resumed epoch is drawn anew": [(TRAINING, "self._order.set_state(begun.order)", "pass")],
+    "translator: padding of the source is attended to": [(TRANSLATOR, "attn_mask=real[:, None]", "attn_mask=None")],
+    "translator: keys taken for values": [(TRANSLATOR, "(h1, keys, values,", "(h1, values, keys,")],
+    "translator: the ends of the source swapped": [
+        (TRANSLATOR, "torch.cat([last[0], last[1]], dim=1)", "torch.cat([last[1], last[0]], dim=1)")
+    ],
+    "half precision: the scale of features, too": [
+        (FILES, "tensor.half() if name in weights else tensor.float()", "tensor.half()")
+    ],
+    "command line: unknown tokens are let pass": [(TRAIN, 'if unknown == "error":', "if False:")],
+    "command line: sources of two kinds": [(TRAIN, "!= (other := _sources_of(validation)):", "!= (other := kind):")],
+    "command line: sources are read as the lines are": [
+        (TRAIN, "reading.source_tokens or reading.tokens, lambda", "reading.tokens, lambda")
+    ],
 }
 
 

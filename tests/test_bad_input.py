@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+import types
 
 import numpy as np
 import pytest
@@ -76,6 +77,7 @@ ARRAY = np.array([1, 2])
 NO_COUNTS = (2.5, "2", [2], True, ARRAY)
 WHOLE = {"template": None}
 BACKWARD_BEAM = {"direction": "backward"}
+NO_WORDS = types.SimpleNamespace(encode=None, decode=None)  # a vocabulary that is never asked
 
 TABLE = [
     *wrongs(decode, "models", TypeError, None, "a text", FORWARD, (FORWARD, BACKWARD), shown="got"),
@@ -108,6 +110,8 @@ TABLE = [
     *wrongs(decode, "constraints", TypeError, [BanWords(["word"])], shown="'word'", called="constraint"),
     *wrongs(decode, "constraints", ValueError, [MustAppear([77])], shown="77", called="must appear"),
     *wrongs(decode, "constraints", ValueError, [MustAppear([3, 4])], shown="must appear: 3, 4"),
+    *wrongs(decode, "accept", TypeError, 5, "is_molecule", True, others={"vocabulary": NO_WORDS}),
+    *wrongs(decode, "accept", TypeError, bool, shown="vocabulary"),
     *wrongs(decode, "diversity", TypeError, 0.5, (2, 0.5), Diversity),
     *wrongs(decode, "diversity", ValueError, Diversity(2, 0.5), shown="2 groups", called="beam_size"),
     *wrongs(decode, "widths", TypeError, 3, "23", 2.0, others=WHOLE),
@@ -163,7 +167,7 @@ TABLE = [
 ]
 
 # What has no value of the right type that is wrong by itself; and a source, which may be anything.
-NEVER_WRONG_IN_VALUE = {(decode, "method"), (decode, "vocabulary")}
+NEVER_WRONG_IN_VALUE = {(decode, "method"), (decode, "vocabulary"), (decode, "accept")}
 NEVER_WRONG_IN_TYPE = {(decode, "source")}
 
 

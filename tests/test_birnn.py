@@ -443,7 +443,7 @@ def test_comparing_a_pair_and_a_birnn(of_words):
         ),
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "other"], "has other words than --model"),
         (["compare", "-", BLANKED, "--model", "pair", "--birnn", "seeing"], "sees other images than --model"),
-        (["fill", "x.png", BLANKED, "--birnn", "birnn"], "the model was trained without images: write - in place"),
+        (["fill", "x.png", BLANKED, "--birnn", "birnn"], "the model was trained without sources: write - in place"),
         (["fill", "x.png", BLANKED, "--birnn", "seeing"], "seeing has no image encoder and cannot see pictures"),
     ],
 )

@@ -1304,7 +1304,7 @@ def test_swapped_models_on_the_command_line(folder):
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("mine", "write module:factory"),
+        ("mine", "write module:function"),
         ("nothing:good", "no module nothing"),
         ("nothing.py:good", "no file nothing.py"),
         ("mine:nothing", "mine has no function nothing"),

@@ -103,7 +103,7 @@ def test_caption(picture):
 
 def test_a_pair_without_images(files):
     answer = json.loads(output_of("fill", "-", "a _ square", "--model", files["text"], "--json"))
-    assert answer["picture"] == "-"
+    assert answer["source"] == "-"
     assert answer["methods"]["bscd"]["hypotheses"][0]["text"].startswith("a ")
 
 
@@ -243,12 +243,12 @@ def test_help(command):
         (["caption", "PICTURE", "--model", "."], ". is a folder, not a model file"),
         (["caption", "PICTURE", "--model", "text.png"], "text.png is not a model file"),
         (["caption", "PICTURE", "--model", "VECTORS"], "has no image encoder and cannot see pictures"),
-        (["caption", "PICTURE", "--model", "TEXT"], "was trained without images: write - in place of"),
+        (["caption", "PICTURE", "--model", "TEXT"], "was trained without sources: write - in place of"),
         (["caption", "-"], "this model needs a picture"),
         (["demo", "--out", "nowhere/x.png"], "nowhere"),
         (["demo", "--scene", "-1"], "-1 is not in the range"),
         (["fil"], "No such command 'fil'"),
-        (["fill", "PICTURE"], "Missing argument 'TEMPLATE'"),
+        (["fill", "PICTURE"], "give TEMPLATE or --templates FILE, one of them"),
         (["fill", "PICTURE", "_", "--tpo", "3"], "No such option"),
     ],
 )  # fmt: skip

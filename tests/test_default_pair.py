@@ -18,7 +18,7 @@ HELD_OUT = 2  # the seed of scenes that the pair has not seen
 
 def test_the_files_are_small():
     files = list((resources.files("birnn_decode") / "data").iterdir())
-    assert [file.name for file in files] == ["scenes.safetensors"]
+    assert sorted(file.name for file in files) == ["README.md", "molecules.safetensors", "scenes.safetensors"]
     assert sum(len(file.read_bytes()) for file in files) < 4e6
 
 

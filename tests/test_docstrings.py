@@ -17,7 +17,15 @@ import birnn_decode
 ROOT = Path(__file__).parents[1]
 TORCH = importlib.util.find_spec("torch") is not None
 NEED_TORCH = ("birnn_decode.models", "birnn_decode.evaluation", "birnn_decode.training")
-PUBLIC = ["birnn_decode", "birnn_decode.scorers", "birnn_decode.captions", *(NEED_TORCH if TORCH else ())]
+PUBLIC = [
+    "birnn_decode",
+    "birnn_decode.scorers",
+    "birnn_decode.vocabularies",
+    "birnn_decode.lines",
+    "birnn_decode.captions",
+    "birnn_decode.molecules",
+    *(NEED_TORCH if TORCH else ()),
+]
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples", "Note", "References")
 # A summary is an order: "Return …", not "Returns …" and not "The …".
 NO_ORDER = re.compile(r"(A|An|The|This|What|Whether|How|It|[A-Z][a-z]*[^s\W]s)\b")

@@ -183,9 +183,23 @@ def test_refusals():
 
 @pytest.mark.usefixtures("no_java")
 @pytest.mark.parametrize("captions", [[], [""], ["...", " - "]])
-def test_an_item_without_references_is_refused(captions):
-    with pytest.raises(ValueError, match="item 1 has no reference with a word in it"):
-        caption_metrics({"this": ["a", "a"]}, [["a"], captions])
+def test_an_item_without_words_in_its_references_does_not_count(captions):
+    answers = noisy(2)
+    expected = figures_of(answers)
+    metrics, notes = caption_metrics({"this": ["a", *answers]}, [captions, *REFERENCES])
+    assert figures(metrics["this"]) == pytest.approx(expected)
+    assert notes[1:] == ["BLEU, ROUGE-L, METEOR and CIDEr leave out 1 items whose references have no word"]
+    for metric in metrics["this"]:
+        assert len(metric.statistics) == 1 + len(REFERENCES)
+    assert caption_metrics({"this": ["a"]}, [captions])[0] == {"this": []}
+
+
+@needs_java
+@pytest.mark.usefixtures("small_meteor")
+def test_meteor_does_not_count_an_item_without_words_either():
+    answers = noisy(2)
+    metrics, _ = caption_metrics({"this": ["a", *answers]}, [["..."], *REFERENCES])
+    assert figures(metrics["this"])["METEOR"] == pytest.approx(figures_of(answers)["METEOR"])
 
 
 def test_a_mean_is_over_the_items_that_have_a_value():

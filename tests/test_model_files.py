@@ -16,6 +16,12 @@ from birnn_decode import Pair, score_sentences  # noqa: E402
 from birnn_decode.captions import WordVocabulary, make_scene  # noqa: E402
 from birnn_decode.files import write_whole  # noqa: E402
 from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, load_pair, save_pair  # noqa: E402
+from birnn_decode.vocabularies import (  # noqa: E402
+    ByteVocabulary,
+    CharacterVocabulary,
+    Normalisation,
+    SpacedVocabulary,
+)
 
 FORMAT = "birnn_decode pair 1"
 
@@ -146,5 +152,65 @@ def test_only_weights_and_words_are_in_the_file(tmp_path):
     save_pair(*pair(LSTMCaptioner), tmp_path / "pair")
     content = (tmp_path / "pair").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert set(json.loads(header.pop("__metadata__")[FORMAT])) == {"forward", "backward", "encoder", "words"}
+    assert set(json.loads(header.pop("__metadata__")[FORMAT])) == {
+        "forward",
+        "backward",
+        "encoder",
+        "vocabulary",
+        "source_vocabulary",
+    }
     assert {name.split(".")[0] for name in header} == {"forward", "backward"}
+
+
+def test_files_of_earlier_versions_with_their_words_alone(tmp_path):
+    """A file may name its words without the kind of vocabulary: then they are words of captions."""
+    save_pair(*pair(LSTMCaptioner), tmp_path / "pair")
+    content = (tmp_path / "pair").read_bytes()
+    size = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:size])
+    about = json.loads(header["__metadata__"][FORMAT])
+    about["words"] = about.pop("vocabulary")["tokens"]
+    del about["source_vocabulary"]
+    header["__metadata__"][FORMAT] = json.dumps(about)
+    changed = json.dumps(header).encode()
+    (tmp_path / "old").write_bytes(len(changed).to_bytes(8, "little") + changed + content[size:])
+    assert load_pair(tmp_path / "old").forward.vocabulary == WORDS
+
+
+def test_half_precision(tmp_path):
+    models = pair(LSTMCaptioner)
+    save_pair(*models, tmp_path / "whole")
+    save_pair(*models, tmp_path / "half", half=True)
+    assert (tmp_path / "half").stat().st_size < 0.7 * (tmp_path / "whole").stat().st_size
+    loaded = load_pair(tmp_path / "half").forward
+    for name, weights in models[0].state_dict().items():
+        assert loaded.state_dict()[name].dtype == torch.float32
+        torch.testing.assert_close(loaded.state_dict()[name], weights.half().float(), rtol=0, atol=0)
+
+
+def test_half_precision_keeps_the_scale_of_features(tmp_path):
+    """The numbers may be outside of the range of half precision."""
+    models = pair(LSTMCaptioner)
+    for model in models:
+        model.standardise(torch.tensor([[1e-9], [1e6]]) * torch.randn(2, model.feature_size))
+    save_pair(*models, tmp_path / "half", half=True)
+    loaded = load_pair(tmp_path / "half").forward
+    torch.testing.assert_close(loaded.feature_mean, models[0].feature_mean.float(), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.feature_scale, models[0].feature_scale.float(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [
+        CharacterVocabulary("(=)COc1"),
+        SpacedVocabulary(["Ein", "Hund", "."], Normalisation(unicode_form="NFC")),
+        ByteVocabulary(Normalisation(lower_case=True)),
+    ],
+    ids=lambda vocabulary: vocabulary.kind,
+)
+def test_every_kind_of_vocabulary_is_saved(vocabulary, tmp_path):
+    sizes = {"feature_size": 0, "embedding_size": 4, "hidden_size": 4}
+    save_pair(*(GRUCaptioner(vocabulary, direction=one, **sizes) for one in ("forward", "backward")), tmp_path / "pair")
+    models = load_pair(tmp_path / "pair")
+    assert models.forward.vocabulary == models.backward.vocabulary == vocabulary
+    assert models.forward.vocabulary.normalisation == vocabulary.normalisation

@@ -71,5 +71,5 @@ def test_the_command_names_the_captioners_and_presets_that_there_are():
     from birnn_decode.models import files
     from birnn_decode.training import PRESETS
 
-    assert set(command.CAPTIONERS) == set(files.CAPTIONERS)
+    assert {*command.CAPTIONERS, command.TRANSLATOR} == set(files.CAPTIONERS)
     assert set(command.PRESETS) == set(PRESETS)

@@ -30,9 +30,11 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_the_page_is_made_from_the_csv_files(results_page):
-    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert results_page.page(text, results_page.Results(ROOT / "docs" / "results")) == text
+def test_the_pages_are_made_from_the_csv_files(results_page):
+    texts = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in results_page.PAGES]
+    for text in texts:
+        assert results_page.page(text, results_page.Results(ROOT / "docs" / "results")) == text
+    text = "".join(texts)
     assert re.findall(r"<!-- table: (.*) -->", text) == list(results_page.TABLES)
     assert re.findall(r"\(results/(.*)\.png\)", text) == list(results_page.FIGURES)
 

@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+import dataclasses
 import io
 
 import pytest
@@ -11,9 +12,22 @@ from rich.console import Console
 from birnn_decode import DecodeResult, Hypothesis, StopReason, Template
 from birnn_decode.captions import WordVocabulary
 from birnn_decode.evaluation import Interval, Report
-from birnn_decode.show.tables import answers_table, report_tables
+from birnn_decode.show.tables import answers_table, report_tables, sentence
+from birnn_decode.vocabularies import ByteVocabulary, CharacterVocabulary
 
 WORDS = WordVocabulary(["a", "red", "circle"])  # 4, 5, 6
+
+
+class Pieces:
+    """A vocabulary of word pieces, such as "##ing", which is joined with the piece before it."""
+
+    words = ("a", "surf", "##ing", "un")
+
+    def encode(self, text):
+        return [self.words.index(word) for word in text.split()]
+
+    def decode(self, ids):
+        return " ".join(self.words[token] for token in ids).replace(" ##", "")
 
 
 def hypothesis(blanks, tokens, score=-3.0):
@@ -59,6 +73,21 @@ def test_a_pair_and_a_birnn_side_by_side():
     assert lines[2] == ["two", "a", "red", "-1.50", "17", "12"]
 
 
+def test_checks_of_sentences():
+    """A column each, of any name, in their order; a sentence without a text passes none."""
+    texts = ["a red", "red circle", None]
+    hypotheses = [dataclasses.replace(hypothesis(((5,),), (4, 5)), text=text) for text in texts]
+    checks = {"short": lambda text: len(text) < 6, "shape": lambda text: "circle" in text}
+    header, *rows = printed({"one": result(*hypotheses)}, WORDS, Template.blank([4], 1), checks=checks, top=3)
+    assert header[5:] == ["short", "shape", "rows", "ms"]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(answers_table({"one": result(*hypotheses)}, WORDS, checks=checks, top=3))
+    header, *rows = console.file.getvalue().splitlines()
+    marks = [{name: row[header.index(name) :][: len(name)].strip() for name in checks} for row in rows]
+    assert [(one["short"], one["shape"]) for one in marks] == [("✓", ""), ("", "✓"), ("", "")]
+    assert "right" not in header
+
+
 def test_missing_words_stand_out():
     template = Template.from_tokens([Template.BLANK, 4, {5, 6}])
     _, line = printed({"one": result(hypothesis(((5,), (6,)), (5, 4, 6)))}, WORDS, template, color_system="standard")
@@ -70,6 +99,50 @@ def test_missing_words_stand_out():
         color_system="standard",
     )
     assert " a \x1b[1;32mred\x1b[0m" in line
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "text", "blanks", "shown"),
+    [
+        (CharacterVocabulary("CO= "), "C_ O{2}", ["=", "CO"], "C[=] O[CO]"),
+        (CharacterVocabulary("CO= "), "C{2}O{0}", [" =", ""], "C [=]O"),
+        (ByteVocabulary(), "a{2} b_", ["é", "c"], "a[é] b[c]"),
+        (WORDS, "A (_) red, {0-2} circle!", ["red", "a red"], "A ([red]) red, [a red] circle!"),
+        (WORDS, "A (_) red, {0-2} circle!", ["red", ""], "A ([red]) red, circle!"),
+        (Pieces(), "surf_ a _", ["##ing", "un"], "surf[ing] a [un]"),
+        (Pieces(), "un_ a", ["surf"], "un [surf] a"),
+    ],
+)
+@pytest.mark.parametrize("as_text", [True, False])
+def test_what_fills_a_blank_is_shown_as_it_stands_in_the_sentence(vocabulary, text, blanks, shown, as_text):
+    template = Template.from_text(text, vocabulary)
+    fills = iter([vocabulary.encode(fill) for fill in blanks])
+    tokens, filled = [], []
+    for part in template.parts:
+        if not isinstance(part, int):
+            filled.append(tuple(next(fills)))
+        tokens += [part] if isinstance(part, int) else filled[-1]
+    if not as_text:
+        template = Template(template.parts)
+        if vocabulary is WORDS:
+            shown = shown.lower().translate({ord(mark): None for mark in "(),!"})
+    written = sentence(hypothesis(tuple(filled), tuple(tokens)), vocabulary, template)
+    marks = written.plain
+    for span in sorted(written.spans, reverse=True):
+        assert span.style == "bold green"
+        marks = f"{marks[: span.start]}[{marks[span.start : span.end]}]{marks[span.end :]}"
+    assert marks == shown
+    assert sentence(hypothesis((), tuple(tokens)), vocabulary, None).plain == vocabulary.decode(tokens)
+
+
+def test_half_a_character_in_a_blank():
+    vocabulary = ByteVocabulary()
+    ids = vocabulary.encode("aéb")
+    for begin, end, marked in ((1, 2, ""), (2, 3, "é"), (1, 3, "é"), (2, 4, "éb")):
+        template = Template.from_tokens([Template.BLANK if begin <= at < end else one for at, one in enumerate(ids)])
+        written = sentence(hypothesis((tuple(ids[begin:end]),), tuple(ids)), vocabulary, template)
+        assert written.plain == "aéb"
+        assert "".join(written.plain[span.start : span.end] for span in written.spans) == marked
 
 
 def test_a_report():

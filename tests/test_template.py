@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birnn_decode import Objective, Template
+from birnn_decode import Objective, Template, read_templates
 from birnn_decode.captions import WordVocabulary
 from birnn_decode.spelling import spell
 from birnn_decode.template import BLANK, FixedTemplate, Gap, check_against_vocabulary
+from birnn_decode.vocabularies import UNK, ByteVocabulary, CharacterVocabulary, Normalisation, SpacedVocabulary
 
 
 class Words:
@@ -310,3 +311,150 @@ def test_blanks_of_certain_ids():
     with pytest.raises(ValueError, match="none of its 2 ids"):
         check_against_vocabulary(Template((Gap(1, 1, some),)), 1, {0}, ())
     check_against_vocabulary(Template((Gap(0, 1, some),)), 5, {1}, {1, 2})
+
+
+CHARACTERS = CharacterVocabulary("CO=F/\\_{}()3- \n1é")
+EXACT = pytest.mark.parametrize("vocabulary", [CHARACTERS, ByteVocabulary()], ids=lambda one: one.kind)
+
+
+def known(text, vocabulary=CHARACTERS):
+    return tuple(vocabulary.encode(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("CC(=O){2-3}C1", (*known("CC(=O)"), Gap(2, 3), *known("C1"))),
+        ("C_ O", (*known("C"), Gap(1, 1), *known(" O"))),
+        ("_ _", (Gap(1, 1), *known(" "), Gap(1, 1))),
+        (" _\n", (*known(" "), Gap(1, 1), *known("\n"))),
+        ("  ", known("  ")),
+        ("", ()),
+        ("__{2}", (Gap(4, 4),)),
+        (r"F/C=C\F", known(r"F/C=C\F")),
+        (r"F/C=C\\_", (*known("F/C=C\\"), Gap(1, 1))),
+        (r"F/C=C\\\\{3}", (*known(r"F/C=C\\"), Gap(3, 3))),
+        (r"\_\{3}", known("_{3}")),
+        (r"\\\_\\\{3}", known(r"\_\{3}")),
+        (r"\\C\}", known(r"\\C\}")),
+        ("C}_", (*known("C}"), Gap(1, 1))),
+        ("C\\", known("C\\")),
+        (r"C\ _", (*known("C\\ "), Gap(1, 1))),
+    ],
+)
+def test_characters(text, parts):
+    template = Template.from_text(text, CHARACTERS)
+    assert template == Template(parts)
+    assert template == Template.from_text(template.to_text(CHARACTERS), CHARACTERS)
+
+
+@pytest.mark.parametrize("text", [r"\{x", r"\\\{x", "}", r"\}"])
+def test_a_brace_is_literal_behind_an_odd_number_of_backslashes(text):
+    Template.from_text(text, Words())
+    if "{" in text:
+        with pytest.raises(ValueError, match=r"^cannot read '\{x' in the template"):
+            Template.from_text("\\" + text, Words())
+
+
+marked = st.text(st.sampled_from("CO\\_{}3- é"), max_size=8)
+
+
+@EXACT
+@given(st.data())
+def test_exact_text_and_back(vocabulary, data):
+    """Known text and blanks in turn: written as text, read again, and filled, nothing is added and nothing is lost."""
+    pieces = data.draw(st.lists(marked, min_size=1, max_size=4))
+    gaps = [data.draw(st.sampled_from([Gap(0, 0), Gap(1, 1), Gap(3, 3), Gap(0, 2), Gap(1, 4)])) for _ in pieces[1:]]
+    parts = [*vocabulary.encode(pieces[0])]
+    for gap, piece in zip(gaps, pieces[1:], strict=True):
+        parts += [gap, *vocabulary.encode(piece)]
+    template = Template(tuple(parts))
+    text = template.to_text(vocabulary)
+    read = Template.from_text(text, vocabulary)
+    assert read == template
+    assert read.to_text(vocabulary) == text
+    fixed = data.draw(st.sampled_from(template.fixed()))
+    size = len(vocabulary) - 4
+    words = [
+        4 + data.draw(st.integers(0, size - 1)) if fixed.undecided(at) else token
+        for at, token in enumerate(fixed.positions)
+    ]
+    assert spell(read, words, fixed.runs, vocabulary) == vocabulary.decode(words)
+    assert spell(template, words, fixed.runs, vocabulary) == vocabulary.decode(words)
+
+
+@given(marked)
+def test_backslashes_and_marks_of_words(text):
+    """Known words come back as they are, whatever marks and backslashes they have."""
+    words = Words()
+    template = Template((*words.encode(text), Gap(1, 1), *words.encode(f"\\ {text}")))
+    assert Template.from_text(template.to_text(words), words) == template
+
+
+def test_known_text_is_kept_where_a_vocabulary_changes_it():
+    vocabulary = CharacterVocabulary("aé ", Normalisation(lower_case=True, unicode_form="NFC"))
+    template = Template.from_text("A {1-2}\N{LATIN SMALL LETTER E}\N{COMBINING ACUTE ACCENT} {0}", vocabulary)
+    assert template.parts == (*known("a ", vocabulary), Gap(1, 2), *known("é ", vocabulary), Gap(0, 0))
+    words = [*known("a  a", vocabulary), *known("é ", vocabulary)]
+    runs = ((2, 4), (6, 6))
+    assert spell(template, words, runs, vocabulary) == "A  a\N{LATIN SMALL LETTER E}\N{COMBINING ACUTE ACCENT} "
+    assert template.to_text(vocabulary) == "a {1-2}é {0}"
+
+
+def test_what_characters_cannot_say():
+    with pytest.raises(ValueError, match=r"^\{2 words\} counts words, and the vocabulary .* count its tokens"):
+        Template.from_text("C{2 words}", CHARACTERS)
+    with pytest.raises(ValueError, match="lacks the character 'X'"):
+        Template.from_text("CX_", CHARACTERS)
+    for parts in ((UNK, Gap(1, 1)), (*ByteVocabulary().encode("é")[:1], Gap(1, 1))):
+        for vocabulary in (CHARACTERS, ByteVocabulary()):
+            if max(part for part in parts if isinstance(part, int)) < len(vocabulary):
+                with pytest.raises(ValueError, match=r"^no text reads back as this template"):
+                    Template(parts).to_text(vocabulary)
+
+
+class TestFiles:
+    def write(self, tmp_path, data):
+        path = tmp_path / "templates.txt"
+        path.write_bytes(data)
+        return path
+
+    def test_lines(self, tmp_path):
+        """Only line feeds end a line."""
+        lines = ["a_", " C{1-2}\x0c_ ", "a\u2028_\x85", "\ra\r_", "  ", "no blank"]
+        vocabulary = CharacterVocabulary(sorted({*"".join(lines)} - {*"_{}12-"}))
+        wanted = [Template.from_text(line, vocabulary) for line in lines]
+        for end in ("\n", "\r\n"):
+            for last in ("", end):
+                for begin in ("", "\N{ZERO WIDTH NO-BREAK SPACE}"):
+                    path = self.write(tmp_path, (begin + end.join(lines) + last).encode())
+                    found = read_templates(path, vocabulary)
+                    assert found == wanted
+                    assert [one.spelling for one in found] == [one.spelling for one in wanted]
+                    assert read_templates(str(path), vocabulary) == wanted
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"", "templates.txt is empty: write one template per line"),
+            (b"ein _\n\nein _\n", "templates.txt, line 2: there is no template"),
+            (b"\n", "templates.txt, line 1: there is no template"),
+            (b"ein _\n \n", "templates.txt, line 2: there is no template"),
+            (b"ein _\r\nein {\r\n", "templates.txt, line 2: cannot read '{' in the template 'ein {'"),
+            (b"ein _\nein {3-1}", "templates.txt, line 2: a blank must have low <= high"),
+            (b"ein {0-9} ein {0-9}", "templates.txt, line 1: the blanks of this template have 100 combinations"),
+            (b"ein\nein Hand _\n", "templates.txt, line 2: the vocabulary lacks 'Hand'; near it: Hund"),
+            ("ein\nschläft _".encode("latin-1"), "templates.txt, line 2: byte 0xe4 is not UTF-8"),
+            ("ein _\n".encode("utf-16"), "templates.txt, line 1: byte 0xff is not UTF-8"),
+        ],
+    )
+    def test_what_is_wrong(self, tmp_path, data, message):
+        vocabulary = SpacedVocabulary(["ein", "Hund", "schläft"])
+        with pytest.raises(ValueError, match=rf"^\S*{re.escape(message)}[^\n]*$"):
+            read_templates(self.write(tmp_path, data), vocabulary)
+
+    def test_no_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"^there is no file of templates .*none$"):
+            read_templates(tmp_path / "none", CHARACTERS)
+        with pytest.raises(IsADirectoryError, match=r"is a folder, not a file of templates$"):
+            read_templates(tmp_path, CHARACTERS)

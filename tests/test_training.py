@@ -15,12 +15,14 @@ from command import heed_interrupts  # noqa: E402
 
 from birnn_decode import Pair, score_sentences  # noqa: E402
 from birnn_decode.captions import WordVocabulary, make_scenes  # noqa: E402
-from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, load_pair  # noqa: E402
+from birnn_decode.lines import read_lines  # noqa: E402
+from birnn_decode.models import GRUCaptioner, LSTMCaptioner, SmallCNN, Translator, load_pair  # noqa: E402
 from birnn_decode.models.files import CAPTIONERS  # noqa: E402
 from birnn_decode.training import (  # noqa: E402
     PRESETS,
     CaptionedImages,
     Recipe,
+    TextLines,
     Training,
     evaluate_pair,
     fit_encoder,
@@ -40,6 +42,15 @@ def new_pair(encoder=None, seed=0, kind=GRUCaptioner, **settings):
     torch.manual_seed(seed)
     sizes = {"feature_size": 2, "embedding_size": 8, "hidden_size": 16, **settings}
     return [kind(WORDS, direction=direction, encoder=encoder, **sizes) for direction in ("forward", "backward")]
+
+
+def counting_lines(folder):
+    """Lines that count up, in a file."""
+    (folder / "lines.txt").write_text("one\none two\none two three\n")
+    return TextLines(read_lines(folder / "lines.txt").split(), WORDS)
+
+
+FREE = {"captions": {}, "lines": {"feature_size": 0}}  # by the kind of data
 
 
 def epochs_of(pair, data, recipe, seed=0):
@@ -86,6 +97,8 @@ def test_presets(name):
     preset = PRESETS[name]
     data = counting_data()
     recipe = dataclasses.replace(preset.recipe, epochs=1)
+    if name == "translator":  # tests/test_translator.py
+        return
     kind = CAPTIONERS[preset.captioner]
     sizes = {"embedding_size": preset.embedding_size, "hidden_size": preset.hidden_size, "dropout": preset.dropout}
     assert len(epochs_of(new_pair(kind=kind, **sizes), data, recipe)) == 1
@@ -111,8 +124,9 @@ def test_padding_takes_no_part():
     data = counting_data()
     pair = new_pair(seed=3)
     with torch.no_grad():
-        together, words = Training._losses_of(pair, data, [0, 1])
-        alone = [Training._losses_of(pair, data, [number]) for number in range(2)]
+        (batch,) = data.batches(2)
+        together, words = Training._losses_of(pair, batch)
+        alone = [Training._losses_of(pair, one) for one in data.batches(1)]
     assert words == sum(counted for _, counted in alone)
     assert together.tolist() == pytest.approx(sum(losses for losses, _ in alone).tolist(), rel=1e-5)
 
@@ -158,6 +172,67 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(optimizer, after,
     assert list(training.run()) == expected[after:]
     assert training.history == expected
     assert all(torch.equal(one, two) for one, two in zip(weights(whole), weights(resumed), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["captions", "lines"])
+def test_a_run_that_was_stopped_within_an_epoch(kind, tmp_path):
+    """Its steps are not taken twice and none is left out: the weights are those of a run that was not stopped."""
+    data = counting_data() if kind == "captions" else counting_lines(tmp_path)
+    recipe = Recipe(3, 1)
+    whole = new_pair(dropout=0.3, **FREE[kind])
+    expected = epochs_of(whole, data, recipe, seed=7)
+    steps = len(data) + 1 + len(data) // 2
+
+    training = Training(*new_pair(dropout=0.3, **FREE[kind]), data, data, recipe, seed=7)
+
+    def stop(_):
+        if training.steps_done == steps:
+            raise Killed
+
+    with pytest.raises(Killed):
+        list(training.run(stop))
+    training.save(tmp_path / "checkpoint")
+    list(training.run())
+    resumed = new_pair(seed=99, dropout=0.3, **FREE[kind])
+    again = Training(*resumed, data, data, recipe, seed=7)
+    again.resume(tmp_path / "checkpoint")
+    assert (again.steps_done, len(again.history)) == (steps, 1)
+    list(again.run())
+    assert training.history == again.history == expected
+    assert again.steps_done == again.steps
+    for one, two in zip(whole, resumed, strict=True):
+        for name, value in one.state_dict().items():
+            torch.testing.assert_close(two.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_sources_of_other_words_are_not_resumed(tmp_path):
+    """The ids of the sources would mean other words."""
+    (tmp_path / "lines.txt").write_text("one\none two\n")
+    (tmp_path / "sources.txt").write_text("eins\neins zwei\n")
+
+    def training(words):
+        vocabulary = WordVocabulary(words)
+        data = TextLines(read_lines(tmp_path / "lines.txt", tmp_path / "sources.txt").split(), WORDS, vocabulary)
+        sizes = {"embedding_size": 4, "hidden_size": 4, "source_vocabulary": vocabulary}
+        pair = [Translator(WORDS, direction=direction, **sizes) for direction in ("forward", "backward")]
+        return Training(*pair, data, data, Recipe(2, 1))
+
+    training(["eins", "zwei"]).save(tmp_path / "checkpoint")
+    training(["eins", "zwei"]).resume(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match="because the vocabulary of the sources changed since it was written"):
+        training(["zwei", "eins"]).resume(tmp_path / "checkpoint")
+
+
+def test_a_training_ends_early():
+    """If the validation loss has not become lower for as many epochs as the patience."""
+    data = counting_data()
+    training = Training(*new_pair(), data, data, Recipe(30, 1, learning_rate=1e-12, patience=2))  # it learns nothing
+    assert [epoch.number for epoch in training.run()] == [1, 2, 3]
+    assert training.finished
+    training = Training(*new_pair(), data, data, Recipe(5, 1, learning_rate=0.01, patience=2))  # it always learns
+    assert len(list(training.run())) == 5
+    with pytest.raises(ValueError, match="patience must be"):
+        Recipe(3, patience=0)
 
 
 def test_a_checkpoint_of_another_device_is_resumed(tmp_path, monkeypatch):
@@ -331,7 +406,7 @@ def test_a_shared_encoder_is_trained_by_both():
     gradients = []
     for models in (pair, pair[:1], pair[1:]):
         encoder.zero_grad()
-        losses, _ = Training._losses_of(pair, data, range(len(data)))
+        losses, _ = Training._losses_of(pair, *data.batches(len(data)))
         sum(losses[pair.index(model)] for model in models).backward()
         gradients.append([parameter.grad.clone() for parameter in encoder.parameters()])
     for both, forward, backward in zip(*gradients, strict=True):

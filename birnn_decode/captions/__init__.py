@@ -4,7 +4,7 @@ from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage, CaptionFile, encode_captions, merge, read_captions
 from birnn_decode.captions.features import Features, read_features
 from birnn_decode.captions.scenes import Scene, make_scene, make_scenes
-from birnn_decode.captions.vocabulary import WordVocabulary, words_of
+from birnn_decode.vocabularies import WordVocabulary, words_of
 
 __all__ = [
     "CaptionFile",

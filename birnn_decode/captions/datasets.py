@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birnn_decode.captions.vocabulary import UNK, WordVocabulary
 from birnn_decode.checks import check_count
 from birnn_decode.files import reading
+from birnn_decode.vocabularies import UNK, WordVocabulary
 
 SPLITS = ("train", "val", "test")
 KARPATHY = """Karpathy's {"images": [{"filename", "split", "sentences": [{"raw"}]}]}"""

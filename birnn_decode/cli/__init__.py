@@ -13,6 +13,8 @@ EXTRAS = {
     "h5py": "hdf5",
     "matplotlib": "figures",
     "pycocoevalcap": "evaluation",
+    "rdkit": "molecules",
+    "tokenizers": "tokenizers",
 }
 
 
@@ -27,7 +29,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import checking, decoding, evaluating, training
+    from birnn_decode.cli import checking, decoding, demo, evaluating, training
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -39,24 +41,32 @@ except ModuleNotFoundError as error:
 \b
 Start with:
   birnn-decode demo                      a picture, a blank, and every method's answer
+  birnn-decode demo --molecule           the same with a molecule
   birnn-decode scenes pictures           example pictures with captions
   birnn-decode fill pictures/0000.png "a _ _ is {1-6} a _ _"
   birnn-decode evaluate --captions pictures/dataset.json --images pictures
+
+\b
+With a pair that you trained on the lines of a file:
+  birnn-decode fill - "CC(=O)_c1ccccc1" --model molecules.safetensors
+  birnn-decode evaluate --lines test=test.smi --model molecules.safetensors
 """,
 )
 @click.version_option(__version__, package_name="birnn_decode")
 def cli() -> None:
-    """Decode with a forward and a backward captioner.
+    """Decode with a forward and a backward model.
 
-    Beam-Search Coordinate Descent (BSCD) finds the sentence that both models together find most probable.
+    Beam-Search Coordinate Descent (BSCD) finds the sentence that both models together find most probable. A sentence is
+    a caption, a translation, a molecule, or any other line of text.
 
     Without --model, the commands use the pair of captioners that comes with the package. It knows only the pictures of
-    coloured shapes that `birnn-decode scenes` draws. Use `birnn-decode train` to train a pair on your own captions.
+    coloured shapes that `birnn-decode scenes` draws. Use `birnn-decode train` to train a pair on your own captions, or
+    on the lines of a file.
     """
 
 
 for command in (
-    decoding.demo,
+    demo.demo,
     decoding.fill,
     decoding.caption,
     decoding.compare,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import runpy
@@ -9,8 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from click import ClickException, UsageError, argument, command, echo, option
 
 KEYS = ("images", "forward", "backward", "captions", "vocabulary", "reference_forward", "reference_backward")
@@ -73,13 +75,7 @@ def check(factory: str, seed: int) -> None:
 
 def _given(name: str) -> Mapping[str, Any]:
     """What the factory returns, checked for its keys."""
-    module, _, function = name.rpartition(":")
-    if not module or not function:
-        raise UsageError(f"{name}: write module:factory, or file.py:factory")
-    factory = getattr(_guarded(f"importing {module}", lambda: _imported(module)), function, None)
-    if not callable(factory):
-        raise UsageError(f"{module} has no function {function}")
-    given = _guarded(name, factory)
+    given = guarded(name, imported_function(name))
     if not isinstance(given, Mapping):
         raise UsageError(f"{name} returned a {type(given).__name__}; it must return a dict with {', '.join(KEYS)}")
     if unknown := [str(key) for key in given if key not in KEYS]:
@@ -91,7 +87,40 @@ def _given(name: str) -> Mapping[str, Any]:
     return given
 
 
-def _guarded(what: str, function: Callable[[], Any]) -> Any:
+def imported_function(name: str) -> Callable[..., Any]:
+    """Return the function that ``MODULE:FUNCTION`` or ``FILE.py:FUNCTION`` names.
+
+    Raises:
+        click.ClickException: there is no such module, file or function, or importing it raised an error.
+    """
+    module, _, function = name.rpartition(":")
+    if not module or not function:
+        raise UsageError(f"{name}: write module:function, or file.py:function")
+    found = getattr(guarded(f"importing {module}", lambda: _imported(module)), function, None)
+    if not callable(found):
+        raise UsageError(f"{module} has no function {function}")
+    return cast("Callable[..., Any]", found)
+
+
+def imported_check(option: str, name: str) -> Callable[[str], bool]:
+    """Return the check of finished sentences that an option names. An error in it becomes one line.
+
+    Raises:
+        click.ClickException: see `imported_function`.
+    """
+    check = imported_function(name)
+
+    @functools.wraps(check)
+    def checked(text: str) -> bool:
+        passes = guarded(f"{option} {name}", lambda: check(text))
+        if not isinstance(passes, (bool, np.bool_)):
+            raise UsageError(f"{option} {name} returned {passes!r} for {text!r}; it must return True or False")
+        return bool(passes)
+
+    return checked
+
+
+def guarded(what: str, function: Callable[[], Any]) -> Any:
     """The result of a user's function, or one line about what it raised."""
     try:
         return function()

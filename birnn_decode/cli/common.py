@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from birnn_decode import Pair
     from birnn_decode.captions import CaptionedImage, CaptionFile
+    from birnn_decode.lines import Lines
     from birnn_decode.models import ImageEncoder
     from birnn_decode.template import Template
 
@@ -63,7 +64,7 @@ def bundled(name: str, kind: type, *options: Option) -> Option:
 model_option = file_option(
     "--model",
     "FILE",
-    "File of a pair of captioners, written by `birnn-decode train` or save_pair. Default: the pair that comes with the "
+    "File of a pair of models, written by `birnn-decode train` or save_pair. Default: the pair that comes with the "
     "package.",
 )
 beam_size_option = count_option(
@@ -150,6 +151,7 @@ class Models:
             for what, one, other in (
                 ("has other words than", *(half.vocabulary for half in both)),
                 ("sees other images than", *(half.feature_size for half in both)),
+                ("reads other sources than", *(half.source_vocabulary for half in both)),
             ):
                 if one != other:
                     raise click.UsageError(f"--birnn {birnn} {what} --model {model}: train both on one data set")
@@ -157,8 +159,28 @@ class Models:
 
     @property
     def captioner(self) -> Any:
-        """One of the captioners. All have the same words and see the same images."""
+        """One of the captioners. All have the same words and sources of the same kind."""
         return self.birnn.forward_half if self.pair is None else self.pair.forward
+
+    @property
+    def translates(self) -> bool:
+        """Whether the sources are texts."""
+        return self.captioner.source_vocabulary is not None
+
+    def check_source(self, source: Any, cure: str) -> None:
+        """Check that a source is of the kind that the models were trained with.
+
+        Args:
+            source: None, a text, or a feature vector.
+            cure: what the message advises.
+
+        Raises:
+            click.UsageError: the source is of another kind.
+        """
+        wanted = "source sentences" if self.translates else _vectors(self.captioner.feature_size)
+        given = "source sentences" if isinstance(source, str) else _vectors(0 if source is None else len(source))
+        if given != wanted:
+            raise click.UsageError(f"the model was trained with {wanted}, but got {given}: {cure}")
 
     @property
     def each(self) -> list[Any]:
@@ -176,6 +198,10 @@ class Models:
         from birnn_decode import Rerank, decode
 
         decode(self.each[0], image, template, Rerank(), beam_size=1)
+
+
+def _vectors(size: int) -> str:
+    return f"feature vectors of {size} numbers" if size else "no sources"
 
 
 def check_provable(model: Path | None, birnn: Path | None) -> None:
@@ -286,6 +312,76 @@ class Data:
         return {**found}, {"images without features": lacking} if lacking else {}
 
 
+@dataclass(frozen=True)
+class LineData:
+    """The values of the options that name files of lines and their sources."""
+
+    lines: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def splits(self, *names: str) -> dict[str, Lines]:
+        """Return the lines of some splits: of a file for each split, or of one file that is divided.
+
+        Raises:
+            click.UsageError: the options name no file for a split, or name files in both ways.
+        """
+        from birnn_decode.lines import read_lines
+
+        files, sources = (dict(map(_split_and_path, of)) for of in (self.lines, self.sources))
+        for option, own, given in (("--lines", self.lines, files), ("--sources", self.sources, sources)):
+            if len(given) < len(own) or (None in given and len(given) > 1):
+                raise click.UsageError(f"{option}: give one FILE that is divided, or a SPLIT=FILE for each split")
+        wanted = [None] if None in files else names
+        for name in wanted:
+            if name not in files or (sources and name not in sources):
+                option, file = "--lines" if name not in files else "--sources", f"{name}=FILE" if name else "FILE"
+                raise click.UsageError(f"{option} {file} is missing: give a FILE for each split, or one FILE")
+        read = {name: read_lines(files[name], sources.get(name)) for name in wanted}
+        return {name: read[None].split(name) if None in read else read[name].split() for name in names}
+
+
+def check_one_kind(data: Data, lined: LineData) -> None:
+    """Check that the sentences are either captions or lines, and that no option belongs to the other kind.
+
+    Raises:
+        click.UsageError: both kinds are given, or none, or an option of the other kind.
+    """
+    if bool(data.captions) == bool(lined.lines):
+        raise click.UsageError("give one of --captions and --lines")
+    own, others = "--captions", {"--sources": bool(lined.sources)}
+    if lined.lines:
+        own, others = "--lines", {"--list": bool(data.split_lists), "--features": data.features is not None}
+        others |= {"--images": data.images is not None, "--no-image": data.no_image}
+    for option, given in others.items():
+        if given:
+            raise click.UsageError(f"{option} does not go with {own}: leave {option} out")
+
+
+def _split_and_path(value: str) -> tuple[str | None, Path]:
+    name, _, path = value.partition("=")
+    return (name, Path(path)) if name in SPLITS else (None, Path(value))
+
+
+line_options = bundled(
+    "lined",
+    LineData,
+    click.option(
+        "--lines",
+        multiple=True,
+        metavar="[SPLIT=]FILE",
+        help="File of lines, one sentence per line, in place of captions. SPLIT is train, val or test. A FILE without "
+        "SPLIT is divided: one line in twenty is for val, and one for test.",
+    ),
+    click.option(
+        "--sources",
+        multiple=True,
+        metavar="[SPLIT=]FILE",
+        help="File with the source of each line: a sentence per line, or feature vectors [lines, feature_size] in a "
+        ".npy file.",
+    ),
+)
+
+
 def encode_pictures(folder: Path, images: Sequence[CaptionedImage], encoder: ImageEncoder) -> dict[str, torch.Tensor]:
     """Return the feature vectors of the pictures in a folder, by image name. Missing pictures are left out."""
     import torch
@@ -313,7 +409,6 @@ data_options = bundled(
     click.option(
         "--captions",
         multiple=True,
-        required=True,
         metavar="[SPLIT=]FILE",
         help="File of captions: Karpathy's split JSON; COCO's captions JSON, as SPLIT=FILE, where SPLIT is train, val "
         "or test; or Flickr's token file, as SPLIT=FILE or with --list. Can be given several times.",

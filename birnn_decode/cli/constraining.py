@@ -1,12 +1,14 @@
-"""The options that constrain the words in the blanks."""
+"""The options that constrain the words in the blanks, and the check of finished sentences."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from birnn_decode.cli.checking import imported_check
 from birnn_decode.cli.common import bundled, count_option
 
 
@@ -19,8 +21,9 @@ class Demanded:
     no_repeat: int | None
     word_count: str | None
     diversity: str | None
+    accept: str | None
 
-    @property
+    @functools.cached_property
     def options(self) -> dict[str, Any]:
         """The same as keywords of `decode`."""
         from birnn_decode import BanWords, Diversity, MustAppear, NoRepeatedNgram, WordCount
@@ -32,14 +35,17 @@ class Demanded:
         if self.word_count is not None:
             least, _, most = self.word_count.partition("-")
             constraints.append(WordCount(_number("--word-count", least), _number("--word-count", most or least)))
+        options: dict[str, Any] = {"constraints": constraints}
+        if self.accept is not None:
+            options["accept"] = imported_check("--accept", self.accept)
         if self.diversity is None:
-            return {"constraints": constraints}
+            return options
         groups, _, strength = self.diversity.partition(":")
         try:
             nats = float(strength)
         except ValueError:
             raise click.UsageError(f"--diversity {self.diversity}: write GROUPS:NATS, for example 5:1.0") from None
-        return {"constraints": constraints, "diversity": Diversity(_number("--diversity", groups), nats)}
+        return {**options, "diversity": Diversity(_number("--diversity", groups), nats)}
 
 
 constraint_options = bundled(
@@ -58,6 +64,12 @@ constraint_options = bundled(
         metavar="GROUPS:NATS",
         help="Divide the beam among GROUPS. A word that a sentence of an earlier group has at the same position costs "
         "NATS.",
+    ),
+    click.option(
+        "--accept",
+        metavar="MODULE:FUNCTION",
+        help="Check of finished sentences: a function that takes the text and returns True or False. Sentences that "
+        "pass come first. MODULE is a Python module or a .py file.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The commands that decode (demo, fill, caption, compare), and the command that draws pictures for them (scenes)."""
+"""The commands that decode (fill, caption, compare), and the command that draws pictures for them (scenes)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from rich.console import Console
 
 from birnn_decode.cli.common import (
@@ -24,23 +25,24 @@ from birnn_decode.cli.common import (
     count_option,
     device_option,
     exact_option,
+    file_option,
     max_rounds_option,
     model_option,
     new_folder,
 )
 from birnn_decode.cli.constraining import Demanded, constraint_options
+from birnn_decode.files import reading
 
 if TYPE_CHECKING:
-    from birnn_decode.captions import WordVocabulary
     from birnn_decode.result import DecodeResult
     from birnn_decode.template import Template
 
 DEMO_SEED = 2
-DEMO_SCENE = 4
 
 TEMPLATE_HELP = """
-In a TEMPLATE, _ is one missing word, {3} is three missing words, and {1-6} is one to six. Everything else is a word of
-the sentence.
+In a TEMPLATE, _ is one missing word, {3} is three missing words, and {1-6} is one to six. Everything else is known text
+of the sentence. Write \\_ and \\{ for an underscore and a brace that belong to the text, and \\\\ for a backslash
+directly before _ or {. If the model writes characters, bytes or subwords, they are counted in place of words.
 """
 
 
@@ -64,44 +66,63 @@ class Decoding:
         return Models.load(self.model, self.birnn, self.device)
 
     @property
-    def vocabulary(self) -> WordVocabulary:
-        """The words of all models."""
+    def vocabulary(self) -> Any:
+        """The vocabulary of all models."""
         return self.models.captioner.vocabulary
 
-    def results(self, names: Sequence[str], image: Any, template: Template | None) -> dict[str, DecodeResult]:
-        """Answer the question by methods, named as in an evaluation."""
+    @property
+    def method(self) -> str:
+        """The method that answers if only one does."""
+        return "birnn-bscd" if self.models.pair is None else "bscd" if self.exact_rows is None else "exact"
+
+    def results(
+        self, names: Sequence[str], source: Any, templates: Sequence[Template | None]
+    ) -> list[dict[str, DecodeResult]]:
+        """Answer each template by methods, named as in an evaluation."""
         from birnn_decode import compare
         from birnn_decode.evaluation import asked, with_both_scores
 
         pair, birnn = self.models.pair, self.models.birnn
-        self.models.warm_up(image, template)
-        found: dict[str, DecodeResult] = {}
+        self.models.warm_up(source, templates[0])
+        found: list[dict[str, DecodeResult]] = [{} for _ in templates]
+        options = {"beam_size": self.beam_size, **self.demanded.options}
         methods = asked(names, pair, birnn, self.max_rounds, self.exact_rows or 1)
         for models in self.models.each:
             own = {name: method for name, (of, method) in methods.items() if of is models}
-            by_method = compare(
-                models, image, template, list(own.values()), beam_size=self.beam_size, **self.demanded.options
-            )
-            found |= {name: by_method[method.name] for name, method in own.items()}
+            for results, by_method in zip(
+                found, compare(models, source, list(templates), list(own.values()), **options), strict=True
+            ):
+                results |= {name: by_method[method.name] for name, method in own.items()}
         if pair is not None and birnn is not None:
-            (found,) = with_both_scores(pair, birnn, [image], [found], top=self.beam_size)
+            found = with_both_scores(pair, birnn, [source] * len(found), found, top=self.beam_size)
         return found
 
-    def image(self, given: Path) -> Path | None:
-        """Return the picture; - stands for no picture."""
-        if not self.models.captioner.feature_size:
-            if given != Path("-"):
-                raise click.UsageError("the model was trained without images: write - in place of the picture")
+    def source(self, given: str) -> Any:
+        """Return the source: a sentence, a picture, or a vector from a .npy file; - stands for no source."""
+        captioner = self.models.captioner
+        if not self.models.translates and not captioner.feature_size:
+            if given != "-":
+                raise click.UsageError("the model was trained without sources: write - in place of SOURCE")
             return None
-        if given == Path("-"):
-            raise click.UsageError("this model needs a picture: - is for models that were trained without images")
+        if given == "-":
+            what = "source sentence" if self.models.translates else "picture or a .npy file with its feature vector"
+            raise click.UsageError(f"this model needs a {what}: - is for models that were trained without sources")
+        if self.models.translates:
+            return given
+        if given.endswith(".npy"):
+            vector = _vector(given)
+            self.models.check_source(vector, "give a vector of the features of the training")
+            return vector
         pair, birnn = self.models.pair, self.models.birnn
         given_models = [] if pair is None else [(f"--model {self.model}", pair.forward)]
         given_models += [] if birnn is None else [(f"--birnn {self.birnn}", birnn.forward_half)]
         for name, captioner in given_models:
             if captioner.encoder is None:
-                raise click.UsageError(f"{name} has no image encoder and cannot see pictures: see `train --encoder`")
-        return given
+                raise click.UsageError(
+                    f"{name} has no image encoder and cannot see pictures: see `train --encoder`, or give a .npy file "
+                    "with the feature vector"
+                )
+        return Path(given)
 
     def template(self, text: str) -> Template:
         """Read a template, which must have a blank."""
@@ -130,94 +151,68 @@ decoding_options = bundled(
 )
 
 
-@click.command(short_help="Draw a picture and let every method fill a blank.")
-@count_option("--seed", least=0, default=DEMO_SEED, metavar="SEED", help="Seed of the random scenes.")
-@count_option("--scene", least=0, default=DEMO_SCENE, metavar="NUMBER", help="Number of the scene.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("scene.png"),
-    show_default=True,
-    metavar="PNG",
-    help="File to draw the picture to. An existing file is replaced.",
+@click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks of a sentence.")
+@click.argument("source")
+@click.argument("template", required=False)
+@file_option(
+    "--templates",
+    "FILE",
+    "File of templates, one per line, in place of TEMPLATE. The command prints one line for each template: the text of "
+    "the best sentence, or an empty line if there is none.",
 )
-@decoding_options
-def demo(decoding: Decoding, seed: int, scene: int, out: Path) -> None:
-    """Draw a scene, remove the middle half of its caption, and let every method fill the blank.
-
-    urnn-f and urnn-b are beam search with the forward and with the backward model alone. +end ranks the same beams by
-    the whole sentence. rerank ranks both beams by J. bscd searches with both models. J is log P→ + log P←, the sum of
-    the log-probabilities of the whole sentence under the two models, in nats.
-    """
-    from birnn_decode.captions import make_scene, middle_blank
-
-    drawn = make_scene(seed, scene)
-    picture = drawn.picture()
-    caption = drawn.captions[0]
-    truth = decoding.vocabulary.encode(caption)
-    template = middle_blank(truth, 0.5)
-    picture.save(out)
-    results = decoding.results(decoding.models.methods, picture, template)
-    about = {"picture": str(out), "caption": caption, "template": template.to_text(decoding.vocabulary)}
-    if decoding.as_json:
-        _print_json(about, results)
-        return
-    terminal = console()
-    for name, text in about.items():
-        terminal.print(f"{name:9} {text}", highlight=False)
-    terminal.print()
-    _print_table(terminal, decoding, results, template, truth)
-    terminal.print(
-        "✓: exactly the words that were removed. J = log P→ + log P←, in nats. rows: tokens read, also to compute J."
-    )
-
-
-@click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks of a sentence about a picture.")
-@click.argument("image", type=click.Path(path_type=Path))
-@click.argument("template")
 @exact_option("After BSCD, search until the best sentences are proved to be the best, for at most ROWS rows.")
 @birnn_option("It fills the blanks instead of a pair.")
 @decoding_options
-def fill(decoding: Decoding, image: Path, template: str) -> None:
-    """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, with BSCD.
+def fill(decoding: Decoding, source: str, template: str | None, templates: Path | None) -> None:
+    """Fill the blanks of TEMPLATE, a sentence about SOURCE, with BSCD.
 
-    Write - for IMAGE if the model was trained without images.
+    SOURCE is a picture, a .npy file with a feature vector, or the sentence to translate, as the model was trained.
+    Write - for SOURCE if the model was trained without sources.
     """
+    if (template is None) == (templates is None):
+        raise click.UsageError("give TEMPLATE or --templates FILE, one of them")
     if decoding.birnn is not None and decoding.model is not None:
         raise click.UsageError("fill takes one kind of models: give --model or --birnn; `compare` takes both")
     if decoding.exact_rows is not None:
         check_provable(decoding.model, decoding.birnn)
-    _answer(decoding, image, decoding.template(template))
+    if templates is None:
+        _answer(decoding, source, template)
+    else:
+        _answer_all(decoding, source, templates)
 
 
-@click.command(short_help="Write a sentence about a picture.")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.command(short_help="Write a whole sentence.")
+@click.argument("source")
 @decoding_options
-def caption(decoding: Decoding, image: Path) -> None:
-    """Write a sentence about the picture IMAGE with BSCD. The search finds the length of the sentence."""
-    _answer(decoding, image, None)
+def caption(decoding: Decoding, source: str) -> None:
+    """Write a sentence about SOURCE with BSCD. The search finds the length of the sentence.
+
+    SOURCE is a picture, a .npy file with a feature vector, or the sentence to translate, as the model was trained.
+    Write - for SOURCE if the model was trained without sources.
+    """
+    _answer(decoding, source, None)
 
 
 @click.command(epilog=TEMPLATE_HELP, short_help="Fill the blanks with every method.")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("template")
 @exact_option("Also prove which sentence is the best, for at most ROWS rows.")
 @birnn_option("It is compared with the pair of --model, or used alone without --model.")
 @decoding_options
-def compare(decoding: Decoding, image: Path, template: str) -> None:
-    """Fill the blanks of TEMPLATE, a sentence about the picture IMAGE, with every method.
+def compare(decoding: Decoding, source: str, template: str) -> None:
+    """Fill the blanks of TEMPLATE, a sentence about SOURCE, with every method.
 
-    `birnn-decode demo --help` explains the methods.
+    `birnn-decode fill --help` explains SOURCE, and `birnn-decode demo --help` the methods.
     """
     if decoding.exact_rows is not None:
         check_provable(decoding.model, decoding.birnn)
     parsed = decoding.template(template)
     proved = [] if decoding.exact_rows is None else ["exact"]
-    results = decoding.results(decoding.models.methods + proved, decoding.image(image), parsed)
+    (results,) = decoding.results(decoding.models.methods + proved, decoding.source(source), [parsed])
     if decoding.as_json:
-        _print_json({"picture": str(image), "template": parsed.to_text(decoding.vocabulary)}, results)
+        print_json({"source": source, "template": template}, results)
     else:
-        _print_table(console(), decoding, results, parsed)
+        print_table(console(), decoding, results, parsed)
 
 
 @click.command(short_help="Draw pictures of shapes, with captions.")
@@ -247,39 +242,72 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
     console().print(f"{count} pictures and dataset.json in {out}", highlight=False)
 
 
-def _answer(decoding: Decoding, image: Path, template: Template | None) -> None:
-    given = decoding.image(image)
-    method = "birnn-bscd" if decoding.models.pair is None else "bscd" if decoding.exact_rows is None else "exact"
-    results = decoding.results([method], given, template)
+def _answer(decoding: Decoding, source: str, text: str | None) -> None:
+    """Answer by one method; a ``text`` of None asks for a whole sentence."""
+    template = None if text is None else decoding.template(text)
+    (results,) = decoding.results([decoding.method], decoding.source(source), [template])
     if decoding.as_json:
-        text = None if template is None else template.to_text(decoding.vocabulary)
-        _print_json({"picture": str(image), "template": text}, results)
+        print_json({"source": source, "template": text}, results)
         return
-    terminal, result = console(), results[method]
-    _print_table(terminal, decoding, results, template)
-    if method != "exact":
+    terminal, result = console(), results[decoding.method]
+    print_table(terminal, decoding, results, template)
+    if decoding.method != "exact":
         rounds = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
         terminal.print(f"{result.stop} after {rounds}. {result.stop.advice}", highlight=False)
 
 
-def _print_table(
+def _answer_all(decoding: Decoding, source: str, path: Path) -> None:
+    """Answer all templates of a file by one method, as one batch."""
+    from birnn_decode.template import read_templates
+
+    given = decoding.source(source)
+    found = decoding.results([decoding.method], given, read_templates(path, decoding.vocabulary))
+    if decoding.as_json:
+        answers = [{"methods": _plain(results)} for results in found]
+        print(json.dumps({"source": source, "templates": str(path), "answers": answers}, indent=1))
+        return
+    for results in found:
+        hypotheses = results[decoding.method].hypotheses
+        click.echo(hypotheses[0].text if hypotheses else "")
+
+
+def _vector(path: str) -> np.ndarray:
+    """Read a file of one feature vector."""
+    with reading(path, "feature vector"):
+        try:
+            vector = np.load(path)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a .npy file of numbers: {error}") from None
+    if vector.ndim != 1 or vector.dtype.kind != "f":
+        raise ValueError(
+            f"{path} must have one feature vector, an array of floats [feature_size], got {list(vector.shape)} of "
+            f"{vector.dtype}"
+        )
+    return np.asarray(vector)
+
+
+def print_table(
     terminal: Console,
     decoding: Decoding,
     results: Mapping[str, DecodeResult],
     template: Template | None,
     truth: Sequence[int] | None = None,
+    checks: Mapping[str, Callable[[str], bool]] | None = None,
 ) -> None:
+    """Print the answers of methods, and what their scores are."""
+    from birnn_decode.evaluation.blanks import unit_of
     from birnn_decode.show.tables import answers_table
 
-    terminal.print(answers_table(results, decoding.vocabulary, template, truth=truth, top=decoding.top))
+    terminal.print(answers_table(results, decoding.vocabulary, template, truth=truth, checks=checks, top=decoding.top))
     terminal.print()
     if template is None or not template.width_known:
         models = decoding.models
-        rule = "J per word" if template is None else "J plus half a nat per word"
+        unit = unit_of(decoding.vocabulary)
+        rule = f"J per {unit}" if template is None else f"J plus half a nat per {unit}"
         if models.birnn is not None:
             rule = "PLL" if models.pair is None else f"{rule}; of a Bi-RNN, PLL"
             if "birnn-f" in results:
-                rule += ", of a half alone its log P plus a quarter of a nat per word"
+                rule += f", of a half alone its log P plus a quarter of a nat per {unit}"
         terminal.print(f"score: the value that ranks sentences of different lengths, {rule}", highlight=False)
     if any(one.penalty for result in results.values() for one in result.hypotheses):
         terminal.print("score: includes the cost of words that a sentence of an earlier group has", highlight=False)
@@ -305,5 +333,10 @@ def _print_proof(terminal: Console, result: DecodeResult) -> None:
     terminal.print(f"exact: {said}", highlight=False)
 
 
-def _print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -> None:
-    print(json.dumps({**about, "methods": {name: result.to_dict() for name, result in results.items()}}, indent=1))
+def print_json(about: Mapping[str, Any], results: Mapping[str, DecodeResult]) -> None:
+    """Print the answers of methods for programs."""
+    print(json.dumps({**about, "methods": _plain(results)}, indent=1))
+
+
+def _plain(results: Mapping[str, DecodeResult]) -> dict[str, Any]:
+    return {name: result.to_dict() for name, result in results.items()}

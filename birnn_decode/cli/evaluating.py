@@ -1,4 +1,4 @@
-"""The commands that compare methods: on blanks and whole captions, and along curves."""
+"""The commands that compare methods: on blanks and whole sentences, and along curves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from birnn_decode.captions.datasets import SPLITS
+from birnn_decode.captions.datasets import SPLITS, CaptionedImage
+from birnn_decode.cli.checking import imported_check
 from birnn_decode.cli.common import (
     WIDTH_OF_FILES,
     Data,
+    LineData,
     Models,
     beam_size_option,
     birnn_option,
     bundled,
+    check_one_kind,
     check_provable,
     console,
     count_option,
@@ -29,6 +32,7 @@ from birnn_decode.cli.common import (
     device_option,
     exact_option,
     left_out_lines,
+    line_options,
     max_rounds_option,
     model_option,
     new_folder,
@@ -37,9 +41,9 @@ from birnn_decode.cli.common import (
 from birnn_decode.cli.constraining import Demanded, constraint_options
 from birnn_decode.evaluation.asking import BIRNN_METHODS
 from birnn_decode.methods import METHODS
+from birnn_decode.request import DEFAULT_MAX_LENGTH
 
 if TYPE_CHECKING:
-    from birnn_decode.captions import CaptionedImage
     from birnn_decode.evaluation import Question, Report
     from birnn_decode.evaluation.curves import Point
     from birnn_decode.result import DecodeResult
@@ -68,20 +72,26 @@ class Asking:
         """The pair and the Bi-RNN."""
         return Models.load(self.model, self.birnn, self.device)
 
-    def images(self, data: Data) -> tuple[list[CaptionedImage], dict[str, Any], Counter[str]]:
-        """Return the images of the split, their sources by name, and the number of captions left out, by reason."""
-        model, file = self.models.captioner, data.read()
+    def read(self, data: Data, lined: LineData) -> tuple[list[CaptionedImage], dict[str, Any], Mapping[str, int]]:
+        """Return the images or the lines of the split, their sources by name, and what was left out, by reason."""
+        if lined.lines:
+            return self._lines(lined)
+        file = data.read()
         images = file.of(self.split)
-        _check_words(images, model)
-        inputs, _ = data.inputs(file, images, model.encoder)
-        given = next(iter(inputs.values()))
-        size, wanted = 0 if given is None else len(given), model.feature_size
-        if size != wanted:
-            raise ValueError(
-                f"the model was trained {f'with feature vectors of {wanted} numbers' if wanted else 'without images'}, "
-                f"but got {f'vectors of {size} numbers' if size else '--no-image'}"
-            )
-        return images, inputs, Counter(file.left_out)
+        _check_words(images, self.models.captioner.vocabulary, "captions")
+        inputs, _ = data.inputs(file, images, self.models.captioner.encoder)
+        self.models.check_source(next(iter(inputs.values())), "see --features, --images and --no-image")
+        return images, inputs, file.left_out
+
+    def _lines(self, lined: LineData) -> tuple[list[CaptionedImage], dict[str, Any], Mapping[str, int]]:
+        lines = lined.splits(self.split)[self.split]
+        images, inputs = [], {}
+        for number, text, source in lines:
+            images.append(CaptionedImage(f"line {number}", number, self.split, (text,)))
+            inputs[images[-1].name] = source
+        self.models.check_source(inputs[images[0].name], "see --sources")
+        _check_words(images, self.models.captioner.vocabulary, "lines")
+        return images, inputs, lines.file.left_out
 
     def questions(
         self,
@@ -90,7 +100,7 @@ class Asking:
         blank: str | float,
         unknown_width: bool,
     ) -> tuple[list[Question], Counter[str]]:
-        """Return the questions of one kind, and the number of captions left out, by reason."""
+        """Return the questions of one kind, and the number of sentences left out, by reason."""
         from birnn_decode.evaluation import blank_questions, caption_questions
 
         vocabulary = self.models.captioner.vocabulary
@@ -105,7 +115,7 @@ class Asking:
                 questions, left_out = ask(widths=(1, widest))
         if not questions:
             what = ", ".join(f"{count} {why}" for why, count in left_out.items())
-            raise ValueError(f"no caption is left to ask about: {what or 'the split has none'}")
+            raise ValueError(f"no sentence is left to ask about: {what or 'the split has none'}")
         if self.limit is not None and self.limit < len(questions):
             # Files are often sorted, so the first questions would be about a few kinds of images only.
             drawn = np.random.default_rng(SEED_OF_LIMIT).permutation(len(questions))[: self.limit]
@@ -119,9 +129,9 @@ asking_options = bundled(
     model_option,
     device_option,
     click.option(
-        "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Split whose captions are used."
+        "--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Split whose sentences are used."
     ),
-    count_option("--min-words", default=1, help="Make no blank in a caption of fewer than N words."),
+    count_option("--min-words", default=1, help="Make no blank in a sentence of fewer than N words."),
     count_option("--limit", help="Ask only N of the questions, drawn at random."),
     count_option("--batch-size", default=64, help="Number of questions decoded at a time."),
     click.option(
@@ -133,8 +143,9 @@ asking_options = bundled(
 )
 
 
-@click.command(short_help="Compare the methods on your captions.")
+@click.command(short_help="Compare the methods on your captions or lines.")
 @data_options
+@line_options
 @asking_options
 @click.option(
     "--blank",
@@ -142,8 +153,8 @@ asking_options = bundled(
     default="0.25,0.5,0.75",
     show_default=True,
     metavar="SHARES",
-    help='Shares of the words that are missing from the middle of each caption. With the share "whole", the methods '
-    "write the caption of each image.",
+    help="Shares of the words that are missing from the middle of each sentence; of the characters, if the model knows "
+    'characters. With the share "whole", the methods write the whole sentence.',
 )
 @birnn_option(
     "It is compared with the pair of --model, or evaluated alone without --model. If FILE holds a pair, the scores of "
@@ -176,9 +187,17 @@ asking_options = bundled(
 @exact_option(
     "Prove which sentence is the best, for at most ROWS rows per question, and count how often each method misses it."
 )
+@click.option(
+    "--check",
+    metavar="MODULE:FUNCTION",
+    help="Check of finished sentences: a function that takes the text and returns True or False. MODULE is a Python "
+    "module or a .py file. The tables then show the shares of questions whose best answer passes (valid), and with an "
+    "answer among the B that passes (valid in B).",
+)
 @constraint_options
 def evaluate(
     data: Data,
+    lined: LineData,
     asking: Asking,
     demanded: Demanded,
     blanks: str,
@@ -188,18 +207,22 @@ def evaluate(
     beam_size: int,
     max_rounds: int,
     exact_rows: int | None,
+    check: str | None,
 ) -> None:
-    """Remove words from captions, let every method fill the blanks, and compare the answers.
+    """Remove words from sentences, let every method fill the blanks, and compare the answers.
+
+    The sentences are captions of images (--captions) or the lines of a file (--lines).
 
     All methods get the same questions. J is the sum of the log-probabilities of the completed sentence under the two
     models of the pair. PLL is its pseudo-log-likelihood under the Bi-RNN. Every figure has a 95 % bootstrap interval
-    over images. Methods are compared on the same resamples. With --out, the command writes figures.csv, figures.json,
-    and the answers in COCO's results format.
+    over images or lines. Methods are compared on the same resamples. With --out, the command writes figures.csv,
+    figures.json, and the answers in COCO's results format.
     """
     from birnn_decode import Objective
     from birnn_decode.evaluation import asked
     from birnn_decode.methods import Exact
 
+    check_one_kind(data, lined)
     objective = Objective(length=_length(length))
     kinds = [_kind(text) for text in blanks.split(",")]
     names = _methods(methods, pair=asking.model is not None or asking.birnn is None, birnn=asking.birnn is not None)
@@ -207,23 +230,28 @@ def evaluate(
         check_provable(asking.model, asking.birnn)
         if WHOLE in kinds:
             raise click.UsageError(
-                "--exact: nothing can be proved about whole captions, because their lengths are open"
+                "--exact: nothing can be proved about whole sentences, because their lengths are open"
             )
         names.append("exact")
     if WHOLE in kinds and any(name in BIRNN_METHODS for name in names):
         raise click.UsageError("--blank whole: a Bi-RNN does not predict where a sentence ends: ask a pair alone")
+    options = {"beam_size": beam_size, "objective": objective, **demanded.options}
+    passes = None if check is None else imported_check("--check", check)
     models = asking.models
     if asking.out is not None:
         new_folder(asking.out)
-    images, inputs, not_read = asking.images(data)
+    images, inputs, not_read = asking.read(data, lined)
     reports = []
     for kind in kinds:
         questions, not_asked = asking.questions(images, inputs, kind, width == "unknown")
         notes = _left_out(not_read, not_asked)
         models.warm_up(questions[0].image, questions[0].template)
         put = asked(names, models.pair, models.birnn, max_rounds, exact_rows or Exact.max_rows)
-        options = {"beam_size": beam_size, "objective": objective, **demanded.options}
-        batches, interrupted = _ask(asking, put, questions, options)
+        lengths = {}
+        if kind == WHOLE and lined.lines:
+            longest = max(len(truth) for one in questions for truth in one.truths)
+            lengths = {"max_length": max(DEFAULT_MAX_LENGTH, longest)}
+        batches, interrupted = _ask(asking, put, questions, {**options, **lengths})
         if interrupted:
             done = sum(map(len, batches))
             notes.append(f"interrupted: the figures are for the first {done} of {len(questions)} questions")
@@ -238,10 +266,11 @@ def evaluate(
         if not questions and not interrupted:
             raise ValueError("no question has an answer that satisfies the constraints")
         if questions:
-            one, stopped = _report(kind, width, questions, batches, notes)
+            name = _name(kind, lined, questions[0], f", width {width}")
+            one, stopped = _report(name, questions, batches, passes, notes)
             reports.append(one)
             interrupted = interrupted or stopped
-            _print_report(reports[-1])
+            _print_report(reports[-1], over="lines" if lined.lines else "images")
             if asking.out is not None:
                 _write(asking.out, reports)
         if interrupted:
@@ -290,15 +319,18 @@ def _length(text: str) -> str | float:
         raise click.UsageError(f"--length {text}: use auto, none, average, or a number of nats per word") from None
 
 
-def _check_words(images: Sequence[CaptionedImage], model: Any) -> None:
-    from birnn_decode.captions import words_of
+def _check_words(images: Sequence[CaptionedImage], vocabulary: Any, sentences: str) -> None:
+    from birnn_decode.evaluation.blanks import unit_of
+    from birnn_decode.vocabularies import UNK
 
-    known = set(model.vocabulary.words)
-    words = [word for image in images for caption in image.captions for word in words_of(caption)]
-    share = sum(word in known for word in words) / max(len(words), 1)
+    known = Counter(
+        token != UNK for image in images for text in image.captions for token in vocabulary.encode(text, unknown=UNK)
+    )
+    share = known[True] / max(known.total(), 1)
     if share < LEAST_KNOWN_WORDS:
         raise ValueError(
-            f"the model knows only {share:.0%} of the words of these captions: it was trained on other captions"
+            f"the model knows only {share:.0%} of the {unit_of(vocabulary)}s of these {sentences}: it was trained on "
+            f"other {sentences}"
         )
 
 
@@ -322,28 +354,37 @@ def _ask(
     return batches, False
 
 
+def _name(kind: str | float, lined: LineData, question: Question, more: str) -> str:
+    """Return what was asked; ``more`` is said of blanks."""
+    from birnn_decode.evaluation.blanks import unit_of
+
+    if kind == WHOLE:
+        return "whole lines" if lined.lines else "whole captions"
+    return f"{_percent(kind)} of the {unit_of(question.vocabulary)}s{more}"
+
+
 def _report(
-    kind: str | float,
-    width: str,
+    name: str,
     questions: Sequence[Question],
     batches: Sequence[Sequence[dict[str, DecodeResult]]],
+    check: Callable[[str], bool] | None,
     notes: list[str],
 ) -> tuple[Report, bool]:
     """Return the figures, and whether an interruption left some out."""
     from birnn_decode.evaluation import report
 
-    name = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words, width {width}"
-    captioning = importlib.util.find_spec("pycocoevalcap") is not None
-    if not captioning:
+    of_words = not questions[0].vocabulary.exact
+    captioning = of_words and importlib.util.find_spec("pycocoevalcap") is not None
+    if of_words and not captioning:
         notes = [*notes, "no BLEU, ROUGE-L, METEOR and CIDEr: install birnn_decode[evaluation] for these"]
     try:
-        return report(name, questions, batches, captioning=captioning, notes=notes), False
+        return report(name, questions, batches, captioning=captioning, check=check, notes=notes), False
     except KeyboardInterrupt:
         notes = [*notes, "interrupted: without BLEU, ROUGE-L, METEOR and CIDEr"]
         return report(name, questions, batches, captioning=False, notes=notes), True
 
 
-def _print_report(one: Report) -> None:
+def _print_report(one: Report, over: str) -> None:
     from birnn_decode.show.tables import report_tables
 
     terminal = console(at_least=WIDTH_OF_FILES)
@@ -352,7 +393,7 @@ def _print_report(one: Report) -> None:
         terminal.print(table)
         terminal.print()
     terminal.print(
-        "[low, high]: 95 % interval over images. ±: half of its width. Scores are in nats.",
+        f"[low, high]: 95 % interval over {over}. ±: half of its width. Scores are in nats.",
         highlight=False,
         markup=False,
     )
@@ -390,13 +431,14 @@ def _percent(share: str | float) -> str:
 
 @click.command(short_help="Draw curves for several beam sizes, rounds and rows.")
 @data_options
+@line_options
 @asking_options
 @click.option(
     "--blank",
     default="0.25",
     show_default=True,
     metavar="SHARE",
-    help="Share of the words that are missing from each caption.",
+    help="Share of the words that are missing from each sentence.",
 )
 @click.option(
     "--beam-sizes",
@@ -414,7 +456,16 @@ def _percent(share: str | float) -> str:
     metavar="TIMES",
     help="Rows that gibbs may take, as multiples of the rows that bscd takes.",
 )
-def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: int, rounds: int, budgets: str) -> None:
+def curves(
+    data: Data,
+    lined: LineData,
+    asking: Asking,
+    blank: str,
+    beam_sizes: str,
+    beam_size: int,
+    rounds: int,
+    budgets: str,
+) -> None:
     """Measure words right and J for several beam sizes, rounds and rows, and draw them as PNG and SVG into --out.
 
     Every figure is written to curves.csv as soon as it is measured. If the command is interrupted, it draws the figures
@@ -426,12 +477,13 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
     from birnn_decode.files import write_whole
     from birnn_decode.show.curves import draw_curves
 
+    check_one_kind(data, lined)
     sizes, times = _counts("--beam-sizes", beam_sizes), _counts("--budgets", budgets)
     kind = _kind(blank)
     if asking.out is None:
         raise click.UsageError("--out FOLDER is missing: name a new folder for the pictures")
     new_folder(asking.out)
-    images, inputs, not_read = asking.images(data)
+    images, inputs, not_read = asking.read(data, lined)
     questions, not_asked = asking.questions(images, inputs, kind, unknown_width=False)
     for line in _left_out(not_read, not_asked):
         click.echo(line)
@@ -457,7 +509,7 @@ def curves(data: Data, asking: Asking, blank: str, beam_sizes: str, beam_size: i
     if not points:
         click.echo("interrupted before anything was measured", err=True)
         raise SystemExit(130)
-    what = "whole captions" if kind == WHOLE else f"{_percent(kind)} of the words missing"
+    what = _name(kind, lined, questions[0], " missing")
     drawn = draw_curves(points, asking.out, f"{what}, {len(questions)} questions", beam_size)
     click.echo(f"curves.csv and {len(drawn)} pictures are in {asking.out}")
     if interrupted:

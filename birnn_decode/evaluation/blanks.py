@@ -1,4 +1,4 @@
-"""Fill-in-the-blank and whole captions: the questions that every method answers."""
+"""Fill-in-the-blank and whole sentences: the questions that every method answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from birnn_decode.captions.blanks import middle_blank
 from birnn_decode.captions.datasets import CaptionedImage
-from birnn_decode.captions.vocabulary import UNK, WordVocabulary, words_of
 from birnn_decode.result import Hypothesis
 from birnn_decode.template import Gap, Template
+from birnn_decode.vocabularies import UNK
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,25 @@ class Question:
 
     Attributes:
         image: the source, as the models take it.
-        source: the image's names and captions, the references.
-        template: a caption with one blank; None for a whole caption.
-        truths: the ids of the right sentences: the caption that the blank was made in, or all captions of the image.
-        words: the words of the caption that the blank was made in, known to the vocabulary or not; empty for a whole
-            caption.
+        source: the name of the image or of the line, and its sentences, the references.
+        template: a sentence with one blank; None for a whole sentence.
+        truths: the ids of the right sentences: the sentence that the blank was made in, or all sentences of the source.
+        words: the tokens of the sentence that the blank was made in, known to the vocabulary or not; empty for a whole
+            sentence.
+        vocabulary: the vocabulary of the models, one of ``birnn_decode.vocabularies``. Without one there are no texts
+            (default: None).
 
     Example:
         >>> from birnn_decode import Template
-        >>> from birnn_decode.captions import CaptionedImage
+        >>> from birnn_decode.captions import CaptionedImage, WordVocabulary
         >>> from birnn_decode.evaluation import Question
         >>> source = CaptionedImage("0.png", 0, "test", ("a red circle",))
-        >>> question = Question(None, source, Template.blank([4], 1, [6]), ((4, 5, 6),), ("a", "red", "circle"))
+        >>> template, vocabulary = Template.blank([4], 1, [6]), WordVocabulary(["a", "red", "circle"])
+        >>> question = Question(None, source, template, ((4, 5, 6),), ("a", "red", "circle"), vocabulary)
         >>> question.words[question.blank]
         ('red',)
+        >>> question.truth
+        'a red circle'
     """
 
     image: Any
@@ -41,6 +46,12 @@ class Question:
     template: Template | None
     truths: tuple[tuple[int, ...], ...]
     words: tuple[str, ...] = ()
+    vocabulary: Any = None
+
+    @property
+    def truth(self) -> str:
+        """The sentence that the blank was made in; "" for a whole sentence."""
+        return self.vocabulary.join(self.words) if self.words and self.vocabulary else ""
 
     @property
     def blank(self) -> slice:
@@ -50,9 +61,10 @@ class Question:
         return slice(before, len(self.truths[0]) - (len(self.template.parts) - before - 1))
 
     def text(self, found: Hypothesis | None) -> str:
-        """Return an answer in words; "" for no answer.
+        """Return an answer as text; "" for no answer.
 
-        The words around a blank are the caption's own, never UNK.
+        The tokens around a blank are the sentence's own. They are not UNK, except in subwords, where UNK does not say
+        which text it stands for.
 
         Args:
             found: the best hypothesis; None if there is none.
@@ -62,37 +74,37 @@ class Question:
         """
         if found is None or found.text is None:
             return ""
-        if self.template is None:
+        if self.template is None or self.vocabulary is None:
             return found.text
-        begin, end = self.blank.start, self.blank.stop
-        filled = found.text.split()[begin : begin + len(found.blanks[0])]
-        return " ".join([*self.words[:begin], *filled, *self.words[end:]])
+        filled = [self.vocabulary.words[token] for token in found.blanks[0]]
+        return self.vocabulary.join([*self.words[: self.blank.start], *filled, *self.words[self.blank.stop :]])
 
 
 def blank_questions(
     images: Sequence[CaptionedImage],
     inputs: Mapping[str, Any],
-    vocabulary: WordVocabulary,
+    vocabulary: Any,
     fraction: float,
     *,
     min_words: int = 1,
     widths: tuple[int, int] | None = None,
 ) -> tuple[list[Question], Counter[str]]:
-    """Make one question of every caption: its middle is missing (see `middle_blank`).
+    """Make one question of every sentence: its middle is missing (see `middle_blank`).
 
-    Unknown words outside the blank are UNK. A caption with an unknown word inside the blank is left out: UNK is never
-    an answer, so no method could be right.
+    Words are the tokens of the vocabulary: they are characters if the vocabulary is one of characters. Unknown words
+    outside the blank are UNK. A sentence with an unknown word inside the blank is left out: UNK is never an answer, so
+    no method could be right.
 
     Args:
-        images: the images with their captions.
+        images: the images with their captions, or each line of a file as a caption.
         inputs: the sources as the models take them, by the images' names. Other images are left out.
-        vocabulary: the vocabulary of the models.
+        vocabulary: the vocabulary of the models, one of ``birnn_decode.vocabularies``.
         fraction: the share of the words that are missing.
-        min_words: shorter captions are left out (default: 1).
+        min_words: shorter sentences are left out (default: 1).
         widths: the fewest and the most words that the blank may have (default: None, the width is given).
 
     Returns:
-        the questions; and for each reason to leave captions out, their number.
+        the questions; and for each reason to leave sentences out, their number.
 
     Example:
         >>> from birnn_decode.captions import CaptionedImage
@@ -105,37 +117,39 @@ def blank_questions(
     """
     questions = []
     left_out: Counter[str] = Counter()
+    word = unit_of(vocabulary)
     for image in _with_inputs(images, inputs, left_out):
         for caption in image.captions:
             words = vocabulary.encode(caption, unknown=UNK)
             if len(words) < max(min_words, 1):
-                left_out[f"captions of fewer than {max(min_words, 1)} words"] += 1
+                left_out[f"sentences of fewer than {max(min_words, 1)} {word}s"] += 1
                 continue
             template = middle_blank(words, fraction)
             ((begin, end),) = template.fixed()[0].runs
             if UNK in words[begin:end]:
-                left_out["captions with a word in the blank that the vocabulary lacks"] += 1
+                left_out[f"sentences with a {word} in the blank that the vocabulary lacks"] += 1
                 continue
             if widths is not None:
                 template = Template((*words[:begin], Gap(*widths), *words[end:]))
-            questions.append(Question(inputs[image.name], image, template, (tuple(words),), tuple(words_of(caption))))
+            own = tuple(vocabulary.split(caption))
+            questions.append(Question(inputs[image.name], image, template, (tuple(words),), own, vocabulary))
     return questions, left_out
 
 
 def caption_questions(
-    images: Sequence[CaptionedImage], inputs: Mapping[str, Any], vocabulary: WordVocabulary
+    images: Sequence[CaptionedImage], inputs: Mapping[str, Any], vocabulary: Any
 ) -> tuple[list[Question], Counter[str]]:
-    """Make one question of every image: its whole caption.
+    """Make one question of every source: a whole sentence about it.
 
-    An image whose captions have no word is left out.
+    A source whose sentences have no word is left out.
 
     Args:
-        images: the images with their captions.
+        images: the images with their captions, or each line of a file as a caption.
         inputs: the sources as the models take them, by the images' names. Other images are left out.
-        vocabulary: the vocabulary of the models.
+        vocabulary: the vocabulary of the models, one of ``birnn_decode.vocabularies``.
 
     Returns:
-        the questions; and for each reason to leave captions out, their number.
+        the questions; and for each reason to leave sentences out, their number.
 
     Example:
         >>> from birnn_decode.captions import CaptionedImage
@@ -151,10 +165,16 @@ def caption_questions(
     for image in _with_inputs(images, inputs, left_out):
         truths = [tuple(vocabulary.encode(caption, unknown=UNK)) for caption in image.captions]
         if any(truths):
-            questions.append(Question(inputs[image.name], image, None, tuple(filter(None, truths))))
+            known = tuple(filter(None, truths))
+            questions.append(Question(inputs[image.name], image, None, known, vocabulary=vocabulary))
         else:
-            left_out["images whose captions have no word"] += 1
+            left_out[f"sources whose sentences have no {unit_of(vocabulary)}"] += 1
     return questions, left_out
+
+
+def unit_of(vocabulary: Any) -> str:
+    """Return what messages call a token of a vocabulary."""
+    return "character" if vocabulary.exact else "word"
 
 
 def _with_inputs(

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from birnn_decode.captions.vocabulary import words_of
+from birnn_decode.vocabularies import words_of
 
 BLEU_ORDER = 4
 
 # METEOR 1.5 for English (Denkowski and Lavie, WMT 2014), the version of the jar in pycocoevalcap.
 METEOR_ALPHA, METEOR_BETA, METEOR_GAMMA, METEOR_DELTA = 0.85, 0.2, 0.6, 0.75
+METEOR_STATISTICS = 6
 METEOR_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # of exact, stem, synonym and paraphrase matches
 
 
@@ -78,7 +79,8 @@ def caption_metrics(
 
     Scores and tokeniser are those of pycocoevalcap, as in captioning papers. BLEU (with the nearest reference length)
     and METEOR are computed for the whole corpus. ROUGE-L and CIDEr are means over items, and CIDEr takes its document
-    frequencies from all items given here. An answer without words scores 0.
+    frequencies from all items given here. An answer without words scores 0. An item without a reference with words has
+    no score and does not count.
 
     The tokeniser and METEOR are Java programs. If Java is missing or fails, METEOR is left out, or texts are split with
     ``words_of``, and a note says so.
@@ -92,7 +94,7 @@ def caption_metrics(
 
     Raises:
         ModuleNotFoundError: pycocoevalcap is not installed; the extra ``evaluation`` installs it.
-        ValueError: there are no items, a method has another number of answers, or an item has no reference with words.
+        ValueError: there are no items, or a method has another number of answers.
 
     Example:
         >>> from birnn_decode.evaluation import caption_metrics
@@ -116,44 +118,54 @@ def caption_metrics(
             raise ValueError(f"the references of item {item} are one text: give a list of texts")
 
     notes = []
+    java = True
     texts = list(dict.fromkeys(chain(*answers.values(), *references)))
     try:
         tokenised = _ptb_tokenised(texts)
     except _JavaError as error:
         tokenised = {text: " ".join(words_of(text)) for text in texts}
+        java = False
         notes.append(f"METEOR is left out, and words are split without the PTB tokeniser; both need Java: {error}")
     known = [[tokenised[text] for text in captions if tokenised[text]] for captions in references]
-    if [] in known:
-        raise ValueError(
-            f"item {known.index([])} has no reference with a word in it: give it one, or leave the item out"
-        )
-    guesses = {method: [tokenised[text] for text in own] for method, own in answers.items()}
+    counted = [item for item, captions in enumerate(known) if captions]
+    if wordless := len(known) - len(counted):
+        notes.append(f"BLEU, ROUGE-L, METEOR and CIDEr leave out {wordless} items whose references have no word")
+    if not counted:
+        return {method: [] for method in answers}, notes
+    guesses = {method: {item: tokenised[own[item]] for item in counted} for method, own in answers.items()}
 
     # Methods often give the same answer to an item, so each pair of item and answer is scored once.
-    cooked = [cook_refs(captions, n=BLEU_ORDER) for captions in known]
-    pairs = list(dict.fromkeys(pair for own in guesses.values() for pair in enumerate(own)))
+    cooked = {item: cook_refs(known[item], n=BLEU_ORDER) for item in counted}
+    pairs = list(dict.fromkeys(pair for own in guesses.values() for pair in own.items()))
     bleu, rouge, meteor = {}, {}, {}
     for item, guess in pairs:
         counts = cook_test(guess, cooked[item], eff="closest", n=BLEU_ORDER)
         bleu[item, guess] = [*counts["correct"], *counts["guess"], counts["reflen"]]
         rouge[item, guess] = Rouge().calc_score([guess], known[item])
-    if not notes:
+    if java:
         try:
             meteor = dict(zip(pairs, _meteor_statistics([(guess, known[item]) for item, guess in pairs]), strict=True))
         except _JavaError as error:
             notes.append(f"METEOR is left out: {error}")
 
     metrics = {}
-    for method, own in guesses.items():
-        counts = np.array([bleu[pair] for pair in enumerate(own)], dtype=np.float64)
-        _, cider = Cider().compute_score(dict(enumerate(known)), {item: [guess] for item, guess in enumerate(own)})
+    for method, guessed in guesses.items():
+        counts = np.zeros((len(known), 2 * BLEU_ORDER + 1))
+        counts[counted] = [bleu[pair] for pair in guessed.items()]
+        means = np.full((2, len(known)), np.nan)
+        means[0, counted] = [rouge[pair] for pair in guessed.items()]
+        _, means[1, counted] = Cider().compute_score(
+            {item: known[item] for item in counted}, {item: [guess] for item, guess in guessed.items()}
+        )
         metrics[method] = [
             *(Metric(f"BLEU-{order}", counts, partial(_bleu, order)) for order in range(1, BLEU_ORDER + 1)),
-            mean_metric("ROUGE-L", [rouge[pair] for pair in enumerate(own)]),
-            mean_metric("CIDEr", cider),
+            mean_metric("ROUGE-L", means[0]),
+            mean_metric("CIDEr", means[1]),
         ]
         if meteor:
-            metrics[method].append(Metric("METEOR", np.stack([meteor[pair] for pair in enumerate(own)]), _meteor))
+            statistics = np.zeros((len(known), METEOR_STATISTICS))
+            statistics[counted] = [meteor[pair] for pair in guessed.items()]
+            metrics[method].append(Metric("METEOR", statistics, _meteor))
     return metrics, notes
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,8 +35,8 @@ class Report:
         differences: for each other method, ``against`` minus this method on the same resamples; empty without BSCD.
         milliseconds: decoding time of each method per question, in ms. Batches are decoded as a whole.
         signatures: for each method, the parts of the signature that all of its results share.
-        answers: for each method, a list in COCO's format of results: the image's id, the answer ("" if there is none),
-            the signature, and for a blank the original caption as ``truth``.
+        answers: for each method, a list in COCO's format of results: the id of the image or the number of the line, the
+            answer ("" if there is none), the signature, and for a blank the original sentence as ``truth``.
         notes: lines about what was left out or is special.
         against: the method that is compared with all others: "bscd", or "birnn-bscd" if there is no pair
             (default: "bscd").
@@ -86,9 +87,10 @@ def report(
     batches: Sequence[Sequence[Mapping[str, DecodeResult]]],
     *,
     captioning: bool = True,
+    check: Callable[[str], bool] | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Compare the answers of methods with the captions.
+    """Compare the answers of methods with the right sentences.
 
     If a search found no sentence, its answer is not right, has no right words, and has no J. If the method ``"exact"``
     is among the methods, the report has the search errors of all methods.
@@ -98,7 +100,9 @@ def report(
         questions: the questions, at least one.
         batches: for each question, method name to result, grouped in the batches that were decoded together; see `ask`.
         captioning: whether to add the metrics of captioning papers (default: True). They take some seconds and need the
-            extra ``evaluation``, and some need Java; see `caption_metrics`.
+            extra ``evaluation``, and some need Java; see `caption_metrics`. They are for sentences of words.
+        check: a check of finished sentences. The report then has the shares of questions whose best answer passes
+            ("valid"), and with an answer among the B best that passes ("valid in B") (default: None, no check).
         notes: lines for the notes of the report.
 
     Returns:
@@ -123,6 +127,10 @@ def report(
     results = [result for batch in batches for result in batch]
     methods = list(results[0])
     metrics = metrics_of(questions, results)
+    if check is not None:
+        passes = functools.cache(check)  # methods often give the same answer
+        for method, own in metrics.items():
+            own += _valid(questions, [result[method] for result in results], passes)
     texts = {
         method: [question.text(_best(result[method])) for question, result in zip(questions, results, strict=True)]
         for method in methods
@@ -162,7 +170,7 @@ def report(
                     "image_id": question.source.image_id,
                     "caption": text,
                     "signature": result[method].signature,
-                    **({"truth": " ".join(question.words)} if question.words else {}),
+                    **({"truth": question.truth} if question.truth else {}),
                 }
                 for question, text, result in zip(questions, texts[method], results, strict=True)
             ]
@@ -283,6 +291,17 @@ def _metrics(questions: Sequence[Question], results: Sequence[DecodeResult]) -> 
         mean_metric("J", [None if one is None else one.joint for one in best]),
         mean_metric("PLL", [None if one is None else one.pseudo_log_prob for one in best]),
         mean_metric("rows", [float(result.rows_evaluated) for result in results]),
+    ]
+
+
+def _valid(
+    questions: Sequence[Question], results: Sequence[DecodeResult], passes: Callable[[str], bool]
+) -> list[Metric]:
+    """Compute the shares of questions whose best answer, and any of whose answers, passes a check."""
+    texts = [list(map(question.text, result.hypotheses)) for question, result in zip(questions, results, strict=True)]
+    return [
+        mean_metric("valid", [float(any(map(passes, own[:1]))) for own in texts]),
+        mean_metric("valid in B", [float(any(map(passes, own))) for own in texts]),
     ]
 
 

@@ -1,10 +1,11 @@
-"""The reference captioners, the Bi-RNN, image encoders, and model files."""
+"""The reference captioners, the Bi-RNN, the translator, image encoders, and model files."""
 
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN
 from birnn_decode.models.encoder import ImageEncoder, SmallCNN, open_picture
-from birnn_decode.models.files import default_pair, load_birnn, load_pair, save_birnn, save_pair
+from birnn_decode.models.files import default_pair, load_birnn, load_pair, molecule_pair, save_birnn, save_pair
 from birnn_decode.models.pretrained import EfficientNetLite0, TorchvisionEncoder
+from birnn_decode.models.translator import Translator
 
 __all__ = [
     "BiRNN",
@@ -16,9 +17,11 @@ __all__ = [
     "MultimodalRNN",
     "SmallCNN",
     "TorchvisionEncoder",
+    "Translator",
     "default_pair",
     "load_birnn",
     "load_pair",
+    "molecule_pair",
     "open_picture",
     "save_birnn",
     "save_pair",

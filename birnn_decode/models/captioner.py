@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from birnn_decode.captions.vocabulary import END, PAD, START, UNK, WordVocabulary
 from birnn_decode.checks import check_choice
 from birnn_decode.models.encoder import ImageEncoder
 from birnn_decode.scorers.reader import Reader
 from birnn_decode.scorers.recurrent import run_layers
+from birnn_decode.vocabularies import END, PAD, START, UNK
 
 PICTURES_AT_A_TIME = 256
 
@@ -26,7 +26,7 @@ class Captioner(Reader, nn.Module):
     see `Captioner.standardise`. Use a subclass: `LSTMCaptioner`, `GRUCaptioner` or `MultimodalRNN`.
 
     Args:
-        vocabulary: the words that the captioner can write.
+        vocabulary: the words that the captioner can write: one of the vocabularies of ``birnn_decode.vocabularies``.
         direction: ``"forward"`` to read START, first word, …; ``"backward"`` to read END, last word, ….
         feature_size: size of the images' feature vectors. 0: a language model, which takes None as the image.
         embedding_size: size of the word vectors (default: 256).
@@ -48,10 +48,11 @@ class Captioner(Reader, nn.Module):
     """
 
     kind: ClassVar[str]
+    source_vocabulary: Any = None  # a captioner has no words but those that it writes
 
     def __init__(
         self,
-        vocabulary: WordVocabulary,
+        vocabulary: Any,
         *,
         direction: str,
         feature_size: int,
@@ -256,7 +257,7 @@ def check_together(forward: Captioner, backward: Captioner, what: str) -> None:
         what: what they are, for the message.
 
     Raises:
-        ValueError: they have other directions, different words, or different encoders.
+        ValueError: they have other directions, different words of the target or of the source, or different encoders.
     """
     if (forward.direction, backward.direction) != ("forward", "backward"):
         raise ValueError(
@@ -264,6 +265,8 @@ def check_together(forward: Captioner, backward: Captioner, what: str) -> None:
         )
     if forward.vocabulary != backward.vocabulary:
         raise ValueError(f"{what} must have the same words at the same ids")
+    if forward.source_vocabulary != backward.source_vocabulary:
+        raise ValueError(f"{what} must have the same source vocabulary")
     if forward.encoder is not backward.encoder:
         raise ValueError(f"{what} must share one image encoder, but each has its own")
 
@@ -294,7 +297,7 @@ class MultimodalRNN(Captioner):
     kind = "multimodal-rnn"
     batch_axis = 0
 
-    def __init__(self, vocabulary: WordVocabulary, **settings: Any):
+    def __init__(self, vocabulary: Any, **settings: Any):
         super().__init__(vocabulary, **settings)
         embedding_size, hidden_size = self.embedding.embedding_dim, self.output.in_features
         if self.feature_size:
@@ -337,7 +340,7 @@ class _SeesAlways(Captioner):
     layer: ClassVar[type[nn.LSTM] | type[nn.GRU]]
     batch_axis = (1, 0)  # of the layer's memory, and of the image
 
-    def __init__(self, vocabulary: WordVocabulary, **settings: Any):
+    def __init__(self, vocabulary: Any, **settings: Any):
         super().__init__(vocabulary, **settings)
         embedding_size = self.embedding.embedding_dim
         if self.feature_size:

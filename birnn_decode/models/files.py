@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,28 +14,33 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from birnn_decode.captions.vocabulary import SPECIAL, WordVocabulary
 from birnn_decode.files import reading, write_whole
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN, check_together
 from birnn_decode.models.encoder import SmallCNN
 from birnn_decode.models.pretrained import EfficientNetLite0, TorchvisionEncoder
+from birnn_decode.models.translator import Translator
 from birnn_decode.scorers.pair import Pair
+from birnn_decode.vocabularies import WordVocabulary, vocabulary_of
 
 PAIR, BIRNN = "birnn_decode pair 1", "birnn_decode birnn 1"
 KINDS = {PAIR: "a pair of captioners", BIRNN: "a Bi-RNN"}
-CAPTIONERS: dict[str, type[Captioner]] = {kind.kind: kind for kind in (MultimodalRNN, LSTMCaptioner, GRUCaptioner)}
+CAPTIONERS: dict[str, type[Captioner]] = {
+    kind.kind: kind for kind in (MultimodalRNN, LSTMCaptioner, GRUCaptioner, Translator)
+}
 ENCODERS: dict[str, Any] = {kind.kind: kind for kind in (SmallCNN, EfficientNetLite0, TorchvisionEncoder)}
 FORWARD, BACKWARD, ENCODER = "forward.", "backward.", "encoder."
 
 
-def save_pair(model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str]) -> None:
+def save_pair(model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str], *, half: bool = False) -> None:
     """Write a pair of captioners to a file, completely or not at all.
 
     Args:
         model_f: the captioner that reads forward.
         model_b: the captioner that reads backward.
         path: the file to write; `load_pair` reads it.
+        half: whether to store the weights in half precision, which makes the file half as large (default: False). What
+            the models know of their data, such as the scale of features, stays in single precision.
 
     Raises:
         OSError: the file cannot be written.
@@ -50,15 +57,16 @@ def save_pair(model_f: Captioner, model_b: Captioner, path: str | os.PathLike[st
         True
     """
     check_together(model_f, model_b, "the captioners of a pair")
-    _save(PAIR, model_f, model_b, path)
+    _save(PAIR, model_f, model_b, path, half)
 
 
-def save_birnn(model: BiRNN, path: str | os.PathLike[str]) -> None:
+def save_birnn(model: BiRNN, path: str | os.PathLike[str], *, half: bool = False) -> None:
     """Write a Bi-RNN to a file, completely or not at all.
 
     Args:
         model: the Bi-RNN.
         path: the file to write; `load_birnn` reads it.
+        half: see `save_pair` (default: False).
 
     Raises:
         OSError: the file cannot be written.
@@ -76,7 +84,7 @@ def save_birnn(model: BiRNN, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(model, BiRNN):
         raise TypeError(f"save_birnn takes a BiRNN, got {type(model).__name__}; use save_pair for two captioners")
-    _save(BIRNN, model.forward_half, model.backward_half, path)
+    _save(BIRNN, model.forward_half, model.backward_half, path, half)
 
 
 def load_pair(path: str | os.PathLike[str]) -> Pair:
@@ -153,8 +161,32 @@ def default_pair() -> Pair:
         >>> models.forward.vocabulary.encode("a red circle") == models.backward.vocabulary.encode("a red circle")
         True
     """
-    with resources.as_file(resources.files("birnn_decode") / "data" / "scenes.safetensors") as path:
+    with packaged("scenes") as path:
         return load_pair(path)
+
+
+def molecule_pair() -> Pair:
+    """Load the pair of molecules that comes with the package.
+
+    It writes drug-like molecules as SMILES, character by character. It was trained without sources: the source of a
+    molecule is None.
+
+    Returns:
+        The two captioners, in eval mode, on the CPU.
+
+    Example:
+        >>> from birnn_decode.models import molecule_pair
+        >>> vocabulary = molecule_pair().forward.vocabulary
+        >>> vocabulary.decode(vocabulary.encode("CC(=O)Nc1ccc(O)cc1"))
+        'CC(=O)Nc1ccc(O)cc1'
+    """
+    with packaged("molecules") as path:
+        return load_pair(path)
+
+
+def packaged(name: str) -> AbstractContextManager[Path]:
+    """Return the path of a pair that comes with the package; it is valid in a ``with`` statement."""
+    return resources.as_file(resources.files("birnn_decode") / "data" / f"{name}.safetensors")
 
 
 def load_captioners(path: str | os.PathLike[str], *kinds: str) -> tuple[str, Captioner, Captioner]:
@@ -187,11 +219,17 @@ def load_captioners(path: str | os.PathLike[str], *kinds: str) -> tuple[str, Cap
         about = json.loads(metadata[kind])
         with torch.random.fork_rng(devices=[]):  # the random first weights are replaced by those of the file
             encoder = None if about["encoder"] is None else _made(ENCODERS, about["encoder"])
-            vocabulary = WordVocabulary(about["words"])
-            pair = [_made(CAPTIONERS, about[way], vocabulary, encoder=encoder) for way in ("forward", "backward")]
+            vocabulary = vocabulary_of(about["vocabulary"]) if "vocabulary" in about else WordVocabulary(about["words"])
+            more = {"encoder": encoder}
+            if about.get("source_vocabulary") is not None:
+                more["source_vocabulary"] = vocabulary_of(about["source_vocabulary"])
+            pair = [_made(CAPTIONERS, about[way], vocabulary, **more) for way in ("forward", "backward")]
         for prefix, captioner in zip((FORWARD, BACKWARD), pair, strict=True):
             own = [key for key in tensors if key.startswith((prefix, ENCODER))]
-            captioner.load_state_dict({key.removeprefix(prefix): tensors[key] for key in own}, assign=True)
+            # Weights may be stored in half precision. Models compute in single precision.
+            weights = {key.removeprefix(prefix): tensors[key] for key in own}
+            weights = {key: one.float() if one.dtype == torch.float16 else one for key, one in weights.items()}
+            captioner.load_state_dict(weights, assign=True)
     except ModuleNotFoundError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -205,20 +243,28 @@ def _made(kinds: dict[str, Any], config: dict[str, Any], *given: Any, **more: An
     return kinds[settings.pop("kind")](*given, **settings, **more)
 
 
-def _save(kind: str, model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str]) -> None:
+def _save(kind: str, model_f: Captioner, model_b: Captioner, path: str | os.PathLike[str], half: bool) -> None:
     """Write two captioners that share their words and their encoder."""
     encoder = model_f.encoder
+    source_vocabulary = model_f.source_vocabulary
     about = {
         "forward": model_f.config,
         "backward": model_b.config,
         "encoder": None if encoder is None else encoder.config,
-        "words": model_f.vocabulary.words[len(SPECIAL) :],
+        "vocabulary": model_f.vocabulary.config,
+        "source_vocabulary": None if source_vocabulary is None else source_vocabulary.config,
     }
     parts = {FORWARD: model_f, BACKWARD: model_b, **({ENCODER: encoder} if isinstance(encoder, nn.Module) else {})}
     tensors = {
-        prefix + name: tensor.detach().cpu().contiguous()
+        prefix + name: tensor
         for prefix, part in parts.items()
         for name, tensor in part.state_dict().items()
         if prefix == ENCODER or not name.startswith(ENCODER)
     }
-    write_whole(path, save(tensors, {kind: json.dumps(about)}))
+    if half:  # of the weights only: a mean or a variance may be beyond the range of half precision
+        weights = {prefix + name for prefix, part in parts.items() for name, _ in part.named_parameters()}
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point():
+                tensors[name] = tensor.half() if name in weights else tensor.float()
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, save(ready, {kind: json.dumps(about)}))

@@ -45,6 +45,11 @@ other sentences share it. If neither ends there, it is the prefix whose next wor
 Length rules are monotonic at a given width, so the incumbent's score gives the J that a sentence of this width needs.
 Among sentences of equal J, the choice is deterministic but does not follow their ids.
 
+**A check of finished sentences.** A sentence that the check rejects does not count among the B best found, so the
+incumbent is the B-th best *accepted* J. The bounds of leaves hold as before, and the accepted answers are the Top-B of
+all accepted sentences. If fewer than B sentences are accepted, no leaf with a finite bound is dropped. All possible
+sentences are then found, and the rejected answers are the best of all rejected sentences.
+
 **Constraints.** A word that is ruled out after the words of a leaf has no leaf. What a hook takes off a score is taken
 off the key of the leaf. The key stays a bound, because hooks that raise scores are refused. The cost of words is taken
 off the keys of one side only.
@@ -111,7 +116,7 @@ class Proof:
 
     Attributes:
         answers: the best sentences so far, with all their terms.
-        upper: an upper bound of the score of all other sentences.
+        upper: an upper bound of the score of all other sentences that the check accepts.
         stop: why the search ended; None while it goes on.
         searches: the searches of the item's problems.
     """
@@ -256,7 +261,8 @@ class _Proving:
 
     def needed(self, proof: Proof, problem: Problem) -> float:
         """Return the J that a sentence needs to be among the best: the incumbent."""
-        score = proof.answers[self.keep - 1].score if len(proof.answers) >= self.keep else NEVER
+        accepted = [one.score for one in proof.answers if not one.rejected]
+        score = accepted[self.keep - 1] if len(accepted) >= self.keep else NEVER
         return value_needed(score, len(problem.template), self.coupling.rules[problem.item])
 
     def look(self, going: Sequence[int]) -> None:

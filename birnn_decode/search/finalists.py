@@ -41,6 +41,7 @@ class Finalist:
         score: the score that it is ranked by.
         penalty: what hooks and costs of words add to the score, in nats; None if not known yet.
         broken: the names of the constraints that it violates.
+        rejected: whether the check of finished sentences has not accepted it.
     """
 
     item: int
@@ -52,6 +53,12 @@ class Finalist:
     score: float = 0.0
     penalty: float | None = None
     broken: tuple[str, ...] = ()
+    rejected: bool = False
+
+    @property
+    def tier(self) -> tuple[bool, bool]:
+        """The first sorting key of answers: accepted sentences come before rejected ones, violations come last."""
+        return bool(self.broken), self.rejected
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,12 +236,12 @@ class _Pool:
             one.terms[direction] = reader.terms[number, : reader.known[number]].tolist()
         return one
 
-    def top(self, items: np.ndarray, keep: int, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def top(self, items: np.ndarray, keep: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the best finalists of some items, and those that must be read on.
 
         Args:
             items: flags, [items].
-            keep: the number of answers per item.
+            keep: the number of answers of each item, [items].
             patient: flags, [items]: read on only the ``keep`` best, not all that can still be among them.
 
         Returns:
@@ -246,6 +253,7 @@ class _Pool:
         first = np.searchsorted(mine, mine)  # index of the first finalist of the item
         rank = np.arange(len(some)) - first
         before = np.cumsum(complete) - complete  # the number of complete ones that rank higher
+        keep = keep[mine]
         reading = ~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)
         return some[rank < keep], some[reading]
 
@@ -255,7 +263,8 @@ def best_distinct(finalists: Iterable[Finalist], keep: int) -> list[Finalist]:
 
     The same sentence may fill several choices of widths; the best counts.
     """
-    ranked = sorted((one for one in finalists if one.score > NEVER), key=lambda one: (-one.score, one.words))
+    finite = (one for one in finalists if one.score > NEVER)
+    ranked = sorted(finite, key=lambda one: (one.tier, -one.score, one.words))
     best: dict[tuple[int, ...], Finalist] = {}
     for one in [one for one in ranked if not one.broken] or ranked:
         best.setdefault(one.words, one)
@@ -281,19 +290,31 @@ def rank_finalists(
         sweeps_follow: whether scores read here may be needed again.
 
     Returns:
-        for each item finalists of finite score, best first; equal scores: the lower sequence of ids first. Finalists
-        that violate a constraint are returned only if there are no others.
+        for each item finalists of finite score: first those that the check has accepted, then the others, best first;
+        equal scores: the lower sequence of ids first. Finalists that violate a constraint are returned only if there
+        are no others.
     """
     met: dict[tuple[int, FixedTemplate, tuple[int, ...]], Finalist] = {}
     for one in finalists:
         met.setdefault((one.item, one.template, one.words), one)
     ranking.demands.settle(met.values(), ranking.weights)
-    sound = [one for one in met.values() if not one.broken]
-    more = sweeps_follow or len(sound) < len(met)
-    answers = _rank(sound, items, directions, ranking, keep, more)
-    broken = [one for one in met.values() if one.broken and not answers[one.item]]
-    others = _rank(broken, items, directions, ranking, keep, sweeps_follow)
-    return [own or other for own, other in zip(answers, others, strict=True)]
+    answers: list[list[Finalist]] = [[] for _ in range(items)]
+    tiers = sorted({one.tier for one in met.values()})
+    for tier in tiers:
+        some = [one for one in met.values() if one.tier == tier and _may_follow(one, answers[one.item], keep)]
+        room = np.array([keep - len(own) for own in answers])
+        ranked = _rank(some, items, directions, ranking, room, sweeps_follow or tier != tiers[-1])
+        for own, more in zip(answers, ranked, strict=True):
+            own += more
+    return answers
+
+
+def _may_follow(one: Finalist, answers: Sequence[Finalist], keep: int) -> bool:
+    """Tell whether a finalist may be returned after the answers of the tiers before."""
+    if not answers:
+        return True
+    after_sound = bool(one.broken) and not answers[0].broken
+    return len(answers) < keep and not after_sound and all(one.words != other.words for other in answers)
 
 
 def _rank(
@@ -301,10 +322,10 @@ def _rank(
     items: int,
     directions: Sequence[Direction],
     ranking: Ranking,
-    keep: int,
+    keep: np.ndarray,
     sweeps_follow: bool,
 ) -> list[list[Finalist]]:
-    """Rank distinct finalists; see ``rank_finalists``."""
+    """Rank distinct finalists of one tier, and keep some of each item, [items]; see ``rank_finalists``."""
     answers: list[list[Finalist]] = [[] for _ in range(items)]
     if not finalists:
         return answers

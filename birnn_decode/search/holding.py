@@ -43,6 +43,7 @@ class Sentence(Protocol):
     words: tuple[int, ...]
     penalty: float | None
     broken: tuple[str, ...]
+    rejected: bool
 
 
 class Paid(NamedTuple):
@@ -254,6 +255,41 @@ class Restraint:
 
 
 @dataclass(eq=False)
+class Check:
+    """A check of the finished sentences of an item. It is asked once per text.
+
+    Attributes:
+        accept: the function.
+        spell: writes words that fill blanks at given runs as text.
+    """
+
+    accept: Callable[[str], object]
+    spell: Callable[[Sequence[int], Sequence[tuple[int, int]]], str]
+    _known: dict[str, bool] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the check in results and signatures."""
+        return f"accept:{name_of(self.accept)}"
+
+    def rejects(self, sentence: Sentence) -> bool:
+        """Tell whether a sentence is not accepted.
+
+        Raises:
+            TypeError: the function returned something other than True or False.
+        """
+        text = self.spell(sentence.words, sentence.template.runs)
+        if text not in self._known:
+            given = self.accept(text)
+            if not isinstance(given, (bool, np.bool_)):
+                raise TypeError(
+                    f"accept must return True or False, but {name_of(self.accept)}({text!r}) returned {given!r}."
+                )
+            self._known[text] = bool(given)
+        return not self._known[text]
+
+
+@dataclass(eq=False)
 class Demands:
     """What a request asks of its sentences, in addition to the templates.
 
@@ -264,6 +300,7 @@ class Demands:
         avoided: for each item the sentences of earlier groups; empty if there are none.
         strength: the cost, in nats, of a word that an earlier sentence has at the same position.
         share: the share of a hook's change that counts: 0.5 if two halves share one softmax.
+        checks: for each item the check of its finished sentences; empty if there is none. No search looks at it.
     """
 
     constraints: Sequence[Constraint] = ()
@@ -272,6 +309,7 @@ class Demands:
     avoided: Sequence[Sequence[tuple[int, ...]]] = ()
     strength: float = 0.0
     share: float = 1.0
+    checks: Sequence[Check] = ()
 
     def __bool__(self) -> bool:
         return bool(self.constraints or self.hooks or self.avoided)
@@ -316,6 +354,11 @@ class Demands:
         """Return the names of the constraints that a sentence violates."""
         return tuple(str(one) for one in self._of(item) if not one.satisfied(words, template))
 
+    @property
+    def check_names(self) -> tuple[str, ...]:
+        """The name of the check of finished sentences, if there is one."""
+        return tuple(one.name for one in self.checks[:1])
+
     def avoids(self, item: int) -> Sequence[tuple[int, ...]]:
         """Return the sentences of earlier groups for an item."""
         return self.avoided[item] if self.avoided else ()
@@ -335,10 +378,11 @@ class Demands:
         return costs
 
     def settle(self, finalists: Iterable[Sentence], weights: Mapping[Direction, float]) -> None:
-        """Write violations and payments to the finalists that do not have them yet."""
+        """Write violations, the check's answers and payments to the finalists that do not have them yet."""
         new = [one for one in finalists if one.penalty is None]
         for one in new:
             one.broken = self.broken(one.item, one.words, one.template)
+            one.rejected = bool(self.checks) and self.checks[one.item].rejects(one)
             costs = self._costs(one.item, one.template)
             one.penalty = -math.fsum(cost.get(word, 0.0) for cost, word in zip(costs, one.words, strict=False))
         for direction, weight in weights.items() if self.hooks else ():
@@ -362,8 +406,8 @@ def _lowering(hook: Hook) -> Hook:
     return lowered
 
 
-def name_of(hook: Hook) -> str:
-    """Return the name of a hook for messages."""
+def name_of(hook: Callable[..., object]) -> str:
+    """Return the name of a hook or of a check for messages."""
     return str(getattr(hook, "__name__", type(hook).__name__))
 
 

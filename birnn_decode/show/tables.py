@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Column, Table
@@ -13,6 +14,7 @@ from rich.text import Text
 from birnn_decode.evaluation import Interval, Report
 from birnn_decode.evaluation.search_errors import NAMES
 from birnn_decode.result import DecodeResult, Hypothesis
+from birnn_decode.spelling import spell_blanks
 from birnn_decode.template import Template, Vocabulary
 
 LOOK: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
@@ -33,6 +35,7 @@ def answers_table(
     template: Template | None = None,
     *,
     truth: Sequence[int] | None = None,
+    checks: Mapping[str, Callable[[str], bool]] | None = None,
     top: int = 1,
 ) -> Table:
     """Make a table of the best sentences of each method.
@@ -45,6 +48,8 @@ def answers_table(
         vocabulary: the vocabulary of the sentences.
         template: the template, whose missing words are shown in bold; None for a whole caption (default: None).
         truth: ids of the original sentence (default: None). Sentences that equal it get a mark.
+        checks: functions of the text of a sentence, by the name of their column (default: none). Sentences for which
+            a function returns True get a mark in its column.
         top: number of sentences of each method (default: 1).
 
     Returns:
@@ -71,11 +76,16 @@ def answers_table(
         for name, key in NUMBERS.items()
         if any(getattr(one, key) is not None for one in there) and (name != "score" or score_matters)
     }
+    marks: dict[str, Callable[[Hypothesis], bool]] = {}
+    if truth is not None:
+        marks["right"] = lambda one: one.tokens == tuple(truth)
+    for name, check in (checks or {}).items():
+        marks[name] = functools.partial(_passes, check)
     table = Table(
         Column("method", no_wrap=True),
         "sentence",
         *(Column(name, justify="right", no_wrap=True) for name in numbers),
-        *([] if truth is None else [Column("right", justify="center", no_wrap=True)]),
+        *(Column(name, justify="center", no_wrap=True) for name in marks),
         Column("rows", justify="right", no_wrap=True),
         Column("ms", justify="right", no_wrap=True, min_width=4),  # so that lines break alike in every run
         **LOOK,
@@ -85,8 +95,7 @@ def answers_table(
         for one in result.hypotheses[:top]:
             values = [getattr(one, key) for key in numbers.values()]
             cells = ["" if value is None else f"{value:.2f}" for value in values]
-            if truth is not None:
-                cells.append("✓" if one.tokens == tuple(truth) else "")
+            cells += ["✓" if fits(one) else "" for fits in marks.values()]
             table.add_row(method, sentence(one, vocabulary, template), *cells, *cost)
             method, cost = "", ["", ""]
         if not result.hypotheses:
@@ -95,17 +104,25 @@ def answers_table(
     return table
 
 
+def _passes(check: Callable[[str], bool], hypothesis: Hypothesis) -> bool:
+    return hypothesis.text is not None and check(hypothesis.text)
+
+
 def sentence(hypothesis: Hypothesis, vocabulary: Vocabulary, template: Template | None) -> Text:
     """Write a sentence, with the words that fill the blanks of the template in bold."""
-    if template is None:
-        return Text(vocabulary.decode(list(hypothesis.tokens)))
-    pieces = []
+    template = template or Template(())
     blanks = iter(hypothesis.blanks)
+    runs: list[tuple[int, int]] = []
+    at = 0
     for known, parts in itertools.groupby(template.parts, key=lambda part: isinstance(part, int)):
-        ids = [part for part in parts if isinstance(part, int)] if known else list(next(blanks))
-        if ids:
-            pieces.append(Text(vocabulary.decode(ids), style="" if known else "bold green"))
-    return Text(" ").join(pieces)
+        begin, at = at, at + len(list(parts) if known else next(blanks))
+        runs += [] if known else [(begin, at)]
+    shown, spans = spell_blanks(template, hypothesis.tokens, runs, vocabulary)
+    text = Text(shown)
+    for begin, end in spans:
+        blank = shown[begin:end]
+        text.stylize("bold green", begin + len(blank) - len(blank.lstrip()), end)
+    return text
 
 
 def report_tables(report: Report) -> list[Table]:
