@@ -22,6 +22,7 @@ from typing import Any
 CHARACTERS = "CNOScnos()=#123456[]@H+-"
 WORDS = 5_000
 LENGTHS = (15, 60)  # characters of a line
+IN_WORDS = (2, 10)  # words of a line, which has about as many characters
 AT_ONCE = 10_000  # lines
 TO_KIB = 1024 if sys.platform == "darwin" else 1  # the peak is in bytes there
 
@@ -50,15 +51,15 @@ main()
 def lines(tokens: str = "characters", seed: int = 0) -> Iterator[str]:
     """Random lines without end: text like SMILES, or words."""
     generator = random.Random(seed)
+    separator, kinds, (shortest, longest) = "", list(CHARACTERS), LENGTHS
     if tokens == "words":
-        names = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 9))) for _ in range(WORDS)]
-        drawn = " ".join(generator.choices(names, k=200_000))
-    else:
-        drawn = "".join(generator.choices(CHARACTERS, k=1_000_000))
+        separator, (shortest, longest) = " ", IN_WORDS
+        kinds = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 9))) for _ in range(WORDS)]
+    drawn = generator.choices(kinds, k=1_000_000)
     while True:
-        length = generator.randint(*LENGTHS)
+        length = generator.randint(shortest, longest)
         begin = generator.randrange(len(drawn) - length)
-        yield drawn[begin : begin + length].strip()
+        yield separator.join(drawn[begin : begin + length])
 
 
 @dataclass(frozen=True)
