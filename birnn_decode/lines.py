@@ -105,7 +105,7 @@ class LineFile:
         if not len(lines):
             raise ValueError(
                 f"{self.path} has no lines for the split {name!r}: a line in twenty is for val and one for test. Give "
-                f"more lines, or a file of its own: {name}=FILE"
+                f"more lines, or a separate file: {name}=FILE"
             )
         return lines
 

@@ -42,8 +42,8 @@ class Vocabulary(Protocol):
     """Convert text to token ids and back. The ids do not include START and END.
 
     A vocabulary of subwords may have three more members: ``encode_pieces``, ``keeps_space`` and ``word_classes``. See
-    ``birnn_decode.tokenizers.TokenizerVocabulary``. A vocabulary in which every character has ids of its own, white
-    space included, may have the member ``exact``, which is True.
+    ``birnn_decode.tokenizers.TokenizerVocabulary``. A vocabulary may have the member ``exact``. It is True if white
+    space has ids like every other character.
     """
 
     def encode(self, text: str) -> Sequence[int]:

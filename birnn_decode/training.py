@@ -55,7 +55,7 @@ class Batch(NamedTuple):
         sentences: the sentences, each a list of ids in sentence order.
         sources: feature vectors [sources, feature_size], prepared pictures [sources, …], or a list of what the models'
             ``encode`` takes.
-        owner: for each sentence the row of its source; None if each sentence has a source of its own.
+        owner: for each sentence the row of its source; None if there is one source for each sentence.
 
     Example:
         >>> from birnn_decode.training import Batch
@@ -305,7 +305,7 @@ class Recipe:
         clip_value: largest absolute value of each number of the gradients; None: no limit (default: None).
         precision: ``"float32"``, or ``"bfloat16"``: matrix products and recurrent layers compute in half precision, and
             the weights stay in single precision (PyTorch's automatic mixed precision). This is faster on GPUs, and on
-            CPUs with instructions for it (default: "float32").
+            CPUs with instructions for it. On a CPU, see the page on performance about memory (default: "float32").
         patience: number of epochs without a lower validation loss after which the training ends; None: it never ends
             early (default: None).
 

@@ -277,7 +277,7 @@ def test_methods_by_name():
 
 def test_a_pair_has_no_cycles():
     with pytest.raises(
-        TypeError, match="model must be a JointModel or another JointScorer: a Pair has no conditionals"
+        TypeError, match="model must be a JointModel or another JointScorer: a Pair has no conditional probabilities"
     ):
         joint_cycles(MODELS, None, [[2, 3]])
 

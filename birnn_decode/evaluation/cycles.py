@@ -94,7 +94,9 @@ def joint_cycles(
     with request.models.inference():
         coupling = request.coupling()
         if not isinstance(coupling, JointCoupling):
-            raise TypeError("model must be a JointModel or another JointScorer: a Pair has no conditionals of its own.")
+            raise TypeError(
+                "model must be a JointModel or another JointScorer: a Pair has no conditional probabilities."
+            )
         for item, own in enumerate(request.sentences or ()):
             randoms = [np.random.default_rng([seed, item, number]) for number in range(len(own))]
             found.append(

@@ -14,7 +14,7 @@ CURES = {
     "randomness": "pass model= (the module that contains all others) to the wrapper, so that it is put in eval mode; "
     "functional dropout needs training=self.training",
     "batch": "put all modules in eval mode (pass model= to the wrapper; BatchNorm in training mode mixes the images of "
-    "a batch), and check that each row uses the features, the padding and the masks of its own image",
+    "a batch), and check that each row uses only the features, the padding and the masks of its image",
     "mutation": "let step create new tensors (no append, +=, copy_ or out=) or copy the state first, and keep nothing "
     "in the model between steps",
     "batch axis": "for each tensor of the state, declare the axis that has one entry per row as batch_axis, or gather "

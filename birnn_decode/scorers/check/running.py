@@ -124,8 +124,8 @@ class Running(Basics):
                     raise Fault(
                         "features",
                         f"{how}, the row of image {row} is scored with image {image}'s features",
-                        "give each row the features of its own image: put them into the state, along the axis that "
-                        "counts the rows",
+                        "give each row the features of the image that it belongs to: put them into the state, along "
+                        "the axis that counts the rows",
                     )
                 far = np.abs(np.maximum(got[row], self.lowest) - np.maximum(alone[row], self.lowest)).max()
                 raise Fault(
@@ -168,7 +168,7 @@ class Running(Basics):
                     raise Fault(
                         "mutation",
                         f"step changes the state that it is given, or one that it returned before: after {at} words, a "
-                        f"state that is used {how} gives other scores than in a run of its own",
+                        f"state that is used {how} gives other scores than in a separate run",
                     )
             state = after
 
