@@ -8,13 +8,16 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test test-numpy lint types docs dist evaluate results results-page bench bench-smoke format faults check clean
+.PHONY: demo test thorough test-numpy lint types docs dist evaluate results results-page bench bench-smoke format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
 
 test: $(VENV)/.installed          ## the whole test suite
 	$(IN_PARALLEL) $(BIN)/python -m pytest $(WORKERS)
+
+thorough: $(VENV)/.installed      ## ten thousand random problems against enumeration and the written-out algorithm
+	$(IN_PARALLEL) $(BIN)/python -m pytest -m thorough --numprocesses auto tests/test_thorough.py
 
 test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment without PyTorch
 	$(NUMPY_VENV)/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed here'"

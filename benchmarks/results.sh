@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Measure everything in docs/results.md and docs/results-lines.md: train models on each data set, compare the methods, and
-# write the CSV files and the pages. This takes hours.
+# Measure everything in docs/results.md, docs/results-lines.md and docs/results-search.md: train models on each data set,
+# compare the methods, and write the CSV files and the pages. This takes hours.
 #
-#   benchmarks/results.sh DATA OUT [ucm|flickr|molecules|multi30k]
+#   benchmarks/results.sh DATA OUT [ucm|flickr|molecules|multi30k|search]
 #
 # DATA has ucm/ (dataset.json, features_effnetlite0.npz: UCM-Captions in Karpathy's layout, EfficientNet-Lite0 features;
 # images/, optional: the pictures of docs/results/pictures.csv), flickr8k/ (Flickr8k.token.txt and its lists of images),
 # molecules/ (train.smi, val.smi and test.smi: one SMILES per line) and multi30k/ (train, val and test_2016_flickr, each
-# as .de and .en). A run that has ended well leaves NAME.txt in OUT and is not repeated. So an interrupted call can be
-# repeated.
+# as .de and .en). The part search needs scikit-learn, and the pairs of the parts ucm and molecules. A run that has ended
+# well leaves NAME.txt in OUT and is not repeated. So an interrupted call can be repeated.
 set -euo pipefail
 data=$1
 out=$2
@@ -120,7 +120,6 @@ if wanted ucm; then
     measure "$model-compatibility" compatibility.py "$out/$model.safetensors" "$data/ucm/dataset.json" \
       "$data/ucm/features_effnetlite0.npz"
   done
-  measure ucm-splices splices.py UCM 0.5 300
   [ ! -d "$data/ucm/images" ] || measure ucm-pictures pictures.py "$data/ucm/images" "$out/ucm.safetensors"
 fi
 if wanted flickr; then
@@ -131,7 +130,6 @@ if wanted flickr; then
   for model in flickr-birnn flickr; do
     measure "$model-compatibility" compatibility.py "$out/$model.safetensors" "$flickr"
   done
-  measure flickr-splices splices.py "Flickr8k text" 0.5 200
   measure flickr-undecided undecided.py "Flickr8k text" 0.25 100 20000
 fi
 if wanted molecules; then
@@ -164,6 +162,14 @@ if wanted multi30k; then
     measure "multi30k-scores-$beam" translation.py "$out/multi30k-whole-$beam" "$multi30k/test_2016_flickr.en"
   done
   of_lines multi30k-blanks --blank 0.25,0.5 --limit 300
+fi
+if wanted search; then
+  [ -e "$out/digits/test.txt" ] || "$python" "$here/digits.py" "$out/digits"
+  train digits --lines "train=$out/digits/train.txt" --lines "val=$out/digits/val.txt" --tokens characters \
+    --hidden-size 256 --epochs 60 --patience 6
+  measure ucm-search search_figure.py UCM 0.5 100
+  measure molecules-search search_figure.py molecules 0.5 100
+  measure digits-search search_figure.py digits 0.25 100
 fi
 "$python" "$here/results_csv.py" "$out"
 "$python" "$here/results_page.py"

@@ -17,6 +17,7 @@ DATA = {
     "flickr": "Flickr8k text",
     "molecules": "ChEMBL molecules",
     "multi30k": "Multi30k German to English",
+    "digits": "handwritten digits",
 }
 SETTINGS = {  # how the name of a run tells the setting that is not the default
     r"-exact-[^-]+-(\d+)$": "beam size {}",
@@ -135,7 +136,8 @@ def of_compatibility(name, printed):
 def text(value):
     """Numbers with at most four decimals; nothing for None."""
     try:
-        return f"{float(value):.4f}".rstrip("0").rstrip(".") if value not in (None, "") else ""
+        # Adding zero makes a plain 0 of -0.
+        return f"{round(float(value), 4) + 0.0:.4f}".rstrip("0").rstrip(".") if value not in (None, "") else ""
     except ValueError:
         return value
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = ("results.md", "results-lines.md")
+PAGES = ("results.md", "results-lines.md", "results-search.md")
 BLANKS = {"0.01": "one word", "0.25": "¼", "0.5": "½", "0.75": "¾"}
 DATA = {"ucm": "UCM-Captions", "flickr": "Flickr8k text"}
 PAIR = ("urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd")
@@ -32,6 +32,13 @@ BEAMS = (1, 2, 5, 10, 20, 50, 100)
 PICTURES_SHOWN = 4
 SHARES = ("0.25", "0.5", "0.75")
 FOUR = ("urnn-f", "urnn-b", "rerank", "bscd")
+SEARCHES = ("urnn-f+end", "urnn-b+end", "rerank", "gibbs", "bscd-paper", "bscd")
+SEARCHED = {  # for each run: its data, the share that is missing, and the name of the tokens
+    "ucm-search": ("UCM-Captions", "0.5", "words"),
+    "molecules-search": ("Molecules", "0.5", "characters"),
+    "digits-search": ("Digits", "0.25", "pixels"),
+}
+SEARCH_BEAMS = (1, 2, 5, 10, 25)
 TABLE = re.compile(r"(<!-- table: (.*) -->\n)(?:\|.*\n)*")
 
 
@@ -235,6 +242,49 @@ def translation_lengths(results: Results) -> str:
     return table(["BLEU, B = 5", *(f"references of {length} words" for length in words)], rows)
 
 
+def search(run: str) -> Callable[[Results], str]:
+    """Mean J and rows of each method by beam size; methods that were not measured are left out."""
+
+    def write(results: Results) -> str:
+        rows = []
+        for method in searches_of(results, run):
+            found = [measured(results, run, method, size) for size in SEARCH_BEAMS]
+            cells = [f"{one['J']:.2f} ({one['rows']:,.0f})" if one else "" for one in found]
+            rows.append([method, *cells])
+        return table(["mean J (rows)", *(f"B = {size}" for size in SEARCH_BEAMS)], rows)
+
+    return write
+
+
+def search_lead(results: Results) -> str:
+    """J of BSCD minus that of each other method with the same beam size, by data set."""
+    rows = [
+        [
+            f"{method}, B = {size}",
+            *(
+                results.cell(run, blank, "bscd", "J", setting=f"beam size {size}", minus=method)
+                for run, (_, blank, _) in SEARCHED.items()
+            ),
+        ]
+        for size in (1, 5, 25)
+        for method in searches_of(results, *SEARCHED)
+        if method != "bscd"
+    ]
+    return table(["J: bscd minus", *(f"{name} {BLANKS[blank]}" for name, blank, _ in SEARCHED.values())], rows)
+
+
+def measured(results: Results, run: str, method: str, size: int) -> dict[str, float]:
+    """Mean J and rows of a method with a beam of that size; empty if it was not measured."""
+    where = run, SEARCHED[run][1], method
+    found = {metric: results.get(*where, metric, setting=f"beam size {size}") for metric in ("J", "rows")}
+    return {metric: one["value"] for metric, one in found.items() if one}
+
+
+def searches_of(results: Results, *runs: str) -> list[str]:
+    """The methods that some of the runs measured."""
+    return [method for method in SEARCHES if any(measured(results, run, method, SEARCH_BEAMS[0]) for run in runs)]
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "exactly right": by_data_and_blank("exactly right"),
     "lead in J": by_data_and_blank("J", minus=True),
@@ -260,6 +310,10 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "translation": translation,
     "translation lengths": translation_lengths,
     "translation blanks": by_measure("multi30k-blanks", ("exactly right", "words right", "J"), SHARES[:2], PAIR),
+    "search of captions": search("ucm-search"),
+    "search of molecules": search("molecules-search"),
+    "search of digits": search("digits-search"),
+    "search lead": search_lead,
 }
 
 
@@ -280,10 +334,9 @@ def new_figure(down: int, across: int, size: tuple[float, float]) -> tuple[Figur
 
 
 def style(method: str) -> dict[str, object]:
-    """Colour and marker of a method; a method for a Bi-RNN has those of the same method for a pair, hollow."""
-    alike = method.replace("birnn-", "") if method.startswith("birnn-") else method
-    alike = {"f": "urnn-f", "b": "urnn-b"}.get(alike, alike)
-    hollow = {"markerfacecolor": "white", "linestyle": "--"} if alike != method and method.startswith("birnn") else {}
+    """Colour and marker of a method; a variant of it and the same method for a Bi-RNN have them hollow."""
+    alike = {"birnn-f": "urnn-f", "birnn-b": "urnn-b", "bscd-paper": "bscd"}.get(method, method.removeprefix("birnn-"))
+    hollow = {"markerfacecolor": "white", "linestyle": "--"} if alike != method else {}
     return {"color": COLOURS[alike], "marker": MARKERS[alike], "markersize": 4.5, "label": method, **hollow}
 
 
@@ -448,6 +501,43 @@ def draw_valid(results: Results) -> Figure:
     return figure
 
 
+def draw_search(run: str) -> Callable[[Results], Figure]:
+    """Mean J against rows, a line for each method."""
+
+    def draw(results: Results) -> Figure:
+        from matplotlib.patheffects import withStroke
+        from matplotlib.ticker import LogLocator
+
+        name, blank, unit = SEARCHED[run]
+        figure, ((axes,),) = new_figure(1, 1, (7.2, 4.2))
+        for method in searches_of(results, run):
+            found = {size: measured(results, run, method, size) for size in SEARCH_BEAMS}
+            places = {size: (one["rows"], one["J"]) for size, one in found.items() if one}
+            axes.plot(*zip(*places.values(), strict=True), **style(method))
+            for size, place in places.items() if method == "bscd" else ():
+                axes.annotate(
+                    f"B={size}",
+                    place,
+                    (-3, 5),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=8,
+                    path_effects=[withStroke(linewidth=2, foreground="white")],
+                )
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.minorticks_off()
+        axes.margins(y=0.08)
+        axes.set_title(f"{name}, {BLANKS[blank]} of the {unit} missing", fontsize=10)
+        axes.set_xlabel("rows per question (tokens read by hypotheses, both models)")
+        axes.set_ylabel("mean J [nats]")
+        legend(figure, axes, len(SEARCHES))
+        return figure
+
+    return draw
+
+
 FIGURES: dict[str, Callable[[Results], Figure]] = {
     "methods": lambda results: draw_methods(results, "", PAIR, 7),
     "words-against-beam": draw_beams,
@@ -456,6 +546,9 @@ FIGURES: dict[str, Callable[[Results], Figure]] = {
     "lengths": draw_lengths,
     "birnn": lambda results: draw_methods(results, "-birnn", BIRNN, 4),
     "molecules": draw_valid,
+    "search-captions": draw_search("ucm-search"),
+    "search-molecules": draw_search("molecules-search"),
+    "search-digits": draw_search("digits-search"),
 }
 
 

@@ -12,6 +12,7 @@ from birnn_decode.constraints import (
 from birnn_decode.decoding import bscd_decode, compare, decode, score_sentences
 from birnn_decode.methods import BSCD, BeamSearch, Exact, Gibbs, Rerank
 from birnn_decode.objective import Objective
+from birnn_decode.posterior import Posterior, Probability, WordProbability
 from birnn_decode.request import Options
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import Pair, PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
@@ -37,7 +38,9 @@ __all__ = [
     "Objective",
     "Options",
     "Pair",
+    "Posterior",
     "PrefixScorer",
+    "Probability",
     "Rerank",
     "Round",
     "Scorer",
@@ -45,6 +48,7 @@ __all__ = [
     "StopReason",
     "Template",
     "WordCount",
+    "WordProbability",
     "__version__",
     "as_scorer",
     "bscd_decode",

@@ -56,6 +56,16 @@ def check_number(name: str, value: Any, what: str = "a finite number", least: fl
         raise ValueError(message)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Check that an argument is True or False.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}.")
+
+
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Check that an argument is one of some strings.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from birnn_decode.methods import BSCD, METHODS, Method, Outcome, Search
 from birnn_decode.objective import Objective
+from birnn_decode.posterior import Posterior, posterior_of
 from birnn_decode.request import DEFAULTS, Options, Request, ask
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers.pair import Pair
@@ -18,6 +19,7 @@ from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.finalists import Finalist
 from birnn_decode.search.holding import name_of
 from birnn_decode.search.memory import OverLimitError
+from birnn_decode.search.pair import PairCoupling
 from birnn_decode.template import FixedTemplate, Template, Vocabulary
 from birnn_decode.version import __version__
 
@@ -119,8 +121,8 @@ def compare(models: Any, source: Any, template: Any = None, methods: Any = None,
         source: as for `decode`.
         template: as for `decode`.
         methods: a list of methods or of their names: ``"urnn-f"``, ``"urnn-b"``, ``"urnn-f+end"``, ``"urnn-b+end"``,
-            ``"rerank"``, ``"gibbs"`` (as many rows as BSCD takes), ``"bscd"``, ``"exact"``. Default: all methods
-            that fit the models, except the slow ones, ``"gibbs"`` and ``"exact"``.
+            ``"rerank"``, ``"gibbs"`` (as many rows as BSCD takes), ``"bscd"``, ``"bscd-paper"``, ``"exact"``. Default:
+            all methods that fit the models, except ``"gibbs"``, ``"bscd-paper"`` and ``"exact"``.
         **options: as for `decode`.
 
     Returns:
@@ -156,6 +158,7 @@ def bscd_decode(
     max_rounds: int = 10,
     prior: Any = None,
     prior_weight: float = 1.0,
+    splices: bool = True,
     **options: Unpack[Options],
 ) -> Any:
     """Decode with Beam-Search Coordinate Descent.
@@ -170,6 +173,7 @@ def bscd_decode(
         max_rounds: see `BSCD` (default: 10).
         prior: see `BSCD` (default: None).
         prior_weight: see `BSCD` (default: 1.0).
+        splices: see `BSCD` (default: True).
         **options: as for `decode`.
 
     Returns:
@@ -188,7 +192,7 @@ def bscd_decode(
         >>> bscd_decode(pair.forward, pair.backward, picture, "a small _ circle").stop
         <StopReason.CONVERGED: 'converged'>
     """
-    return decode(Pair(model_f, model_b), image, template, BSCD(max_rounds, prior, prior_weight), **options)
+    return decode(Pair(model_f, model_b), image, template, BSCD(max_rounds, prior, prior_weight, splices), **options)
 
 
 def score_sentences(
@@ -343,8 +347,9 @@ def _result(request: Request, coupling: Coupling, item: int, outcome: Outcome, s
         *([] if request.diversity is None else [str(request.diversity)]),
         f"version:{__version__}",
     ]
+    hypotheses = tuple(_hypothesis(request, coupling, one) for one in outcome.answers)
     return DecodeResult(
-        hypotheses=tuple(_hypothesis(request, coupling, one) for one in outcome.answers),
+        hypotheses=hypotheses,
         stop=outcome.stop,
         rounds=len(outcome.trace) - 1,
         rows_evaluated=coupling.rows(item),
@@ -352,9 +357,25 @@ def _result(request: Request, coupling: Coupling, item: int, outcome: Outcome, s
         trace=tuple(outcome.trace),
         seconds=seconds,
         length_rule=rule,
-        proved=outcome.stop == StopReason.PROVED,
+        proved=outcome.proved,
         upper_bound=outcome.upper_bound,
+        posterior=_posterior(request, outcome, hypotheses),
     )
+
+
+def _posterior(request: Request, outcome: Outcome, hypotheses: Sequence[Hypothesis]) -> Posterior | None:
+    """Return the probabilities of what was found; None if J is not that of whole sentences of a pair."""
+    answers, models = outcome.answers, request.models
+    changed = request.demands.hooks or request.diversity is not None
+    whole = models.kind is PairCoupling and request.objective.scope == "sentence" and not changed
+    if outcome.masses is None or not whole or not answers or any(one.broken for one in answers):
+        return None
+
+    def text(token: int) -> str | None:
+        return None if models.vocabulary is None else models.vocabulary.decode([token])
+
+    joints = {one.tokens: one.joint for one in hypotheses if one.joint is not None}
+    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, text)
 
 
 def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeResult:

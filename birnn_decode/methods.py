@@ -16,7 +16,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from birnn_decode.checks import check_choice, check_count, check_number
+from birnn_decode.checks import check_choice, check_count, check_flag, check_number
+from birnn_decode.objective import Objective
+from birnn_decode.posterior import Masses
 from birnn_decode.request import BACKWARD, FORWARD, Request
 from birnn_decode.result import DecodeResult, Round, StopReason
 from birnn_decode.search.bscd import Search as Descent
@@ -42,6 +44,8 @@ class Outcome:
         signature: the parts of the signature that name the method and its settings.
         rule: the length rule of the scores.
         upper_bound: an upper bound of the score of any sentence that is accepted; None if there is none.
+        proved: whether the answers are proved to be the best.
+        masses: what is known of the probabilities of sentences; None if the search was not one for J.
     """
 
     answers: Sequence[Finalist]
@@ -50,6 +54,8 @@ class Outcome:
     signature: Sequence[str]
     rule: str | float
     upper_bound: float | None = None
+    proved: bool = False
+    masses: Masses | None = field(default_factory=Masses)
 
 
 Search: TypeAlias = Callable[[Request], tuple[Coupling, list[Outcome]]]
@@ -164,6 +170,7 @@ class BeamSearch(Method):
                 [Round(rows[item], met[item])],
                 signature,
                 ranking.rules[item],
+                masses=None,
             )
             for item, own in enumerate(answers)
         ]
@@ -197,8 +204,11 @@ class BSCD(Method):
 
     The beams of each direction look ahead through the beams of the other direction.
 
-    The algorithm is Algorithm 1 of Sun, Lee and Batra (Bidirectional Beam Search, CVPR 2017). With a joint model, the
-    beams are joined by log p(v | b, b') instead of a sum of two log-probabilities.
+    The algorithm is Algorithm 1 of Sun, Lee and Batra (Bidirectional Beam Search, CVPR 2017), with splices: before the
+    first round and after each round, the best sentences of a prefix of a forward beam, a word, and a suffix of a
+    backward beam are tried. The search ends after two rounds without a better sentence. ``BSCD(splices=False)`` is
+    the algorithm as published. It finds worse sentences and reads more rows. With a joint model, the beams are joined
+    by log p(v | b, b') instead of a sum of two log-probabilities, and there are no splices.
 
     Args:
         max_rounds: the largest number of rounds, each of a left-to-right and a right-to-left sweep (default: 10).
@@ -206,30 +216,36 @@ class BSCD(Method):
             forward and a backward beam are joined. The prior steers the search and is no part of J. A word whose prior
             is -inf is never chosen. Pairs only (default: None, no prior, as in the paper).
         prior_weight: the factor of the prior (default: 1.0).
+        splices: whether splices are tried (default: True).
 
     Example:
         >>> from birnn_decode import BSCD
         >>> BSCD(max_rounds=3)
-        BSCD(max_rounds=3, prior=None, prior_weight=1.0)
-        >>> BSCD().name
-        'bscd'
+        BSCD(max_rounds=3, prior=None, prior_weight=1.0, splices=True)
+        >>> BSCD().name, BSCD(splices=False).name
+        ('bscd', 'bscd-paper')
     """
-
-    name = "bscd"
 
     max_rounds: int = 10
     prior: Any = field(default=None, compare=False)
     prior_weight: float = 1.0
+    splices: bool = True
     _prior: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_count("max_rounds", self.max_rounds)
+        check_flag("splices", self.splices)
         check_number("prior_weight", self.prior_weight)
         if self.prior is not None:
             prior = Prior.given(self.prior, self.prior_weight).log_probs
             object.__setattr__(self, "prior", prior)
             # Two arrays cannot be compared by ==.
             object.__setattr__(self, "_prior", f"{prior.shape} {hashlib.sha256(prior.tobytes()).hexdigest()}")
+
+    @property
+    def name(self) -> str:
+        """The name in tables, for example ``"bscd"``. Without splices: ``"bscd-paper"``."""
+        return "bscd" if self.splices else "bscd-paper"
 
     def check(self, request: Request) -> None:
         """Check the models of a request, and that the prior fits them."""
@@ -246,7 +262,7 @@ class BSCD(Method):
         prior = Prior(self.prior, self.prior_weight) if self.prior is not None and self.prior_weight else None
         settings = [f"rounds:{self.max_rounds}"] + ([] if prior is None else [f"prior:{prior.weight:g}"])
         signature = coupling.signature(self.name, settings, ())
-        return coupling, _descend(request, coupling, signature, self.max_rounds, prior)[1]
+        return coupling, _descend(request, coupling, signature, self.max_rounds, prior, self.splices)[1]
 
 
 @dataclass(frozen=True)
@@ -363,11 +379,12 @@ class Gibbs(Method):
 class Exact(Method):
     """Prove the best of all sentences that a template allows, by branch and bound.
 
-    BSCD comes first. Then two best-first searches, one in each direction, look for better sentences and end when none
-    is left; ``birnn_decode.search.exact`` states and proves the bound. Press Ctrl-C to stop the search early. It
-    returns the best sentences found so far, with an upper bound on what it may have missed. Before the first BSCD has
-    ended, Ctrl-C raises ``KeyboardInterrupt``. Whole captions need ``widths``. Score hooks must not raise scores. With
-    ``accept``, the proof and the bound are about accepted sentences. If fewer than ``beam_size`` sentences are
+    BSCD comes first: with ``beam_size`` beams, and then with twice as many, as long as that finds better sentences and
+    half of the rows are left. Then two best-first searches, one in each direction, look for better sentences and end
+    when none is left; ``birnn_decode.search.exact`` states and proves the bound. Press Ctrl-C to stop the search early.
+    It returns the best sentences found so far, with an upper bound on what it may have missed. Before the first BSCD
+    has ended, Ctrl-C raises ``KeyboardInterrupt``. Whole captions need ``widths``. Score hooks must not raise scores.
+    With ``accept``, the proof and the bound are about accepted sentences. If fewer than ``beam_size`` sentences are
     accepted, a proof needs every possible sentence.
 
     Args:
@@ -375,6 +392,10 @@ class Exact(Method):
         max_rows: the rows that an item may take, including BSCD's. Without a proof by then, the search ends. The groups
             of a diverse beam share them (default: 20,000).
         max_seconds: the seconds that the search may take, without encoding the sources (default: None, no limit).
+        mass: a share of the probability, more than 0 and at most 1. The search then goes on until the best sentences
+            are proved and the sentences found are certain to have this share of the probability; see `Posterior`.
+            `DecodeResult.proved` is about the best sentences alone. It needs ``scope="sentence"``, weights that are at
+            least 1 or equal to 0, no score hooks and no ``diversity`` (default: None, the search ends with the proof).
 
     Example:
         >>> from birnn_decode import Exact
@@ -387,6 +408,7 @@ class Exact(Method):
     max_rounds: int = 10
     max_rows: int = 20_000
     max_seconds: float | None = None
+    mass: float | None = None
 
     def __post_init__(self) -> None:
         check_count("max_rounds", self.max_rounds)
@@ -395,6 +417,11 @@ class Exact(Method):
             check_number("max_seconds", self.max_seconds, "a positive number of seconds, or None for no limit")
             if self.max_seconds <= 0:
                 raise ValueError(f"max_seconds must be a positive number of seconds, got {self.max_seconds!r}.")
+        if self.mass is not None:
+            what = "a number above 0 and at most 1, or None"
+            check_number("mass", self.mass, what)
+            if not 0 < self.mass <= 1:
+                raise ValueError(f"mass must be {what}, got {self.mass!r}.")
 
     def check(self, request: Request) -> None:
         """Check the models and the widths of a request."""
@@ -409,6 +436,31 @@ class Exact(Method):
                 f"{self} of a whole caption needs the lengths that the caption may have: give widths, for example "
                 "widths=range(5, 9), or a template such as '{5-8}'."
             )
+        if self.mass is not None:
+            self._check_mass(request)
+
+    def _check_mass(self, request: Request) -> None:
+        objective = request.objective
+        if objective.scope != "sentence":
+            raise ValueError(
+                f'{self} needs scope="sentence", because the probability of a sentence has all of its terms. Leave '
+                "mass or scope out."
+            )
+        if not _certifies(objective):
+            raise ValueError(
+                f"{self} needs weights that are at least 1 or equal to 0, because otherwise nothing bounds the "
+                f"probability of the sentences not found, got {objective}. Raise the weights, or leave mass out."
+            )
+        if request.demands.hooks:
+            raise ValueError(
+                f"{self} works without score hooks only, because a hook changes scores and no probabilities. Leave "
+                "mass or the hooks out."
+            )
+        if request.diversity is not None:
+            raise ValueError(
+                f"{self} works without diversity only, because each group searches a part of the sentences. Leave mass "
+                "or diversity out."
+            )
 
     def plan(self, request: Request, results_of: Callable[[Method], Sequence[DecodeResult]]) -> Search:
         """Return the search with a budget that all parts and groups of the request share."""
@@ -421,7 +473,8 @@ class Exact(Method):
 
     def _prove(self, request: Request, budget: Budget) -> tuple[Coupling, list[Outcome]]:
         coupling = request.coupling()
-        signature = coupling.signature(self.name, [f"rounds:{self.max_rounds}", str(budget)], ())
+        settings = [f"rounds:{self.max_rounds}", str(budget), *([] if self.mass is None else [f"mass:{self.mass:g}"])]
+        signature = coupling.signature(self.name, settings, ())
         try:
             problems, outcomes = _descend(request, coupling, signature, self.max_rounds, more_follows=True)
         except KeyboardInterrupt:
@@ -431,15 +484,33 @@ class Exact(Method):
             rows = [coupling.rows(item) for item in range(len(request.items))]
             problems = request.problems()
             outcomes = _outcomes(request, signature, [[] for _ in request.items], [], [rows])
-        proofs = exact(coupling, problems, [list(one.answers) for one in outcomes], request.share, budget)
+        answers = [list(one.answers) for one in outcomes]
+        if not budget.interrupted:
+            _widen(coupling, problems, answers, request.share, self.max_rounds, budget)
+        proofs = exact(coupling, problems, answers, request.share, budget, self.mass)
         budget.begun = True
         found = []
         for one, proof in zip(outcomes, proofs, strict=True):
             assert proof.stop is not None
             accepted = (own.score for own in proof.answers if not own.broken and not own.rejected)
             upper = max(proof.upper, *accepted, -math.inf)
-            found.append(replace(one, answers=proof.answers, stop=proof.stop, upper_bound=upper))
+            masses = Masses(proof.known, proof.unknown if _certifies(request.objective) else None)
+            found.append(
+                replace(
+                    one,
+                    answers=proof.answers,
+                    stop=proof.stop,
+                    upper_bound=upper,
+                    proved=proof.proved,
+                    masses=masses,
+                )
+            )
         return coupling, found
+
+
+def _certifies(objective: Objective) -> bool:
+    """Tell whether the bound of a leaf bounds its mass; see ``birnn_decode.search.exact``."""
+    return all(weight >= 1 or weight == 0 for weight in (objective.weight_forward, objective.weight_backward))
 
 
 METHODS: dict[str, Method] = {
@@ -452,6 +523,7 @@ METHODS: dict[str, Method] = {
         Rerank(),
         Gibbs(rows=BSCD()),
         BSCD(),
+        BSCD(splices=False),
         Exact(),
     )
 }
@@ -463,16 +535,56 @@ def _descend(
     signature: Sequence[str],
     max_rounds: int,
     prior: Prior | None = None,
+    splices: bool = True,
     more_follows: bool = False,
 ) -> tuple[list[Problem], list[Outcome]]:
     """Run BSCD, and rank every finished sentence that it has met: the problems, and the outcome of each item."""
     written = request.write_freely(coupling.directions)
     problems = request.problems(written)
-    searches, rows = bscd(coupling, problems, request.share, max_rounds, prior)
+    searches, rows = bscd(coupling, problems, request.share, max_rounds, prior, splices)
     widths = request.lengths.widths
     fitting = [one for one in written if one.finished and (widths is None or len(one.words) in widths)]
     answers = coupling.rank([*_met(searches), *fitting], request.share, more_follows)
     return problems, _outcomes(request, signature, answers, searches, rows)
+
+
+def _widen(
+    coupling: Coupling,
+    problems: Sequence[Problem],
+    answers: list[list[Finalist]],
+    keep: int,
+    max_rounds: int,
+    budget: Budget,
+) -> None:
+    """Run BSCD with more and more beams, as long as it finds better sentences for an item.
+
+    Args:
+        coupling: the models.
+        problems: the problems, after ``bscd`` with ``keep`` beams.
+        answers: the best sentences of each item; better ones take their place.
+        keep: the largest number of answers per item.
+        max_rounds: the largest number of rounds.
+        budget: the limits of the call.
+    """
+    beam_size = keep
+    going = {problem.item for problem in problems}
+    try:
+        while True:
+            # With twice the beams, BSCD takes about twice the rows, but many of them have been read already.
+            going = {item for item in going if 2 * coupling.rows(item) <= budget.share}
+            if not going or budget.late:
+                return
+            beam_size *= 2
+            searches, _ = bscd(coupling, [one for one in problems if one.item in going], beam_size, max_rounds)
+            known = [one for item in going for one in answers[item]]
+            ranked = coupling.rank([*known, *_met(searches)], keep, more_follows=True)
+            for item in list(going):
+                before = [one.words for one in answers[item]]
+                answers[item] = ranked[item]
+                if before == [one.words for one in answers[item]]:
+                    going.remove(item)
+    except KeyboardInterrupt:
+        budget.interrupted = True
 
 
 def _outcomes(

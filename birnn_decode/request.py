@@ -446,7 +446,7 @@ def ask(
             "belongs to the method, for example BSCD(max_rounds=3)."
         )
     given: dict[str, Any] = {**DEFAULTS, **options}
-    check_count("beam_size", given["beam_size"], 1)
+    given["beam_size"] = check_count("beam_size", given["beam_size"], 1)
     check_count("min_length", given["min_length"])
     for name, least in (("max_length", 0), ("memory_limit", 1)):
         if given[name] is not None:

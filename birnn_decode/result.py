@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from birnn_decode.posterior import Posterior
+
 
 class StopReason(str, enum.Enum):
     """Tell why a search ended. A reason is equal to its name.
@@ -21,6 +23,7 @@ class StopReason(str, enum.Enum):
     BUDGET = "budget"
     MAX_ROUNDS = "max_rounds"
     CYCLE = "cycle"
+    NO_GAIN = "no_gain"
     DEAD_END = "dead_end"
     CONVERGED = "converged"
     SINGLE_SWEEP = "single_sweep"
@@ -33,7 +36,7 @@ class StopReason(str, enum.Enum):
         """Return the rank of the reason, from the least settled to the most settled.
 
         Returns:
-            The rank, from 0 for an interrupted search to 7 for a proof.
+            The rank, from 0 for an interrupted search to 8 for a proof.
         """
         return list(StopReason).index(self)
 
@@ -53,6 +56,7 @@ _ADVICE = {
     "find better ones.",
     StopReason.CYCLE: "The beams of an earlier round came back: further rounds would repeat for ever. The best "
     "sentences of all rounds are returned. A larger beam often ends the cycle.",
+    StopReason.NO_GAIN: "The last rounds found no better sentence. A larger beam may find one.",
     StopReason.MAX_ROUNDS: "The search used all its rounds, and the last round still changed the beams. The best "
     "sentences so far are returned. Raise max_rounds to continue.",
     StopReason.DEAD_END: "In one direction, every continuation had probability 0. The best sentences found before are "
@@ -190,6 +194,9 @@ class DecodeResult:
         upper_bound: No sentence that the template, the constraints and ``accept`` allow has a score above this, in
             nats. None if there is no bound, -inf if there is no possible sentence. It equals the score of the best
             hypothesis if that one is accepted and proved to be the best.
+        posterior: Probabilities of the hypotheses and of the words at the blank positions. None if the hypotheses are
+            not ranked by the J of whole sentences: with a `JointModel`, `BeamSearch`, ``scope="blank"``, score hooks or
+            `Diversity`. None, too, if there is no hypothesis, or if the hypotheses violate a constraint.
 
     Example:
         >>> from birnn_decode import decode
@@ -211,6 +218,7 @@ class DecodeResult:
     length_rule: str | float
     proved: bool = False
     upper_bound: float | None = None
+    posterior: Posterior | None = None
 
     @property
     def gap(self) -> float | None:

@@ -28,6 +28,8 @@ JOINT, BIRNN = "search/joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, LEAVES, SEARCH_ERRORS = "search/exact.py", "search/leaves.py", "evaluation/search_errors.py"
 CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
+HALVING = "search/halving.py"
+POSTERIOR = "posterior.py"
 BLANKS, BACKEND = "evaluation/blanks.py", "backend/base.py"
 VOCABULARIES = "vocabularies.py"
 LINES, TRANSLATOR, TRAIN = "lines.py", "models/translator.py", "cli/training.py"
@@ -124,8 +126,10 @@ FAULTS = {
     ],
     "rows not counted": [(TREE, "self.rows += np.bincount(self.items[nodes], minlength=len(self.rows))", "pass")],
     "rows of prefill not counted": [(TREE, "self.rows[items] += length + 1", "pass")],
-    "first round never called converged": [(BSCD, "    for search in going:\n        search.end_round()\n\n", "\n")],
-    "cycles not seen": [(BSCD, "elif beams in self._history:", "elif False:")],
+    "first round never called converged": [
+        (BSCD, "    for search in going:\n        search.end_round(splicing is not None)\n\n", "\n")
+    ],
+    "cycles not seen": [(BSCD, "elif cycle:", "elif False:")],
     "sentences of later rounds not collected": [
         (BSCD, "self.met[-1].append(sentence)", "(self.met[-1] if self.rounds == 0 else []).append(sentence)")
     ],
@@ -501,6 +505,25 @@ FAULTS = {
     "a bound below what is left": [
         (EXACT, "proof.upper = max(uppers, default=NEVER)", "proof.upper = min(uppers, default=NEVER)")
     ],
+    "mass of the rest: its best word only": [
+        (LEAVES, "log_sums(rest_keys),", "rest_keys.max(axis=1),"),
+        (LEAVES, "log_sums(rest_bounds),", "rest_bounds.max(axis=1),"),
+    ],
+    "mass of words without a leaf left out": [(LEAVES, "self.drop(bounds[lost])", "pass")],
+    "mass of dropped open leaves left out": [(EXACT, "        side.drop(masses[~alive])\n", "")],
+    "mass of dropped full leaves left out": [(EXACT, "        side.drop(bounds[~alive & ~done])\n", "")],
+    "mass of full leaves left out": [(EXACT, " + [float(log_sums(side.full_bounds)) for side in self.sides]", "")],
+    "mass: the incumbent drops leaves": [(EXACT, "return needed if self._drops else NEVER", "return needed")],
+    "mass: of the empty blank left out": [(EXACT, "proof.unknown[problem.template] = bound", "pass")],
+    "mass: not asked for": [(EXACT, "(self.mass is None or proof.holds(self.mass))", "True")],
+    "mass: an unproved best sentence": [(EXACT, "upper if above(upper, needed) else NEVER", "NEVER")],
+    "mass: weights below one certified": [("methods.py", "weight >= 1 or weight == 0", "True")],
+    "posterior: words of all lengths": [(POSTERIOR, "if len(words) == length}", "if len(words) >= length}")],
+    "posterior: words without what is unknown": [
+        (POSTERIOR, "total_same, unknown_same, unknown_same", "total_same, unknown_same")
+    ],
+    "posterior: rejected by constraints": [("decoding.py", "any(one.broken for one in answers)", "False")],
+    "posterior: with hooks": [("decoding.py", "request.demands.hooks or request", "request")],
     "an unproved sentence taken for the best": [(SEARCH_ERRORS, "if exact.gap == 0 else", "if True else")],
     "restval left out": [("captions/datasets.py", 'of = "train" if of == "restval" else of', "pass")],
     "joint: no normaliser of a pair": [(BACKEND, "pairs -= log_totals[:, :, other, None]", "pass")],
@@ -600,14 +623,34 @@ FAULTS = {
     "the model itself left in training mode": [
         (REQUEST, "[*self.scorers.values(), self.given]", "list(self.scorers.values())")
     ],
-    "splices: left out": [(BSCD, "if len(rows) == 1:", "if False:")],
-    "splices: of later beams": [(BSCD, "if len(rows) == 1:", "if len(rows) == 2:")],
+    "splices: left out": [(BSCD, "coupling.splicing if splices and max_rounds else None", "None")],
+    "splices: of the first beams alone": [
+        (
+            BSCD,
+            "        if splicing is not None:\n            _splice(splicing, going, beam_size, prior)  # line 4a\n",
+            "",
+        )
+    ],
+    "splices: not of the best sentences": [(SPLICES, "if direction.weight else ():", "if False else ():")],
+    "splices: read twice": [(BSCD, "                self._tried.add(words)\n", "")],
+    "splices: one round without a better sentence ends the search": [(BSCD, "PATIENCE = 2", "PATIENCE = 1")],
+    "halving: the estimate of what lacks left out": [
+        (HALVING, "reading.sums[some] + mean[numbers] * reading.lacking[some]", "reading.sums[some]")
+    ],
+    "halving: half goes on": [(HALVING, "FACTOR = 3", "FACTOR = 2")],
+    "halving: the worst go on": [(HALVING, "np.lexsort((-scores, self.rejected", "np.lexsort((scores, self.rejected")],
+    "halving: terms that do not count": [(HALVING, "np.where(counted, terms, 0.0)", "terms")],
+    "halving: what words have paid forgotten": [(HALVING, "np.where(pays, paid, 0.0)", "np.zeros(len(pays))")],
+    "halving: the best sentences pay nothing": [
+        (BSCD, "        splicing.settle(problems[candidates.numbers[one]], sentences[one])\n", "")
+    ],
+    "exact: no wider beams": [("methods.py", "2 * coupling.rows(item) <= budget.share}", "False}")],
     "splices: the first beam behind": [(SPLICES, "nodes[np.arange(len(nodes)), sums.argmax(axis=1)]", "nodes[:, 0]")],
     "splices: of the place before": [(SPLICES, "theirs[numbers, turn.behind]", "theirs[numbers, turn.behind - 1]")],
-    "splices: the best alone": [(SPLICES, "AT_EACH_POSITION = 2", "AT_EACH_POSITION = 1")],
-    "splices: what lies behind stands as it was read": [(SPLICES, "*suffix[::-1]))", "*suffix))")],
+    "splices: the best alone": [(BSCD, "AT_EACH_POSITION = 4", "AT_EACH_POSITION = 1")],
+    "splices: what lies behind stands as it was read": [(HALVING, "*suffix[-2::-1])", "*suffix[:-1])")],
     "splices: that break constraints": [
-        (SPLICES, "if problem.held is None or not problem.held.broken(words):", "if True:")
+        (BSCD, "if self.problem.held is None or not self.problem.held.broken(words):", "if True:")
     ],
     "constraints: n-grams that overlap": [
         (CONSTRAINTS, "if other != begin and", "if abs(other - begin) >= self.size and")

@@ -360,39 +360,69 @@ def finished_sentences(template: Template, frontiers: Frontiers, reverse: bool) 
     return result
 
 
+@dataclass(frozen=True)
+class Splice:
+    """A sentence of a prefix, a word and a suffix.
+
+    ``value``: weight * (log-probability of prefix and word) + weight' * (that of suffix and word), nats, with what is
+    paid and without the prior. ``position``: of the word. ``paid``: what it has paid, as part of ``value``.
+    """
+
+    value: float
+    words: Words
+    position: int
+    paid: float
+
+
 def splices(
     models: tuple[Model, Model],
     template: Template,
     blanks: Collection[int],
     frontiers: Sequence[Frontiers],
+    best: Sequence[Words],
+    count: int,
     weights: tuple[float, float],
     prior: Sequence[Sequence[float]] | None,
     prior_weight: float,
     first: int,
     penalty: Penalty | None = None,
-) -> set[Words]:
-    """At each blank position the two best (b, v) with the b' that is best for v, as sentences.
+) -> list[Splice]:
+    """At each blank position the ``count`` best (b, v) with the b' that is best for v, position by position.
 
-    b is of direction ``first`` (0: forward), b' of the other one, each a beam of the initial search that has read
-    everything on its side of the position.
+    b is of direction ``first`` (0: forward), b' of the other one. Each is a beam that has read everything on its side
+    of the position, or the part of a sentence of ``best`` on its side.
     """
     second = 1 - first
-    found = set()
-    for position in sorted(blanks):
+    found = []
+    for position in sorted(blanks, reverse=first == 1):
         read = {0: position, 1: len(template) - 1 - position}
+        sides: dict[int, list[Beam]] = {}
+        for direction in (0, 1):
+            sides[direction] = list(frontiers[direction][read[direction]])
+            for words in best if weights[direction] else ():
+                own = (words if direction == 0 else words[::-1])[: read[direction]]
+                if own not in [prefix for prefix, _ in sides[direction]]:
+                    terms = (float(models[direction].log_probs(own[:at])[own[at]]) for at in range(len(own)))
+                    sides[direction].append((own, sum(terms)))
         candidates = []
-        for b, (prefix, total) in enumerate(frontiers[first][read[first]]):
+        for b, (prefix, total) in enumerate(sides[first]):
             for v in sorted(template[position]):
                 behind = []
-                for other, (suffix, other_total) in enumerate(frontiers[second][read[second]]):
+                for other, (suffix, other_total) in enumerate(sides[second]):
                     worth = other_total + float(models[second].log_probs(suffix)[v])
                     if penalty is not None and weights[second]:
                         worth += penalty.changes((*suffix, v), second == 1)
                         worth -= penalty.cost(suffix, second == 1) / weights[second]
-                    behind.append((-worth, other, suffix))
-                lost, _, suffix = min(behind, key=lambda one: one[:2])
+                    behind.append((-worth, other, suffix, other_total))
+                lost, _, suffix, other_total = min(behind, key=lambda one: one[:2])
+                plain = 0.0
                 score = weights[second] * -lost if weights[second] else 0.0
-                score += weights[first] * (total + float(models[first].log_probs(prefix)[v])) if weights[first] else 0.0
+                if weights[second]:
+                    plain += weights[second] * (other_total + float(models[second].log_probs(suffix)[v]))
+                if weights[first]:
+                    own_total = weights[first] * (total + float(models[first].log_probs(prefix)[v]))
+                    score += own_total
+                    plain += own_total
                 if penalty is not None:
                     score += weights[first] * penalty.changes((*prefix, v), first == 1) if weights[first] else 0.0
                     score -= penalty.cost((*prefix, v), first == 1)
@@ -403,10 +433,72 @@ def splices(
                 if score > NEG_INF:
                     read_by = {first: (*prefix, v), second: suffix}
                     words = (*read_by[0], *read_by[1][::-1])
-                    candidates.append((-score, b, v, words))
+                    candidates.append((-score, b, v, Splice(score, words, position, score - plain)))
         candidates.sort(key=lambda candidate: candidate[:3])
-        found.update(words for *_, words in candidates[:2])
+        found += [splice for *_, splice in candidates[:count]]
     return found
+
+
+def worth_reading(found: Sequence[Splice], tried: set[Words], most: int) -> list[Splice]:
+    """The best splices of sentences that were not read before, at most ``most`` sentences looked at; see ``bscd``."""
+    ordered = sorted(found, key=lambda splice: -splice.value)
+    ordered = [splice for splice in ordered[: 4 * most] if splice.value >= ordered[0].value - 7]
+    looked: set[Words] = set()
+    chosen = []
+    for splice in ordered:
+        if len(looked) == most:
+            break
+        looked.add(splice.words)
+        if splice.words not in tried:
+            tried.add(splice.words)
+            chosen.append(splice)
+    return chosen
+
+
+def halve(
+    models: tuple[Model, Model],
+    candidates: Sequence[Splice],
+    keep: int,
+    weights: tuple[float, float],
+    counted: Collection[int] | None,
+    pays: bool,
+) -> list[Scored]:
+    """Successive halving: the ``keep`` best candidates, read outward 1, 3, 9 … words, of which a third goes on."""
+
+    def known_terms(splice: Splice, words: int, direction: int) -> tuple[list[float], int]:
+        """The known terms that count, and the number of those that are not known."""
+        size = len(splice.words)
+        terms = token_terms(models[direction], splice.words, direction == 1)
+        known = range(splice.position + words + 1) if direction == 0 else range(splice.position - words, size)
+        inside = [at for at in known if 0 <= at < size]
+        ends = splice.position + words >= size if direction == 0 else splice.position - words < 0
+        if counted is not None:
+            return [terms[at] for at in inside if at in counted], len(set(counted) - set(inside))
+        return [terms[at] for at in inside] + [terms[size]] * ends, size - len(inside) + (not ends)
+
+    def scores(alive: Sequence[Splice], words: int) -> list[float]:
+        totals = [splice.paid if pays else 0.0 for splice in alive]
+        for direction in (0, 1):
+            if not weights[direction]:
+                continue
+            known = [known_terms(splice, words, direction) for splice in alive]
+            finite = [term for terms, _ in known if sum(terms) > NEG_INF for term in terms]
+            mean = sum(finite) / max(len(finite), 1)
+            for number, (terms, lacking) in enumerate(known):
+                totals[number] += weights[direction] * (sum(terms) + mean * lacking)
+        return totals
+
+    def highest(alive: Sequence[Splice], words: int, count: int) -> list[tuple[float, Splice]]:
+        scored = sorted(zip(scores(alive, words), alive, strict=True), key=lambda one: -one[0])
+        return [(score, splice) for score, splice in scored if score > NEG_INF][:count]
+
+    alive = list(candidates)
+    words = 1
+    while alive and words < len(alive[0].words) + 1 and len(alive) > keep:
+        alive = [splice for _, splice in highest(alive, words, max(-(-len(alive) // 3), keep))]
+        words *= 3
+    everything = len(alive[0].words) + 1 if alive else 0
+    return [(score, splice.words) for score, splice in highest(alive, everything, keep)]
 
 
 def bscd(
@@ -422,8 +514,14 @@ def bscd(
     counted: Collection[int] | None = None,
     backward_first: bool = False,
     penalty: Penalty | None = None,
+    splicing: bool = True,
 ) -> Answer:
     """Beam-Search Coordinate Descent (Algorithm 1 of the paper; Eq. 6 starts it, Eq. 3 is its sweep).
+
+    ``splicing`` False is Algorithm 1. True: before the first round and after each round, the splices of the beams and
+    of the B best sentences so far are collected. Those within 7 nats of the best one, at most B * (2 + blanks / 2)
+    different sentences, are read outward from their joins if they were not read before; the best half of B is read to
+    the end. Two rounds without a better sentence end the search.
 
     ``prior`` is None or [T][V] log-probabilities (nats); it steers the sweeps and is no part of the score.
     ``counted`` as in ``joint``. ``backward_first`` runs the right-to-left sweep first in each round.
@@ -449,9 +547,24 @@ def bscd(
     if len(current) < 2:
         return answer("dead_end", 0)
 
-    if max_rounds:
-        first = int(backward_first)
-        pool.update(splices(models, template, blanks, current, weights, prior, prior_weight, first, penalty))
+    best: list[Scored] = []
+    tried: set[Words] = set()
+    idle = 0
+
+    def splice() -> None:
+        nonlocal best, idle
+        first, at_most = int(backward_first), beam_size * (4 + len(blanks)) // 2
+        own = [words for _, words in best]
+        rest = (weights, prior, prior_weight, first, penalty)
+        chosen = worth_reading(splices(models, template, blanks, current, own, 4 * beam_size, *rest), tried, at_most)
+        before = best[:1]
+        found = halve(models, chosen, -(-beam_size // 2), weights, counted, penalty is not None)
+        best = sorted([*best, *found], key=lambda one: (-one[0], one[1]))[:beam_size]
+        pool.update(words for _, words in found)
+        idle = idle + 1 if best[:1] == before else 0
+
+    if splicing and max_rounds:
+        splice()
     history = [snapshot(current)]
     for round_number in range(1, max_rounds + 1):
         for direction in (1, 0) if backward_first else (0, 1):
@@ -473,12 +586,18 @@ def bscd(
             if swept is None:
                 return answer("dead_end", round_number)
             current[direction] = swept
-            pool.update(finished_sentences(template, swept, direction == 1))
+            if not splicing:
+                pool.update(finished_sentences(template, swept, direction == 1))
+        if splicing:
+            splice()
         now = snapshot(current)
-        if now == history[-1]:
-            return answer("converged", round_number)
-        if now in history:
-            return answer("cycle", round_number)
+        if not splicing or idle:
+            if now == history[-1]:
+                return answer("converged", round_number)
+            if now in history:
+                return answer("cycle", round_number)
+            if splicing and idle >= 2:
+                return answer("no_gain", round_number)
         history.append(now)
     return answer("max_rounds", max_rounds)
 

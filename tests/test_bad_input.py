@@ -139,6 +139,7 @@ TABLE = [
     *wrongs(BSCD, "prior", ValueError, np.zeros((1, 1, V)), shown="(1, 1, 6)"),
     *wrongs(BSCD, "prior", ValueError, np.zeros(5), shown="(5,)"),
     *wrongs(BSCD, "prior", ValueError, np.zeros((2, V)), shown="2 positions"),
+    *wrongs(BSCD, "splices", TypeError, None, 1, "no"),
     *wrongs(BSCD, "prior_weight", TypeError, None, "x", True, [1.0]),
     *wrongs(BSCD, "prior_weight", ValueError, float("inf"), float("nan")),
     *wrongs(BeamSearch, "direction", TypeError, None, 1, ["forward"]),
@@ -164,10 +165,12 @@ TABLE = [
     *wrongs(Exact, "max_rows", ValueError, 0),
     *wrongs(Exact, "max_seconds", TypeError, "1", True, [1.0]),
     *wrongs(Exact, "max_seconds", ValueError, 0, -1.5, float("nan")),
+    *wrongs(Exact, "mass", TypeError, "1", True, [0.5]),
+    *wrongs(Exact, "mass", ValueError, 0, -0.5, 1.01, float("nan")),
 ]
 
 # What has no value of the right type that is wrong by itself; and a source, which may be anything.
-NEVER_WRONG_IN_VALUE = {(decode, "method"), (decode, "vocabulary"), (decode, "accept")}
+NEVER_WRONG_IN_VALUE = {(decode, "method"), (decode, "vocabulary"), (decode, "accept"), (BSCD, "splices")}
 NEVER_WRONG_IN_TYPE = {(decode, "source")}
 
 

@@ -70,9 +70,10 @@ def priors(seed, positions, kind):
     normalized=st.booleans(),
     prior=st.sampled_from(["none", "none", "vocab", "positions, vocab"]),
     prior_weight=st.sampled_from([1.0, 0.5]),
+    splices=st.booleans(),
 )
 def test_equals_the_slow_reference(
-    seed, template, beam_size, max_rounds, weights, scope, ids, table, members, normalized, prior, prior_weight
+    seed, template, beam_size, max_rounds, weights, scope, ids, table, members, normalized, prior, prior_weight, splices
 ):
     forward, backward = pair(seed, V, ids=ids, normalized=normalized, **table, **members)
     allowed, blanks = reference_template(template, words_of(V, ids))
@@ -88,6 +89,7 @@ def test_equals_the_slow_reference(
         prior=None if prior is None else np.broadcast_to(prior, (len(template), V)).tolist(),
         prior_weight=prior_weight,
         counted=blank_positions(scope, blanks),
+        splicing=splices,
     )
     result = bscd_decode(
         forward,
@@ -99,6 +101,7 @@ def test_equals_the_slow_reference(
         objective=Objective(*weights, scope=scope),
         prior=prior,
         prior_weight=prior_weight,
+        splices=splices,
     )
     assert_same(hypotheses(result), expected.hypotheses)
     assert (result.stop, result.rounds) == (expected.stop, expected.rounds)
@@ -113,7 +116,9 @@ def test_flat_models_go_round_in_cycles(beam_size):
     for seed in range(12):
         forward, backward = pair(seed, V, sharpness=0.3)
         allowed, blanks = reference_template(template, WORDS)
-        expected = reference.bscd(forward.model(), backward.model(), allowed, blanks, beam_size, 12, (0.4, 2.0))
+        expected = reference.bscd(
+            forward.model(), backward.model(), allowed, blanks, beam_size, 12, (0.4, 2.0), splicing=False
+        )
         result = bscd_decode(
             forward,
             backward,
@@ -121,6 +126,7 @@ def test_flat_models_go_round_in_cycles(beam_size):
             Template.from_tokens(template),
             beam_size=beam_size,
             max_rounds=12,
+            splices=False,
             objective=Objective(0.4, 2.0),
         )
         assert_same(hypotheses(result), expected.hypotheses)
@@ -344,12 +350,12 @@ def test_sweeps_push_every_distinct_prefix_once(seed, template, beam_size, sharp
     allowed, blanks = reference_template(template, WORDS)
     with pytest.MonkeyPatch.context() as monkeypatch:
         recorded = sweeps_of_reference(monkeypatch)
-        reference.bscd(forward.model(), backward.model(), allowed, blanks, beam_size, 10)
+        reference.bscd(forward.model(), backward.model(), allowed, blanks, beam_size, 10, splicing=False)
     prefixes = [
         {prefix for frontiers in recorded[reverse] for beams in frontiers[:-1] for prefix, _ in beams}
         for reverse in (False, True)
     ]
-    result = bscd_decode(forward, backward, None, Template.from_tokens(template), beam_size=beam_size)
+    result = bscd_decode(forward, backward, None, Template.from_tokens(template), beam_size=beam_size, splices=False)
     assert sum(entry.rows for entry in result.trace) == sum(len(distinct) for distinct in prefixes)
     for model, distinct in zip((forward, backward), prefixes, strict=True):
         read = [words for _, words in model.read]
@@ -375,7 +381,7 @@ def test_nothing_is_kept_where_nobody_asks_again(seed, template, beam_size, alig
     """Scores stay for blank positions only, and states where more than one word may follow."""
     template = Template.from_tokens([2, 3, *template, 4, Template.BLANK, 2])
     coupling, problems = coupled(*pair(seed, V, aligned=aligned), template)
-    bscd(coupling, problems, beam_size, 4)
+    bscd(coupling, problems, beam_size, 4, splices=False)
     for direction in coupling.directions:
         tree, lane = direction.tree, direction.lane(problems[0].template)
         nodes = np.arange(len(tree))
@@ -426,7 +432,7 @@ def test_scoring_many_finalists_takes_few_calls():
     forward, backward = pair(1, V, sharpness=0.3, aligned=False)
     template = Template.from_tokens([2] * 12 + [Template.BLANK] * 6 + [3] * 12)
     calls = counted_calls((forward, backward))
-    result = bscd_decode(forward, backward, None, template, beam_size=1, max_rounds=20)
+    result = bscd_decode(forward, backward, None, template, beam_size=1, max_rounds=20, splices=False)
     assert sum(entry.new_sentences for entry in result.trace) > 10
     sweeps = 2 * 18 + result.rounds * 2 * 6
     # Each direction: one finalist at a time for 31 words, and after that all of the rest together.

@@ -109,7 +109,7 @@ def test_rows_of_rerank_and_bscd():
     assert reranked.rows_evaluated == 4 + 8 == len(forward.pushed) + len(backward.pushed)
 
     forward, backward = trellis()
-    result = bscd_decode(forward, backward, None, template, beam_size=1)
+    result = bscd_decode(forward, backward, None, template, beam_size=1, splices=False)
     # The sweeps of a single blank read nothing new. They find a, whose terms of the blank promise most (.3 · .3 against
     # .05 for b and c). The directions read by turns, a word of the best bound each: forward a (.009 is left), backward
     # b (.025), forward c (.025), backward b (.0125), forward c (.025, as d is sure to end), backward c (.00025) and
@@ -120,6 +120,21 @@ def test_rows_of_rerank_and_bscd():
     assert (result.stop, result.rounds) == ("converged", 2)
     assert result.best.tokens == (A, A, D)
     assert result.rows_evaluated == 4 + 4 + 2 * 3 == len(forward.pushed) + len(backward.pushed)
+
+
+def test_rows_of_splices():
+    forward, backward = trellis()
+    result = bscd_decode(forward, backward, None, Template.blank([A], 1, [D]), beam_size=1)
+    # The beams take 4 rows, as above. With one blank, two splices are looked at: a, and b or c, which
+    # are equal.
+    # Both directions read their words, 4 rows, and see that a is better. Both read one word more, and it is complete.
+    # The rounds find no new splice: the first changes the beams, the second does not. In the end, 3 rows show that b
+    # and c, the finalists of the beams, are worse.
+    assert [entry.rows for entry in result.trace] == [4 + 4 + 2, 0, 0]
+    assert [entry.new_sentences for entry in result.trace] == [3, 0, 0]
+    assert (result.stop, result.rounds) == ("converged", 2)
+    assert result.best.tokens == (A, A, D)
+    assert result.rows_evaluated == len(forward.pushed) + len(backward.pushed) == 4 + 4 + 2 + 3
 
 
 def test_a_finalist_that_cannot_win_is_not_read():

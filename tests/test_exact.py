@@ -283,7 +283,7 @@ def test_an_item_whose_turn_has_not_come_has_a_bound(reward, monkeypatch):
     objective = Objective(length=reward)
     asked = [Template.from_tokens([2, *[BLANK] * 4, 3]), Template((2, Gap(1, 3), 3)), Template.from_tokens([2, 3])]
     best = [enumerated(models, one, 1, objective)[0][0] for one in asked]
-    models[1].calls_left = 40
+    models[1].calls_left = 80
     results = decode(Pair(*models), [0] * 3, asked, Exact(max_rounds=1), objective=objective)
     assert [str(one.stop) for one in results] == ["interrupted", "interrupted", "proved"]
     assert all(one.upper_bound >= score - 1e-9 for one, score in zip(results, best, strict=True))

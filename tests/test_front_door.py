@@ -150,8 +150,7 @@ def test_a_prior_steers_the_search_and_is_no_part_of_the_score():
         (scored,) = score_sentences(Pair(forward, backward), None, [result.best.tokens])
         assert result.best.score == pytest.approx(scored.score)
         coupling, problems = coupled(forward, backward, template)
-        coupling.splices = lambda problems, beams, prior: [[] for _ in problems]
-        (search,), _ = bscd(coupling, problems, 2, 10, Prior(prior, 1.0))
+        (search,), _ = bscd(coupling, problems, 2, 10, Prior(prior, 1.0), splices=False)
         added += itertools.chain(*search.met[1:])
     assert added
     assert all(2 not in tokens[1:-1] for tokens in added)

@@ -1113,7 +1113,7 @@ def test_what_is_compared_does_not_change_the_others():
             ["bscd", "viterbi"],
             ValueError,
             "methods has 'viterbi', which is not a method. The names are urnn-f, urnn-b, urnn-f+end, urnn-b+end, "
-            "rerank, gibbs, bscd, exact",
+            "rerank, gibbs, bscd, bscd-paper, exact",
         ),
         (["bscd", "rerank", "bscd"], ValueError, "methods has two methods of the name 'bscd'"),
         (["bscd", BSCD(max_rounds=1)], ValueError, "methods has two methods of the name 'bscd'"),

@@ -31,6 +31,7 @@ ROOMS = (
     "constraints",
     "objective",
     "result",
+    "posterior",
     "backend",
     "spelling",
     "template",

@@ -39,8 +39,9 @@ def test_ranges_of_widths(seed, parts, beam_size, scope, rule, table, members):
     for fixed in template.fixed():
         allowed, blanks = reference_template(fixed.positions, WORDS)
         models = forward.model(), backward.model()
-        for words in reference.bscd(*models, allowed, blanks, beam_size, 10).pool:
-            joint = reference.joint(*models, words, counted=None if scope == "sentence" else blanks)
+        counted = None if scope == "sentence" else blanks
+        for words in reference.bscd(*models, allowed, blanks, beam_size, 10, counted=counted).pool:
+            joint = reference.joint(*models, words, counted=counted)
             scored.append((reference.length_rule(joint, len(words), rule_in_force), words))
     objective = Objective(length=rule, scope=scope)
     result = bscd_decode(forward, backward, None, template, beam_size=beam_size, objective=objective)

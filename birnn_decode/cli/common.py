@@ -190,7 +190,9 @@ class Models:
     @property
     def methods(self) -> list[str]:
         """The methods that a command compares by default."""
-        of_pair = [] if self.pair is None else [name for name in METHODS if name not in ("gibbs", "exact")]
+        of_pair = (
+            [] if self.pair is None else [name for name in METHODS if name not in ("gibbs", "bscd-paper", "exact")]
+        )
         return of_pair + ([] if self.birnn is None else list(BIRNN_METHODS))
 
     def warm_up(self, image: Any, template: Template | None) -> None:

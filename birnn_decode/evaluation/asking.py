@@ -54,11 +54,12 @@ def asked(
         >>> from birnn_decode.evaluation import asked
         >>> from birnn_decode.models import default_pair
         >>> asked(["bscd"], default_pair(), max_rounds=3)["bscd"][1]
-        BSCD(max_rounds=3, prior=None, prior_weight=1.0)
+        BSCD(max_rounds=3, prior=None, prior_weight=1.0, splices=True)
     """
     methods = {
         **METHODS,
         "bscd": BSCD(max_rounds),
+        "bscd-paper": BSCD(max_rounds, splices=False),
         "gibbs": Gibbs(rows=BSCD(max_rounds)),
         "exact": Exact(max_rounds, max_rows),
     }

@@ -10,8 +10,17 @@ The paper leaves two things open. First, what "do not change" means: here the or
 both directions, are the same as in the round before. If they are the same as in an earlier round, the search would
 repeat itself for ever and ends, too. Second, which sentences to return. No sweep maximises J: its criterion changes
 with the position, and its last words are chosen almost by one direction alone. So the sentences at the end of *every*
-sweep are candidates, and the best splices of the initial beams, too (``birnn_decode.search.splices``). The objective
-decides among them afterwards.
+sweep are candidates, and the objective decides among them afterwards. That is ``bscd(..., splices=False)``.
+
+**Splicing** finds better sentences in the same beams, and takes fewer rows:
+
+    1a     read the best splices of the beams outward, and keep the best sentences
+    4a     the same with the new beams and with the best sentences so far
+    5      until ``PATIENCE`` rounds have found no better sentence, or neither the beams nor the best sentence change
+
+``birnn_decode.search.splices`` says what a splice is, and ``birnn_decode.search.halving`` how the best ones are found.
+The sentences at the end of a sweep are splices, too, so they need not be scored one by one. Only the sentences of the
+initial beams are always candidates in the end, so the answers are never worse than those of the rerank.
 """
 
 from __future__ import annotations
@@ -19,15 +28,42 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from birnn_decode.result import StopReason
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction
-from birnn_decode.search.holding import Problem
+from birnn_decode.search.halving import Splicing
+from birnn_decode.search.holding import NEVER, Problem
+from birnn_decode.search.splices import Splices
 from birnn_decode.search.sweep import Ahead, Prior, open_templates
+
+# Measured on validation data: captions, molecules and pictures of digits.
+PATIENCE = 2  # rounds without a better sentence
+GAP = 7.0  # nats; a splice whose value is lower than the best one's by more is not read
+AT_EACH_POSITION = 4  # splices, times B
+AGAIN = 4  # the same sentence is a splice at several positions: splices looked at, for each one that is read
+
+
+class Best(NamedTuple):
+    """One of the best sentences of a search.
+
+    Attributes:
+        rejected: whether the check of finished sentences has not accepted it.
+        score: its score before the length rule, in nats.
+        words: the words, in sentence order.
+    """
+
+    rejected: bool
+    score: float
+    words: tuple[int, ...]
+
+    @property
+    def key(self) -> tuple[bool, float, tuple[int, ...]]:
+        """The sorting key: the best sentence comes first."""
+        return self.rejected, -self.score, self.words
 
 
 @dataclass(eq=False)
@@ -38,6 +74,7 @@ class Search:
         problem: the problem.
         beams: the current frontier of each direction, and its bytes.
         met: for each round the finished sentences that are new in it, in sentence order.
+        best: the best sentences that splicing has found, best first.
         stop: why the search ended; None while it goes on.
         rounds: the number of rounds begun.
     """
@@ -45,9 +82,12 @@ class Search:
     problem: Problem
     beams: dict[Direction, tuple[Any, bytes]] = field(default_factory=dict)
     met: list[list[tuple[int, ...]]] = field(default_factory=lambda: [[]])
+    best: list[Best] = field(default_factory=list)
     stop: StopReason | None = None
     rounds: int = 0
     _seen: set[tuple[int, ...]] = field(default_factory=set)
+    _tried: set[tuple[int, ...]] = field(default_factory=set)
+    _idle: int = 0
     _replies: dict[tuple[Direction, bytes], Any] = field(default_factory=dict)
     _history: list[tuple[bytes, ...]] = field(default_factory=list)
 
@@ -58,23 +98,60 @@ class Search:
                 self._seen.add(sentence)
                 self.met[-1].append(sentence)
 
+    def try_splices(self, sentences: Sequence[tuple[int, ...]], most: int) -> list[int]:
+        """Return the numbers of the sentences that are worth reading, and record them.
+
+        Args:
+            sentences: splices, best first.
+            most: the largest number of different sentences that are looked at. Those that were read before count, so
+                beams that have changed little bring few new ones.
+        """
+        chosen: list[int] = []
+        looked: set[tuple[int, ...]] = set()
+        for number, words in enumerate(sentences):
+            if len(looked) == most:
+                break
+            looked.add(words)
+            if words not in self._tried:
+                self._tried.add(words)
+                if self.problem.held is None or not self.problem.held.broken(words):
+                    chosen.append(number)
+        return chosen
+
     def begin_round(self) -> None:
         """Begin a new round."""
         self.rounds += 1
         self.met.append([])
 
-    def end_round(self) -> None:
-        """Compare the beams with those of earlier rounds."""
+    def improve(self, found: Sequence[Best], keep: int) -> None:
+        """Add to the best sentences, and count the rounds without a better one."""
+        before = self.best[:1]
+        self.best = sorted([*self.best, *found], key=lambda one: one.key)[:keep]
+        self.meet([one.words for one in found])
+        self._idle = self._idle + 1 if self.best[:1] == before else 0
+
+    def end_round(self, splicing: bool) -> None:
+        """Compare the beams with those of earlier rounds, and end the search if nothing changes any more."""
         beams = tuple(key for _, key in self.beams.values())
-        if self._history and beams == self._history[-1]:
-            self.stop = StopReason.CONVERGED
-        elif beams in self._history:
-            self.stop = StopReason.CYCLE
+        same, cycle = beams in self._history[-1:], beams in self._history
         self._history.append(beams)
+        if splicing and not self._idle:
+            return
+        if same:
+            self.stop = StopReason.CONVERGED
+        elif cycle:
+            self.stop = StopReason.CYCLE
+        elif splicing and self._idle >= PATIENCE:
+            self.stop = StopReason.NO_GAIN
 
 
 def bscd(
-    coupling: Coupling, problems: Sequence[Problem], beam_size: int, max_rounds: int, prior: Prior | None = None
+    coupling: Coupling,
+    problems: Sequence[Problem],
+    beam_size: int,
+    max_rounds: int,
+    prior: Prior | None = None,
+    splices: bool = True,
 ) -> tuple[list[Search], list[list[int]]]:
     """Search all problems in one batch. A problem that has ended leaves the batch.
 
@@ -85,28 +162,27 @@ def bscd(
         beam_size: B.
         max_rounds: the largest number of rounds; 0 runs the two initial beam searches only.
         prior: the prior to be subtracted when beams of both directions are joined.
+        splices: whether splices are read, if the models have any. False: the algorithm of the paper.
 
     Returns:
         one search per problem; and for each round, round 0 first, the rows of each item up to its end.
     """
     directions = coupling.directions
+    splicing = coupling.splicing if splices and max_rounds else None
     searches = [Search(problem) for problem in problems]
     for direction in directions:  # line 1
         open_templates(direction, problems)
         _move(searches, direction, coupling.sweep(direction, problems, beam_size))
-    rows = [_rows(coupling)]
     going = [search for search in searches if search.stop is None]
+    if splicing is not None:
+        _splice(splicing, going, beam_size, prior)  # line 1a
+    rows = [_rows(coupling)]
     for search in going:
-        search.end_round()
+        search.end_round(splicing is not None)
 
     while going and len(rows) <= max_rounds:  # line 2
         for search in going:
             search.begin_round()
-        if len(rows) == 1:
-            beams = [[search.beams[direction][0] for search in going] for direction in directions]
-            spliced = coupling.splices([search.problem for search in going], beams, prior)
-            for search, sentences in zip(going, spliced, strict=True):
-                search.meet(sentences)
         for direction, opposite in zip(directions, reversed(directions), strict=True):  # lines 3 and 4
             unsettled = [search for search in going if search.stop is None]
             # A sweep depends on the opposite beams alone, so the sweep after the same beams is not repeated.
@@ -116,10 +192,12 @@ def bscd(
             for search, frontier in zip(new, swept, strict=True):
                 search._replies[direction, search.beams[opposite][1]] = frontier
             replies = [search._replies[direction, search.beams[opposite][1]] for search in unsettled]
-            _move(unsettled, direction, replies)
+            _move(unsettled, direction, replies, meet=splicing is None)
+        going = [search for search in going if search.stop is None]
+        if splicing is not None:
+            _splice(splicing, going, beam_size, prior)  # line 4a
         for search in going:
-            if search.stop is None:
-                search.end_round()  # line 5
+            search.end_round(splicing is not None)  # line 5
         rows.append(_rows(coupling))
         going = [search for search in going if search.stop is None]
 
@@ -133,8 +211,15 @@ def _rows(coupling: Coupling) -> list[int]:
     return np.sum([direction.tree.rows for direction in coupling.directions], axis=0).tolist()
 
 
-def _move(searches: Sequence[Search], direction: Direction, frontiers: Sequence[Any]) -> None:
-    """Replace the beams of one direction. A dead end keeps the old beams and ends the search."""
+def _move(searches: Sequence[Search], direction: Direction, frontiers: Sequence[Any], meet: bool = True) -> None:
+    """Replace the beams of one direction. A dead end keeps the old beams and ends the search.
+
+    Args:
+        searches: the searches.
+        direction: the direction.
+        frontiers: its new frontiers, one per search.
+        meet: whether the sentences at their ends are recorded.
+    """
     moved = []
     for search, frontier in zip(searches, frontiers, strict=True):
         if frontier is None:
@@ -142,8 +227,54 @@ def _move(searches: Sequence[Search], direction: Direction, frontiers: Sequence[
         else:
             search.beams[direction] = (frontier, frontier.tobytes())
             moved.append((search, frontier[-1][frontier[-1] >= 0]))
-    if moved:
+    if moved and meet:
         lanes = [direction.lane(search.problem.template) for search, last in moved for _ in last]
         sentences = iter(direction.sentences(np.concatenate([last for _, last in moved]), lanes))
         for search, last in moved:
             search.meet(list(itertools.islice(sentences, len(last))))
+
+
+def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, prior: Prior | None) -> None:
+    """Read the best splices that were not read before, and keep the best sentences."""
+    if not searches:
+        return
+    problems = [search.problem for search in searches]
+    beams = [[search.beams[direction][0] for search in searches] for direction in splicing.directions]
+    best = [[one.words for one in search.best] for search in searches]
+    splices = splicing.find(problems, beams, best, AT_EACH_POSITION * beam_size, prior)
+    blanks = [problem.template.blank_count for problem in problems]
+    most = np.array([beam_size * (4 + count) // 2 for count in blanks], dtype=np.int64)
+    splices = splices.take(_worth_reading(splices, AGAIN * most))
+    sentences = splicing.sentences(splices)
+    begins = np.searchsorted(splices.numbers, np.arange(len(searches) + 1)).tolist()
+    chosen = np.array(
+        [
+            begin + one
+            for number, (begin, end) in enumerate(itertools.pairwise(begins))
+            for one in searches[number].try_splices(sentences[begin:end], int(most[number]))
+        ],
+        dtype=np.int64,
+    )
+    splices, sentences = splices.take(chosen), [sentences[one] for one in chosen.tolist()]
+    candidates = splicing.candidates(problems, splices, sentences)
+    some, scores = candidates.best(-(-beam_size // 2))
+    found: list[list[Best]] = [[] for _ in searches]
+    for one, score in zip(some.tolist(), scores.tolist(), strict=True):
+        splicing.settle(problems[candidates.numbers[one]], sentences[one])
+        found[candidates.numbers[one]].append(Best(bool(candidates.rejected[one]), score, sentences[one]))
+    for search, own in zip(searches, found, strict=True):
+        search.improve(own, beam_size)
+
+
+def _worth_reading(splices: Splices, most: np.ndarray) -> np.ndarray:
+    """Return the numbers of the best splices, problem by problem, best first.
+
+    Args:
+        splices: the splices.
+        most: the largest number of splices of each problem.
+    """
+    order = np.lexsort((-splices.values, splices.numbers))
+    numbers, values = splices.numbers[order], splices.values[order]
+    first = np.searchsorted(numbers, numbers)
+    ranks = np.arange(len(order)) - first
+    return order[(ranks < most[numbers]) & (values >= values[first] - GAP) & (values > NEVER)]

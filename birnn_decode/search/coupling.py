@@ -20,8 +20,9 @@ from birnn_decode.objective import Objective
 from birnn_decode.search.chains import Chain
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking
+from birnn_decode.search.halving import Splicing
 from birnn_decode.search.holding import Demands, Problem
-from birnn_decode.search.sweep import Ahead, Prior
+from birnn_decode.search.sweep import Ahead
 
 
 @dataclass(eq=False)
@@ -61,6 +62,11 @@ class Coupling(ABC):
         return Ranking(self.weights, [self.objective.scope] * self.items, self.rules, self.demands)
 
     @property
+    def splicing(self) -> Splicing | None:
+        """What finds good splices; None if there are no splices."""
+        return None
+
+    @property
     def weights(self) -> Mapping[Direction, float]:
         """The weight of each direction that counts."""
         return {direction: direction.weight for direction in self.directions if direction.weight}
@@ -77,12 +83,6 @@ class Coupling(ABC):
 
         Two frontiers are equal if their ``tobytes`` are. Entry -1 of a frontier is the beam after the last blank.
         """
-
-    @abstractmethod
-    def splices(
-        self, problems: Sequence[Problem], beams: Sequence[Sequence[Any]], prior: Prior | None
-    ) -> Sequence[Sequence[tuple[int, ...]]]:
-        """Return sentences that the initial beams make together, for each problem."""
 
     @abstractmethod
     def conditional(self, moving: Sequence[tuple[Chain, int]]) -> np.ndarray:

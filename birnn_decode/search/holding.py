@@ -8,6 +8,7 @@ and never becomes part of it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,6 +121,18 @@ class Held:
         """Record what a prefix pays for its last word."""
         before = self.paid(direction, parent)
         self._paid[direction.tree.name, child] = Paid(before.changes + paid.changes, before.cost + paid.cost)
+
+    def pay_all(self, direction: Direction, item: int, words: tuple[int, ...]) -> None:
+        """Record what each prefix of a sentence pays, given words in sentence order that the direction has read."""
+        if not (self.hooks or self.costs):
+            return
+        row = direction.words_in_reading_order(words)
+        nodes = direction.tree.path(item, row[: direction.lane(self.template).end])
+        for place, (parent, child) in enumerate(itertools.pairwise(nodes)):
+            at = direction.position(place, len(row))
+            if self.template.undecided(at):
+                change = self.change(direction, parent, at)[row[place]] if self.hooks else 0.0
+                self.pay(direction, parent, child, Paid(float(change), self.cost(at).get(row[place], 0.0)))
 
 
 class Hold(NamedTuple):
@@ -300,7 +313,8 @@ class Demands:
         avoided: for each item the sentences of earlier groups; empty if there are none.
         strength: the cost, in nats, of a word that an earlier sentence has at the same position.
         share: the share of a hook's change that counts: 0.5 if two halves share one softmax.
-        checks: for each item the check of its finished sentences; empty if there is none. No search looks at it.
+        checks: for each item the check of its finished sentences; empty if there is none. Only splices look at
+            it: accepted ones are read first.
     """
 
     constraints: Sequence[Constraint] = ()
@@ -358,6 +372,10 @@ class Demands:
     def check_names(self) -> tuple[str, ...]:
         """The name of the check of finished sentences, if there is one."""
         return tuple(one.name for one in self.checks[:1])
+
+    def rejected(self, sentences: Sequence[Sentence]) -> np.ndarray:
+        """Tell which sentences the check does not accept, [sentences]."""
+        return np.array([bool(self.checks) and self.checks[one.item].rejects(one) for one in sentences], dtype=bool)
 
     def avoids(self, item: int) -> Sequence[tuple[int, ...]]:
         """Return the sentences of earlier groups for an item."""

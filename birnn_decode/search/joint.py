@@ -42,7 +42,7 @@ from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking, best_distinct
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint
-from birnn_decode.search.sweep import Ahead, Course, Prior, best_of, stacked, steering, sweep
+from birnn_decode.search.sweep import Ahead, Course, best_of, stacked, steering, sweep
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 
@@ -161,10 +161,6 @@ class JointCoupling(Coupling):
             left, right = (read_up_to(direction, whole) for direction in self.directions)
             drawn[complete] = self.forward.tree.backend.numbers(self.log_probs(left, right))
         return drawn
-
-    def splices(self, problems: Sequence[Problem], beams: Any, prior: Prior | None) -> list[list[tuple[int, ...]]]:
-        """Return no splices: a joint sweep scores whole pairs of beams itself."""
-        return [[] for _ in problems]
 
     def sweep(
         self, direction: Direction, problems: Sequence[Problem], beam_size: int, ahead: Ahead | None = None

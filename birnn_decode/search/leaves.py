@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from birnn_decode.search.columns import Columns
@@ -46,8 +48,10 @@ class Leaves(Columns):
         token: the last word; the size of the vocabulary stands for the rest of the words.
         code: ``parent`` and ``token`` as one number, ascending.
         key: the weighted sum of the terms that count; for the rest, the highest key of its words.
+        mass: the key; for the rest, the logarithm of the sum of exp(key) over its words.
         words: the words at the blanks, in sentence order, -1 for a blank without a word, [leaves, blanks].
         cap: the bound of the leaf when it was made.
+        mass_cap: the bound of its mass when it was made; see ``birnn_decode.search.exact``.
         score: the model's score of the last word.
         node: the prefix in the tree; -1 if it is not in the tree yet.
         child: the expansion that the leaf has become; -1 for none.
@@ -60,7 +64,7 @@ class Leaves(Columns):
         super().__init__()
         self.parent, self.token, self.code = (np.empty(0, dtype=np.int64) for _ in range(3))
         self.node, self.child, self.cursor = (np.empty(0, dtype=np.int64) for _ in range(3))
-        self.key, self.cap, self.score = (np.empty(0) for _ in range(3))
+        self.key, self.mass, self.cap, self.mass_cap, self.score = (np.empty(0) for _ in range(5))
         self.words = np.empty((0, blanks), dtype=np.int32)
         self.live = np.empty(0, dtype=bool)
 
@@ -82,9 +86,11 @@ class Side:
         expansions: all expansions.
         open: the live leaves that lack words.
         bounds: the bounds of the open leaves.
+        masses: the bounds of the masses of the open leaves, as logarithms.
         full: the live leaves that have a word for every blank.
         full_bounds: the bounds of the full leaves.
         top: the other side's ``table``, [blanks, vocab]; None if there is no other side.
+        dropped: the logarithm of a bound of the mass of all sentences that this side has dropped.
     """
 
     def __init__(self, problem: Problem, direction: Direction, ranking: Ranking, pays: bool):
@@ -122,15 +128,18 @@ class Side:
             token=0,
             code=0,
             key=key,
+            mass=key,
             words=-1,
             cap=0.0,
+            mass_cap=0.0,
             score=0.0,
             node=root,
             child=-1,
             cursor=-1,
             live=True,
         )
-        self.bounds = np.array([key])
+        self.bounds = self.masses = np.array([key])
+        self.dropped = NEVER
         self.full, self.full_bounds = NONE, np.zeros(0)
         self.top: np.ndarray | None = None
 
@@ -230,7 +239,7 @@ class Side:
             leaves: the leaves, as given to ``to_read``.
             children: what ``PrefixTree.read`` has returned.
             other: the other side.
-            needed: the incumbent's J.
+            needed: the J below which leaves are dropped.
         """
         leaves, choosing = self.in_turn(leaves)
         rest, parents = self.is_rest(leaves), self.leaves.parent[leaves]
@@ -246,12 +255,15 @@ class Side:
         terms = self._weighted(places, self.tree.terms[children])
         self._learn(places, terms)
         zeros = np.zeros(len(known))
-        columns: list[tuple[np.ndarray, ...]] = [(known, tokens, self.expansions.key[known] + terms, zeros, zeros)]
+        keys = self.expansions.key[known] + terms
+        columns: list[tuple[np.ndarray, ...]] = [(known, tokens, keys, keys, zeros, zeros, zeros)]
         wanted = self._wanted(new[0], other)
         at_a_time = max(1, AT_A_TIME // self._rest)
         for begin in range(0, choosing, at_a_time):
             columns += self._choices(new[begin : min(begin + at_a_time, choosing)], wanted, needed)
-        parent, token, key, cap, score = (np.concatenate(column) for column in zip(*columns, strict=True))
+        parent, token, key, mass, cap, mass_cap, score = (
+            np.concatenate(column) for column in zip(*columns, strict=True)
+        )
         code = self._codes(parent, token)
         order = np.argsort(code, kind="stable")
         parent, token, key = parent[order], token[order], key[order]
@@ -264,8 +276,10 @@ class Side:
             token=token,
             code=code[order],
             key=key,
+            mass=mass[order],
             words=words,
             cap=cap[order],
+            mass_cap=mass_cap[order],
             score=score[order],
             node=-1,
             child=-1,
@@ -283,12 +297,16 @@ class Side:
     def _choices(
         self, new: np.ndarray, wanted: tuple[np.ndarray, np.ndarray], needed: float
     ) -> list[tuple[np.ndarray, ...]]:
-        """Return the leaves of expansions whose next word is at a blank: parent, token, key, cap and score of each.
+        """Return the leaves of expansions whose next word is at a blank, as columns of ``Leaves``.
 
         Args:
             new: the expansions, numbered in a row.
             wanted: (expansions, tokens) of words that need a leaf of their own.
-            needed: the incumbent's J.
+            needed: the J below which leaves are dropped.
+
+        Returns:
+            the columns parent, token, key, mass, cap, mass_cap and score: first of the leaves for the rest, then of the
+            words.
         """
         leaves, places = self.expansions.leaf[new], self.expansions.place[new]
         blanks, nodes = self._blank[places], self.leaves.node[leaves]
@@ -318,15 +336,30 @@ class Side:
             keep[row, order[:-most]] = False
         mine = (wanted[0] >= new[0]) & (wanted[0] <= new[-1])
         keep[wanted[0][mine] - new[0], wanted[1][mine]] = True
+        lost = ~possible & ~keep & self.leaves.live[leaves, None]
+        self.drop(bounds[lost])  # words dropped from an earlier leaf for the rest count once more
         left = possible & ~keep
         with_rest = np.flatnonzero(left.any(axis=1))
         self.tree.done(np.delete(nodes, with_rest))
-        key, cap = (np.where(left[with_rest], values[with_rest], NEVER).max(axis=1) for values in (keys, bounds))
+        rest_keys, rest_bounds = (np.where(left[with_rest], values[with_rest], NEVER) for values in (keys, bounds))
         rows, tokens = np.nonzero(keep)
+        key, bound = keys[rows, tokens], bounds[rows, tokens]
         return [
-            (new[with_rest], np.full(len(with_rest), self._rest), key, cap, np.zeros(len(with_rest))),
-            (new[rows], tokens, keys[rows, tokens], bounds[rows, tokens], scores[rows, tokens]),
+            (
+                new[with_rest],
+                np.full(len(with_rest), self._rest),
+                rest_keys.max(axis=1),
+                log_sums(rest_keys),
+                rest_bounds.max(axis=1),
+                log_sums(rest_bounds),
+                np.zeros(len(with_rest)),
+            ),
+            (new[rows], tokens, key, key, bound, bound, scores[rows, tokens]),
         ]
+
+    def drop(self, masses: np.ndarray) -> None:
+        """Record that sentences are dropped, given bounds of their masses, as logarithms."""
+        self.dropped = float(np.logaddexp(self.dropped, log_sums(masses)))
 
     def _wanted(self, first: int, other: Side | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the words after new expansions that full leaves on the other side go on with: (expansions, tokens).
@@ -368,11 +401,21 @@ class Side:
         return np.array([(np.cumsum(mean[place:]) / rows[: len(mean) - place]).max() for place in range(len(mean))])
 
 
+def log_sums(values: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum of exp(values) over the last axis."""
+    if values.size == 0:
+        return np.full(values.shape[:-1], NEVER)
+    highest = values.max(axis=-1)
+    highest = np.where(highest > NEVER, highest, 0.0)
+    with np.errstate(divide="ignore"):  # nothing but -inf
+        return np.asarray(highest + np.log(np.exp(values - highest[..., None]).sum(axis=-1)))
+
+
 def lowest_top(top: np.ndarray, words: np.ndarray) -> np.ndarray:
     """Return the lowest ``top`` [blanks, vocab] of the words that each row of ``words`` has, [leaves, blanks]."""
     return np.where(words >= 0, top[np.arange(len(top)), words], top[0].max()).min(axis=1)
 
 
-def above(bounds: np.ndarray, needed: float) -> np.ndarray:
-    """Tell which bounds allow a better sentence than the incumbent, whose J is ``needed``."""
+def above(bounds: Any, needed: float) -> Any:
+    """Tell which bounds, an array or one number, allow a better sentence than the incumbent, whose J is ``needed``."""
     return (bounds > NEVER) & (bounds + ROUNDING > needed)

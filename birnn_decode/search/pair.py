@@ -12,10 +12,10 @@ from birnn_decode.search.chains import Chain, product
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking, rank_finalists
+from birnn_decode.search.halving import Splicing
 from birnn_decode.search.holding import Problem
 from birnn_decode.search.scoring import score_given
-from birnn_decode.search.splices import splices
-from birnn_decode.search.sweep import Ahead, Frontier, Prior, sweep
+from birnn_decode.search.sweep import Ahead, Frontier, sweep
 
 
 class PairCoupling(Coupling):
@@ -31,12 +31,10 @@ class PairCoupling(Coupling):
         """Sweep one direction over all problems."""
         return sweep(direction, problems, beam_size, ahead)
 
-    def splices(
-        self, problems: Sequence[Problem], beams: Sequence[Sequence[Frontier]], prior: Prior | None
-    ) -> list[list[tuple[int, ...]]]:
-        """Return the best splices of the initial beams."""
-        first, second = self.directions
-        return splices(first, second, problems, beams, prior)
+    @property
+    def splicing(self) -> Splicing:
+        """What finds good splices."""
+        return Splicing(self.directions, self.ranking)
 
     def conditional(self, moving: Sequence[tuple[Chain, int]]) -> np.ndarray:
         """Return the weighted sums of both models' log-probabilities, [moving, vocab]."""

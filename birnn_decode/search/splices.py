@@ -1,50 +1,77 @@
-"""Splices: sentences that two initial beams make together, of a prefix, a word and the opposite beam's words.
+"""Splices: sentences that beams of both directions make together, of a prefix, a word and a suffix.
 
-Before the first round, both directions have beams for every position. At a blank position t, each prefix b and word v
-has a best opposite beam b' (Eq. 3 of Sun, Lee and Batra, CVPR 2017), by
+At a blank position t, each prefix b and word v has a best suffix b' of the other direction (Eq. 3 of Sun, Lee and
+Batra, CVPR 2017), by
 
     weight · (s_b + log p(v | b))  +  weight' · (s'_b' + log p'(v | b'))
 
 A sweep goes on with the prefix and the word. It forgets b', because it chooses the next words anew. If b · v · b' was a
-good sentence, it may never be seen again. So the best few of each position become candidates of the search, and J
-decides among all candidates. Their scores are known already, so finding them takes no call of a model.
+good sentence, it may never be seen again. So the best splices become candidates of the search. Their sums are known
+already, so finding them takes no call of a model. ``birnn_decode.search.halving`` finds out which of them are good
+sentences.
+
+The prefixes and suffixes are the current beams, and those of the best sentences found so far. A good sentence is thus
+crossed with all beams at every position, and with each word at every position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint
 from birnn_decode.search.sweep import Ahead, Course, Frontier, Prior, beam_scores, best_of, lockstep, stacked, steering
+from birnn_decode.search.tree import Nodes
 
-AT_EACH_POSITION = 2  # measured: the second splice costs little and finds much, later ones cost more than they find
+
+@dataclass(frozen=True, eq=False)
+class Splices:
+    """Splices of several problems, in columns.
+
+    Attributes:
+        numbers: the number of the problem.
+        left: the prefix with the word, a node of the first direction.
+        right: the suffix with the word, a node of the second direction.
+        values: the sum of the formula above, in nats, minus what the words have paid.
+    """
+
+    numbers: np.ndarray
+    left: Nodes
+    right: Nodes
+    values: np.ndarray
+
+    def take(self, some: np.ndarray) -> Splices:
+        """Return some of the splices."""
+        return Splices(self.numbers[some], self.left[some], self.right[some], self.values[some])
 
 
-def splices(
-    first: Direction,
-    second: Direction,
+def find_splices(
+    directions: Sequence[Direction],
     problems: Sequence[Problem],
     beams: Sequence[Sequence[Frontier]],
+    best: Sequence[Sequence[tuple[int, ...]]],
+    count: int,
     prior: Prior | None = None,
-) -> list[list[tuple[int, ...]]]:
-    """Return the best splices of every problem at each blank position, as sentences.
+) -> Splices:
+    """Return the best splices at each blank position of every problem.
 
     Args:
-        first: the direction of the prefix and the word.
-        second: the direction of the words after them.
+        directions: the direction of the prefix and the word, and that of the suffix.
         problems: the problems.
         beams: the frontiers of both directions, one per problem.
+        best: for each problem sentences that every direction that counts has read to the end.
+        count: the largest number of splices per position.
         prior: the prior to be subtracted, as in a sweep.
-
-    Returns:
-        for each problem, position by position, the best splice first.
     """
-    found: list[list[tuple[int, ...]]] = [[] for _ in problems]
+    first, second = directions
     course = Course(first, problems)
-    mine, theirs = stacked(beams[0]), stacked(beams[1])
+    mine = with_sentences(first, course, problems, beams[0], best)
+    theirs = with_sentences(second, Course(second, problems), problems, beams[1], best)
+    empty = np.empty(0, dtype=np.int64)
+    found = [Splices(empty, empty, empty, np.empty(0))]
     for numbers, places in lockstep(course.begins, course.ends, aligned=False):
         blank = course.codes[numbers, places] < 0
         numbers, places = numbers[blank], places[blank]
@@ -57,18 +84,52 @@ def splices(
         restraint = Restraint(first, holds, left, first.weight) if holds else None
         scores, offsets = beam_scores(first, left, first.weight)
         backend = first.tree.backend
-        values, flats, _ = best_of(backend, scores, offsets, first.weight, steer, banned, AT_EACH_POSITION, restraint)
+        values, flats, picked = best_of(backend, scores, offsets, first.weight, steer, banned, count, restraint)
         rows, ranks = np.nonzero(values > NEVER)
         which, tokens = np.divmod(flats[rows, ranks], first.tree.scorer.vocab_size)
-        prefixes = first.tree.words(left[rows, which])
         chosen_for = [holds[row] for row in rows.tolist()] if holds else []
-        suffixes = second.tree.words(_best_behind(second, behind[rows], tokens, chosen_for))
-        for row, prefix, token, suffix in zip(rows.tolist(), prefixes, tokens.tolist(), suffixes, strict=True):
-            problem = problems[numbers[row]]
-            words = first.words_in_reading_order((*prefix, token, *suffix[::-1]))
-            if problem.held is None or not problem.held.broken(words):
-                found[numbers[row]].append(words)
-    return found
+        suffixes = _best_behind(second, behind[rows], tokens, chosen_for)
+        found.append(
+            Splices(
+                numbers[rows],
+                first.tree.grow(left[rows, which], tokens, picked[rows, ranks]),
+                second.tree.grow(suffixes, tokens, second.tree.pick(suffixes, tokens)),
+                values[rows, ranks],
+            )
+        )
+    columns = zip(*((one.numbers, one.left, one.right, one.values) for one in found), strict=True)
+    return Splices(*map(np.concatenate, columns))
+
+
+def with_sentences(
+    direction: Direction,
+    course: Course,
+    problems: Sequence[Problem],
+    frontiers: Sequence[Frontier],
+    sentences: Sequence[Sequence[tuple[int, ...]]],
+) -> np.ndarray:
+    """Return beams and the prefixes of sentences, no prefix twice: nodes [problems, 1 + places, prefixes].
+
+    Args:
+        direction: the direction.
+        course: its course over the problems.
+        problems: the problems.
+        frontiers: the beams of each problem.
+        sentences: the sentences of each problem, in sentence order. Every direction that counts has read them to the
+            end.
+    """
+    beams = stacked(frontiers)
+    own = np.full((*beams.shape[:2], max(map(len, sentences), default=0)), -1)
+    # A direction that does not count has not read the sentences.
+    for number, (problem, several) in enumerate(zip(problems, sentences, strict=True)) if direction.weight else ():
+        begin, end = course.begins[number], course.ends[number]
+        for column, words in enumerate(several):
+            nodes = direction.tree.path(problem.item, direction.words_in_reading_order(words)[: max(end - 1, 0)])
+            own[number, : end - begin, column] = nodes[begin:]
+    both = np.concatenate([beams, own], axis=2)
+    earlier = np.tri(both.shape[2], k=-1, dtype=bool)
+    both[((both[..., None] == both[..., None, :]) & earlier).any(axis=-1)] = -1
+    return np.take_along_axis(both, np.argsort(both < 0, axis=2, kind="stable"), 2)
 
 
 def _best_behind(second: Direction, beams: np.ndarray, tokens: np.ndarray, holds: Sequence[Hold | None]) -> np.ndarray:

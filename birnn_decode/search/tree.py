@@ -131,12 +131,16 @@ class PrefixTree(Columns):
         """Return the number of a node's item, for error messages."""
         return int(self.encoded.numbers[self.items[node]])
 
+    def path(self, item: int, words: Iterable[int]) -> list[int]:
+        """Return the nodes of words that were read, from the root on; the last is the node of all words."""
+        nodes = [int(self.roots[item])]
+        for word in words:
+            nodes.append(self._child[nodes[-1] * self.scorer.vocab_size + word])
+        return nodes
+
     def find(self, item: int, words: Iterable[int]) -> int:
         """Return the node of words that ``open`` or a sweep has read."""
-        node = int(self.roots[item])
-        for word in words:
-            node = self._child[node * self.scorer.vocab_size + word]
-        return node
+        return self.path(item, words)[-1]
 
     def words(self, nodes: Nodes) -> list[tuple[int, ...]]:
         """Return the words of prefixes, in reading order."""

@@ -1,0 +1,66 @@
+"""Ten thousand random problems, held beside full enumeration and the written-out algorithm: `make thorough`."""
+
+import numpy as np
+import pytest
+import reference
+from tables import pair, reference_template, words_of
+
+from birnn_decode import BSCD, Exact, Objective, Pair, Rerank, Template, decode
+
+CHUNKS, IN_A_CHUNK = 100, 100
+WEIGHTS = [(1.0, 1.0), (1.0, 1.0), (0.3, 3.0), (2.0, 0.5)]
+
+
+def drawn(rng):
+    """A pair of random models, a template with at most 700 sentences, and the options of a search."""
+    vocab_size, length = int(rng.integers(4, 7)), int(rng.integers(1, 6))
+    words = words_of(vocab_size)
+    template, sentences = [], 1
+    for _ in range(length):
+        allowed = sorted(words) if rng.random() < 0.7 else sorted(rng.choice(sorted(words), rng.integers(1, 3), False))
+        if sentences * len(allowed) > 700:
+            allowed = allowed[:1]
+        sentences *= len(allowed)
+        template.append(allowed[0] if len(allowed) == 1 else frozenset(int(word) for word in allowed))
+    models = pair(
+        int(rng.integers(10**9)),
+        vocab_size,
+        sharpness=float(rng.choice([0.3, 1.0, 3.0])),
+        minus_inf=float(rng.choice([0.0, 0.0, 0.2])),
+        aligned=bool(rng.integers(2)),
+        join=bool(rng.integers(2)),
+    )
+    template = [int(one) if not isinstance(one, frozenset) else one for one in template]
+    return models, template, words, int(rng.choice([1, 2, 3, 5, 10])), WEIGHTS[rng.integers(len(WEIGHTS))]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_random_problems(chunk):
+    rng = np.random.default_rng([20, chunk])
+    for number in range(IN_A_CHUNK):
+        (forward, backward), template, words, beam_size, weights = drawn(rng)
+        allowed, blanks = reference_template(template, words)
+        models = forward.model(), backward.model()
+        question = Pair(forward, backward), None, Template.from_tokens(template)
+        options = {"beam_size": beam_size, "objective": Objective(*weights)}
+        every = reference.enumerate_best(*models, allowed, 10**6, weights)
+        score_of = {sentence: score for score, sentence in every}
+
+        for splices in (True, False):
+            written_out = reference.bscd(*models, allowed, blanks, beam_size, 10, weights, splicing=splices)
+            found = decode(*question, BSCD(splices=splices), **options)
+            assert [one.tokens for one in found.hypotheses] == [sentence for _, sentence in written_out.hypotheses], (
+                chunk,
+                number,
+                splices,
+            )
+            assert (found.stop, found.rounds) == (written_out.stop, written_out.rounds), (chunk, number, splices)
+            for one in found.hypotheses:
+                assert one.score == pytest.approx(score_of[one.tokens], abs=1e-9)
+            for one, floor in zip(found.hypotheses, decode(*question, Rerank(), **options).hypotheses, strict=False):
+                assert one.score >= floor.score - 1e-9
+        proved = decode(*question, Exact(), **options)
+        assert proved.proved
+        best = [score for score, _ in every[:beam_size]]
+        assert [one.score for one in proved.hypotheses] == pytest.approx(best, abs=1e-9)
