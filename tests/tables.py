@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -164,6 +165,19 @@ class TableScorer:
             assert isinstance(array, np.ndarray) or self.arrays == "torch"
             assert str(array.dtype).endswith("int64")
         return [int(one) for one in array]
+
+
+class Impatient(TableScorer):
+    """A scorer whose user presses Ctrl-C at some call."""
+
+    calls_left = math.inf
+
+    def step(self, tokens, state):
+        self.calls_left -= 1
+        if self.calls_left < 0:
+            self.calls_left = math.inf
+            raise KeyboardInterrupt
+        return super().step(tokens, state)
 
 
 def pair(seed, vocab_size, **options):

@@ -9,7 +9,18 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import FIRST_WORD, TableScorer, members, pair, reference_template, seeds, table_options, templates, words_of
+from tables import (
+    FIRST_WORD,
+    Impatient,
+    TableScorer,
+    members,
+    pair,
+    reference_template,
+    seeds,
+    table_options,
+    templates,
+    words_of,
+)
 
 from birnn_decode import Exact, Objective, Pair, Template, bscd_decode, compare, decode
 from birnn_decode.search import exact
@@ -207,19 +218,6 @@ def test_seconds_end_it():
     assert (result.proved, result.stop) == (False, "budget")
     assert result.hypotheses == start.hypotheses
     assert result.gap > 0
-
-
-class Impatient(TableScorer):
-    """A scorer whose user presses Ctrl-C at some call."""
-
-    calls_left = math.inf
-
-    def step(self, tokens, state):
-        self.calls_left -= 1
-        if self.calls_left < 0:
-            self.calls_left = math.inf
-            raise KeyboardInterrupt
-        return super().step(tokens, state)
 
 
 @pytest.mark.parametrize(("limit", "reward"), [(None, 0.0), (1, 0.0), (1, 20.0)])

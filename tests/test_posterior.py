@@ -9,7 +9,7 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import TableScorer, pair, reference_template, seeds, table_options, templates, words_of
+from tables import Impatient, TableScorer, pair, reference_template, seeds, table_options, templates, words_of
 
 from birnn_decode import (
     BSCD,
@@ -379,19 +379,6 @@ def test_rejected_sentences_count():
     assert [one.text for one in result.posterior.words[0]] == [
         Letters().decode([one.token]) for one in result.posterior.words[0]
     ]
-
-
-class Impatient(TableScorer):
-    """A scorer whose user presses Ctrl-C at some call."""
-
-    calls_left = math.inf
-
-    def step(self, tokens, state):
-        self.calls_left -= 1
-        if self.calls_left < 0:
-            self.calls_left = math.inf
-            raise KeyboardInterrupt
-        return super().step(tokens, state)
 
 
 @pytest.mark.parametrize("mass", [None, 1.0])

@@ -44,6 +44,7 @@ from birnn_decode.search.sweep import Ahead, Prior, open_templates
 PATIENCE = 2  # rounds without a better sentence
 GAP = 7.0  # nats; a splice whose value is lower than the best one's by more is not read
 AT_EACH_POSITION = 4  # splices, times B
+BASE, PER_BLANK = 2.0, 0.5  # the sentences looked at, times B: a number, and one for each blank position
 AGAIN = 4  # the same sentence is a splice at several positions: splices looked at, for each one that is read
 
 
@@ -243,7 +244,7 @@ def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, prio
     best = [[one.words for one in search.best] for search in searches]
     splices = splicing.find(problems, beams, best, AT_EACH_POSITION * beam_size, prior)
     blanks = [problem.template.blank_count for problem in problems]
-    most = np.array([beam_size * (4 + count) // 2 for count in blanks], dtype=np.int64)
+    most = np.array([int(beam_size * (BASE + PER_BLANK * count)) for count in blanks], dtype=np.int64)
     splices = splices.take(_worth_reading(splices, AGAIN * most))
     sentences = splicing.sentences(splices)
     begins = np.searchsorted(splices.numbers, np.arange(len(searches) + 1)).tolist()
@@ -257,7 +258,7 @@ def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, prio
     )
     splices, sentences = splices.take(chosen), [sentences[one] for one in chosen.tolist()]
     candidates = splicing.candidates(problems, splices, sentences)
-    some, scores = candidates.best(-(-beam_size // 2))
+    some, scores = candidates.best((beam_size + 1) // 2)
     found: list[list[Best]] = [[] for _ in searches]
     for one, score in zip(some.tolist(), scores.tolist(), strict=True):
         splicing.settle(problems[candidates.numbers[one]], sentences[one])

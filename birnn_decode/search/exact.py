@@ -67,7 +67,7 @@ stands for several prefixes. Its mass is bounded by the sum over them, not by it
 
 Every sentence whose J is not known is in a full leaf, in open leaves of both sides, or was dropped. When a leaf is
 dropped, the bound of its mass is added to ``Side.dropped``. As in the proof above, this bound covers each sentence that
-no other leaf covers. A word that never gets a leaf of its own is dropped in the same way. So the mass of the sentences
+no other leaf covers. A word for which no leaf is made is dropped in the same way. So the mass of the sentences
 whose J is not known is at most
 
     full leaves  +  dropped by either side  +  min over the two sides of the sum over open leaves.
