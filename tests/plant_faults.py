@@ -530,11 +530,11 @@ FAULTS = {
     "joint: one normaliser for every b": [
         (BACKEND, "pairs -= log_totals[:, :, other, None]", "pairs -= log_totals[:, :1, other, None]")
     ],
-    "joint: the same b' for every b": [(JOINT, "fixed[rows, other]\n", "fixed[rows, 0]\n")],
+    "joint: the same b' for every b": [(JOINT, "            fixed[rows, other],\n", "            fixed[rows, 0],\n")],
     "joint: running score of the half alone": [
         (
             JOINT,
-            "running[rows, ranks] = scores[rows, beam] + terms",
+            "running[rows, ranks] = found.running",
             "running[rows, ranks] = tree.log_probs[chosen[rows, ranks]]",
         )
     ],
@@ -560,7 +560,7 @@ FAULTS = {
     ],
     "joint: left and right exchanged in combine": [(JOINT, "rows if moving is self.forward else rows[::-1]", "rows")],
     "joint: the right side of the next position": [
-        (JOINT, "right[own, lengths[own] - 1 - at]", "right[own, np.maximum(lengths[own] - 2 - at, 0)]")
+        (JOINT, "right[owner, lengths[owner] - 1 - place]", "right[owner, np.maximum(lengths[owner] - 2 - place, 0)]")
     ],
     "joint: all words count with blanks alone": [(JOINT, "if everything or one.template.undecided(at)", "if True")],
     "joint: the first choice of widths counts": [
@@ -631,18 +631,46 @@ FAULTS = {
             "",
         )
     ],
-    "splices: not of the best sentences": [(SPLICES, "if direction.weight else ():", "if False else ():")],
+    "splices: not of the best sentences": [
+        (SPLICES, "sentences if direction.weight else [", "sentences if False else [")
+    ],
     "splices: read twice": [(BSCD, "                self._tried.add(words)\n", "")],
     "splices: one round without a better sentence ends the search": [(BSCD, "PATIENCE = 2", "PATIENCE = 1")],
     "halving: the estimate of what lacks left out": [
-        (HALVING, "reading.sums[some] + mean[numbers] * reading.lacking[some]", "reading.sums[some]")
+        (HALVING, "known.sums[some] + mean[numbers] * known.lacking[some]", "known.sums[some]")
     ],
     "halving: half goes on": [(HALVING, "FACTOR = 3", "FACTOR = 2")],
     "halving: the worst go on": [(HALVING, "np.lexsort((-scores, self.rejected", "np.lexsort((scores, self.rejected")],
     "halving: terms that do not count": [(HALVING, "np.where(counted, terms, 0.0)", "terms")],
-    "halving: what words have paid forgotten": [(HALVING, "np.where(pays, paid, 0.0)", "np.zeros(len(pays))")],
+    "halving: what words have paid forgotten": [
+        (HALVING, "np.where(pays, splices.values - splices.sums, 0.0)", "np.zeros(len(pays))")
+    ],
     "halving: the best sentences pay nothing": [
         (BSCD, "        splicing.settle(problems[candidates.numbers[one]], sentences[one])\n", "")
+    ],
+    "joint: splices left out": [(JOINT, "return JointSplicing(self.directions, self.ranking, self)", "return None")],
+    "joint: best sentences of no running score": [(JOINT, "scores[numbers, read + 1, columns] = terms", "pass")],
+    "joint: running scores of best sentences one place late": [
+        (JOINT, "scores[numbers, read + 1, columns] = terms", "scores[numbers, read, columns] = terms")
+    ],
+    "joint: splices of the place before": [
+        (
+            JOINT,
+            "theirs[numbers, turn.behind], their_scores[numbers, turn.behind]",
+            "tuple(one[numbers, np.maximum(turn.behind - 1, 0)] for one in (theirs, their_scores))",
+        )
+    ],
+    "joint: the suffix pays nothing in a splice's sum": [
+        (JOINT, "words.values, words.running + words.behind)", "words.values, words.values)")
+    ],
+    "joint: a term known to one half alone": [
+        (JOINT, "(at >= since[:, None]) & (at < until[:, None])", "(at < until[:, None])")
+    ],
+    "joint: words behind the last blank are not read": [
+        (JOINT, "[: max(own) + 1]", "[: direction.lane(asked[0].template).end]")
+    ],
+    "joint: the terms next to the join are not looked at": [
+        (JOINT, "left.known[some]\n", "np.maximum(left.known[some] - 1, since + 1)\n")
     ],
     "exact: no wider beams": [("methods.py", "2 * coupling.rows(item) <= budget.share}", "False}")],
     "splices: the first beam behind": [(SPLICES, "nodes[np.arange(len(nodes)), sums.argmax(axis=1)]", "nodes[:, 0]")],
@@ -749,7 +777,7 @@ FAULTS = {
     ],
     "joint: products that lose digits": [(BACKEND, "totals < vocab * info.tiny / info.eps", "totals == 0")],
     "joint: sentences of the wrong block": [
-        (JOINT, "own, at = owner[rows], place[rows]", "own, at = owner[rows], place[: len(owner[rows])]")
+        (JOINT, "self.log_probs(left[rows], right[rows])", "self.log_probs(left[rows], right[: len(left[rows])])")
     ],
     "cycles: those that cannot be gone count": [
         (CYCLES, "if -math.inf not in way or -math.inf not in back:", "if True:")

@@ -456,14 +456,43 @@ def worth_reading(found: Sequence[Splice], tried: set[Words], most: int) -> list
 
 
 def halve(
+    candidates: Sequence[Splice], keep: int, scores: Callable[[Sequence[Splice], int], list[float]]
+) -> list[Scored]:
+    """Successive halving: the ``keep`` best candidates, read outward 1, 3, 9 … words, of which a third goes on.
+
+    ``scores`` gives the scores of candidates that have read some number of words.
+    """
+
+    def highest(alive: Sequence[Splice], words: int, count: int) -> list[tuple[float, Splice]]:
+        scored = sorted(zip(scores(alive, words), alive, strict=True), key=lambda one: -one[0])
+        return [(score, splice) for score, splice in scored if score > NEG_INF][:count]
+
+    alive = list(candidates)
+    words = 1
+    while alive and words < len(alive[0].words) + 1 and len(alive) > keep:
+        alive = [splice for _, splice in highest(alive, words, max(-(-len(alive) // 3), keep))]
+        words *= 3
+    everything = len(alive[0].words) + 1 if alive else 0
+    return [(score, splice.words) for score, splice in highest(alive, everything, keep)]
+
+
+def estimated(known: Sequence[tuple[list[float], int]]) -> list[float]:
+    """The sum of the known terms of each candidate, and the mean of all known terms for each that is lacking.
+
+    ``known`` has the known terms of each candidate and the number of those that are lacking.
+    """
+    finite = [term for terms, _ in known if sum(terms) > NEG_INF for term in terms]
+    mean = sum(finite) / max(len(finite), 1)
+    return [sum(terms) + mean * lacking for terms, lacking in known]
+
+
+def known_sums(
     models: tuple[Model, Model],
-    candidates: Sequence[Splice],
-    keep: int,
     weights: tuple[float, float],
     counted: Collection[int] | None,
     pays: bool,
-) -> list[Scored]:
-    """Successive halving: the ``keep`` best candidates, read outward 1, 3, 9 … words, of which a third goes on."""
+) -> Callable[[Sequence[Splice], int], list[float]]:
+    """The scores of ``halve`` for a pair of models."""
 
     def known_terms(splice: Splice, words: int, direction: int) -> tuple[list[float], int]:
         """The known terms that count, and the number of those that are not known."""
@@ -479,26 +508,12 @@ def halve(
     def scores(alive: Sequence[Splice], words: int) -> list[float]:
         totals = [splice.paid if pays else 0.0 for splice in alive]
         for direction in (0, 1):
-            if not weights[direction]:
-                continue
-            known = [known_terms(splice, words, direction) for splice in alive]
-            finite = [term for terms, _ in known if sum(terms) > NEG_INF for term in terms]
-            mean = sum(finite) / max(len(finite), 1)
-            for number, (terms, lacking) in enumerate(known):
-                totals[number] += weights[direction] * (sum(terms) + mean * lacking)
+            if weights[direction]:
+                sums = estimated([known_terms(splice, words, direction) for splice in alive])
+                totals = [total + weights[direction] * own for total, own in zip(totals, sums, strict=True)]
         return totals
 
-    def highest(alive: Sequence[Splice], words: int, count: int) -> list[tuple[float, Splice]]:
-        scored = sorted(zip(scores(alive, words), alive, strict=True), key=lambda one: -one[0])
-        return [(score, splice) for score, splice in scored if score > NEG_INF][:count]
-
-    alive = list(candidates)
-    words = 1
-    while alive and words < len(alive[0].words) + 1 and len(alive) > keep:
-        alive = [splice for _, splice in highest(alive, words, max(-(-len(alive) // 3), keep))]
-        words *= 3
-    everything = len(alive[0].words) + 1 if alive else 0
-    return [(score, splice.words) for score, splice in highest(alive, everything, keep)]
+    return scores
 
 
 def bscd(
@@ -558,7 +573,7 @@ def bscd(
         rest = (weights, prior, prior_weight, first, penalty)
         chosen = worth_reading(splices(models, template, blanks, current, own, 4 * beam_size, *rest), tried, at_most)
         before = best[:1]
-        found = halve(models, chosen, -(-beam_size // 2), weights, counted, penalty is not None)
+        found = halve(chosen, -(-beam_size // 2), known_sums(models, weights, counted, penalty is not None))
         best = sorted([*best, *found], key=lambda one: (-one[0], one[1]))[:beam_size]
         pool.update(words for _, words in found)
         idle = idle + 1 if best[:1] == before else 0

@@ -98,10 +98,76 @@ def sweep(conditionals, template, blanks, beam_size, reverse, opposite_frontiers
     return frontiers
 
 
-def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=None, penalty=None):
-    """``halves``: `reference.Model` of each half by itself, forward and backward."""
+def splices(conditionals, template, blanks, frontiers, best, count, penalty=None):
+    """As `reference.splices`: the ``count`` best (b, v) at each blank position, each with the b' that is best for both.
+
+    The running score of a part of a sentence of ``best`` is the sum of the sentence's terms at its blank positions.
+    """
+    found = []
+    for position in sorted(blanks):
+        sides = {}
+        for direction, read in ((0, range(position)), (1, range(len(template) - 1, position, -1))):
+            sides[direction] = [(prefix, score) for prefix, score, _ in frontiers[direction][len(read)]]
+            for words in best:
+                own = tuple(words[at] for at in read)
+                if own not in [prefix for prefix, _ in sides[direction]]:
+                    own_terms = terms(conditionals, words)
+                    sides[direction].append((own, sum(own_terms[at] for at in read if at in blanks)))
+        candidates = []
+        for b, (prefix, score) in enumerate(sides[0]):
+            for v in sorted(template[position]):
+                behind = []
+                for other, (suffix, other_score) in enumerate(sides[1]):
+                    plain = conditionals(prefix, suffix)[v] + other_score
+                    worth = plain
+                    if penalty is not None:
+                        worth += penalty.changes((*suffix, v), True) - penalty.cost(suffix, True)
+                    behind.append((-worth, other, suffix, plain))
+                lost, _, suffix, plain = min(behind, key=lambda one: one[:2])
+                value = score - lost
+                if penalty is not None:
+                    value += penalty.changes((*prefix, v), False) - penalty.cost((*prefix, v), False)
+                if value > NEG_INF:
+                    splice = reference.Splice(value, (*prefix, v, *suffix[::-1]), position, value - score - plain)
+                    candidates.append((-value, b, v, splice))
+        candidates.sort(key=lambda one: one[:3])
+        found += [one[3] for one in candidates[:count]]
+    return found
+
+
+def known_sums(conditionals, counted, pays):
+    """The scores of `reference.halve`: after m words, the terms of m positions on each side of the join are known."""
+
+    def scores(alive, words):
+        known = []
+        for splice in alive:
+            own = terms(conditionals, splice.words)
+            every = range(len(own)) if counted is None else counted
+            inside = [at for at in every if abs(at - splice.position) <= words]
+            known.append(([own[at] for at in inside], len(every) - len(inside)))
+        paid = [splice.paid if pays else 0.0 for splice in alive]
+        return [sum(both) for both in zip(paid, reference.estimated(known), strict=True)]
+
+    return scores
+
+
+def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=None, penalty=None, splicing=True):
+    """``halves``: `reference.Model` of each half by itself, forward and backward. The rest as in `reference.bscd`."""
     pool = set()
     current = []
+    best, tried, idle = [], set(), 0
+
+    def splice():
+        nonlocal best, idle
+        own, at_most = [words for _, words in best], beam_size * (4 + len(blanks)) // 2
+        found = splices(conditionals, template, blanks, current, own, 4 * beam_size, penalty)
+        chosen = reference.worth_reading(found, tried, at_most)
+        scores = known_sums(conditionals, counted, penalty is not None)
+        found = reference.halve(chosen, -(-beam_size // 2), scores)
+        before = best[:1]
+        best = sorted([*best, *found], key=lambda one: (-one[0], one[1]))[:beam_size]
+        pool.update(words for _, words in found)
+        idle = idle + 1 if best[:1] == before else 0
 
     def meet(frontiers, reverse):
         without = [[(prefix, score) for prefix, score, _ in beams] for beams in frontiers]
@@ -121,6 +187,9 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
             meet(found, direction == 1)
     if len(current) < 2:
         return answer("dead_end", 0)
+    splicing = splicing and max_rounds > 0
+    if splicing:
+        splice()
     history = [snapshot()]
     for number in range(1, max_rounds + 1):
         for direction in (0, 1):
@@ -128,11 +197,17 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
             if swept is None:
                 return answer("dead_end", number)
             current[direction] = swept
-            meet(swept, direction == 1)
+            if not splicing:
+                meet(swept, direction == 1)
+        if splicing:
+            splice()
         now = snapshot()
-        if now == history[-1]:
-            return answer("converged", number)
-        if now in history:
-            return answer("cycle", number)
+        if not splicing or idle:
+            if now == history[-1]:
+                return answer("converged", number)
+            if now in history:
+                return answer("cycle", number)
+            if splicing and idle >= 2:
+                return answer("no_gain", number)
         history.append(now)
     return answer("max_rounds", max_rounds)

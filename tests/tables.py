@@ -193,15 +193,15 @@ def one_sided(model, direction):
     return Pair(model, None) if direction == "forward" else Pair(None, model)
 
 
-def coupled(forward, backward, template, weights=(1.0, 1.0)):
+def coupled(forward, backward, template, weights=(1.0, 1.0), kind=PairCoupling):
     """A coupling of two models for one item, and the item's problems, for tests below the front door."""
     fixed = template.fixed()
     directions = []
     for scorer, reverse, weight in ((forward, False, weights[0]), (backward, True, weights[1])):
         encoded = Encoded(scorer.encode([None]), [0], 1, [0])
-        tree = PrefixTree(scorer, "a", encoded, [branching_depths(fixed, reverse)])
+        tree = PrefixTree(scorer, "a", encoded, [None if kind.every_score else branching_depths(fixed, reverse)])
         directions.append(Direction(tree, weight, reverse, (START, END)))
-    coupling = PairCoupling(tuple(directions), Objective(*weights), ["none"], Demands())
+    coupling = kind(tuple(directions), Objective(*weights), ["none"], Demands())
     return coupling, [Problem(0, one) for one in fixed]
 
 

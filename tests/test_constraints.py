@@ -578,17 +578,17 @@ def test_what_words_cost_steers_as_in_the_slow_reference(problem, beam_size, max
 
 
 @settings(max_examples=150)
-@given(problem=penalties(), beam_size=st.integers(1, 4), max_rounds=st.integers(0, 3))
-def test_and_a_search_with_one_softmax(problem, beam_size, max_rounds):
+@given(problem=penalties(), beam_size=st.integers(1, 4), max_rounds=st.integers(0, 3), splices=st.booleans())
+def test_and_a_search_with_one_softmax(problem, beam_size, max_rounds, splices):
     models, template, allowed, penalty, hooks = problem
     penalty = replace(penalty, share=0.5)
     halves = [model.model() for model in models]
     conditionals = reference_joint.Conditionals(reference_joint.additive(*(half.log_probs for half in halves)))
     expected = reference_joint.bscd(
-        halves, conditionals, allowed, penalty.blanks, beam_size, max_rounds, penalty=penalty
+        halves, conditionals, allowed, penalty.blanks, beam_size, max_rounds, penalty=penalty, splicing=splices
     )
     coupling, asked = searched(models, template, penalty, hooks, share=0.5, kind=JointCoupling)
-    (search,), _ = bscd(coupling, [asked], beam_size, max_rounds)
+    (search,), _ = bscd(coupling, [asked], beam_size, max_rounds, splices=splices)
     assert set(itertools.chain(*search.met)) == expected.pool
     assert (search.stop, search.rounds) == (expected.stop, expected.rounds)
 

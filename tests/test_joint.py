@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,21 @@ from hypothesis import strategies as st
 from reference import random_logits
 from scipy.special import logsumexp
 from scipy.stats import chisquare
-from tables import END, START, TableScorer, members, one_sided, pair, reference_template, seeds, templates, words_of
+from tables import (
+    END,
+    START,
+    TableScorer,
+    coupled,
+    members,
+    one_sided,
+    pair,
+    reference_template,
+    seeds,
+    templates,
+    words_of,
+)
 from test_backend import LIBRARIES, make
-from test_bscd import assert_same, hypotheses
+from test_bscd import assert_same, hypotheses, mirrored_table
 
 from birnn_decode import (
     BSCD,
@@ -32,12 +45,13 @@ from birnn_decode import (
     score_sentences,
 )
 from birnn_decode.search import joint as joint_search
+from birnn_decode.search.bscd import bscd
 from birnn_decode.search.gibbs import gibbs
 from birnn_decode.search.joint import JointCoupling
 from birnn_decode.template import Gap
 
 V = 6
-JOINT_METHODS = ("urnn-f", "urnn-b", "rerank", "gibbs", "bscd")
+JOINT_METHODS = ("urnn-f", "urnn-b", "rerank", "gibbs", "bscd", "bscd-paper")
 WORDS = words_of(V)
 BLANK = Template.BLANK
 beam_sizes = st.sampled_from([1, 2, 3, 5, 40])
@@ -88,8 +102,9 @@ def counted(scope, blanks):
     table=table_options,
     members=members,
     joined=st.booleans(),
+    splices=st.booleans(),
 )
-def test_equals_the_slow_reference(seed, template, beam_size, max_rounds, scope, table, members, joined):
+def test_equals_the_slow_reference(seed, template, beam_size, max_rounds, scope, table, members, joined, splices):
     combine, conditionals = None, None
     if joined:
         table, members = {**table, "minus_inf": 0.0}, {**members, "join": True}
@@ -105,12 +120,13 @@ def test_equals_the_slow_reference(seed, template, beam_size, max_rounds, scope,
         beam_size,
         max_rounds,
         counted(scope, blanks),
+        splicing=splices,
     )
     result = decode(
         JointModel(forward, backward, combine),
         None,
         Template.from_tokens(template),
-        BSCD(max_rounds=max_rounds),
+        BSCD(max_rounds=max_rounds, splices=splices),
         beam_size=beam_size,
         objective=Objective(scope=scope),
     )
@@ -150,6 +166,80 @@ def test_against_full_enumeration(seed, template, beam_size, scope, table, joine
         assert found[0] <= bound[0] + 1e-9
     for found, floor in zip(hypotheses(narrow), hypotheses(reranked), strict=False):
         assert found[0] >= floor[0] - 1e-9
+
+
+@settings(max_examples=60)
+@given(seed=seeds, template=templates(V), beam_size=beam_sizes, scope=scopes, table=table_options)
+def test_more_rounds_never_lower_the_best(seed, template, beam_size, scope, table):
+    model = JointModel(*pair(seed, V, **table))
+    best = -math.inf
+    for max_rounds in range(5):
+        result = decode(
+            model,
+            None,
+            Template.from_tokens(template),
+            BSCD(max_rounds=max_rounds),
+            beam_size=beam_size,
+            objective=Objective(scope=scope),
+        )
+        if result.hypotheses:
+            assert result.best.score >= best
+            best = result.best.score
+
+
+@settings(max_examples=60)
+@given(
+    seed=seeds,
+    template=templates(V),
+    beam_size=st.sampled_from([1, 2, 3]),
+    table=table_options,
+    splices=st.booleans(),
+)
+def test_mirrored_problem_with_halves_swapped(seed, template, beam_size, table, splices):
+    forward, backward = pair(seed, V, **table)
+    coupling, problems = coupled(forward, backward, Template.from_tokens(template), kind=JointCoupling)
+    (search,), _ = bscd(coupling, problems, beam_size, 4, splices=splices)
+    halves, mirrored = (
+        (mirrored_table(backward, False), mirrored_table(forward, True)),
+        Template.from_tokens(template[::-1]),
+    )
+    swapped, problems = coupled(*halves, mirrored, kind=JointCoupling)
+    (mirror,), _ = bscd(replace(swapped, directions=swapped.directions[::-1]), problems, beam_size, 4, splices=splices)
+    assert [[words[::-1] for words in new] for new in mirror.met] == search.met
+    assert (mirror.stop, mirror.rounds) == (search.stop, search.rounds)
+
+
+@settings(max_examples=60)
+@given(
+    seed=seeds,
+    batch=st.lists(templates(V), min_size=1, max_size=4),
+    beam_size=beam_sizes,
+    scope=scopes,
+    table=table_options,
+    members=members,
+)
+def test_no_prefix_is_read_twice(seed, batch, beam_size, scope, table, members):
+    models = pair(seed, V, **table, **members)
+    results = decode(
+        JointModel(*models),
+        list(range(len(batch))),
+        [Template.from_tokens(one) for one in batch],
+        beam_size=beam_size,
+        objective=Objective(scope=scope),
+    )
+    assert sum(result.rows_evaluated for result in results) == sum(model.tokens_read for model in models)
+    for model in models:
+        assert len(model.read) == len(set(model.read))
+
+
+def test_a_splice_is_read_outward_by_both_halves():
+    """A third of the candidates goes on after each step, so most sentences cost few rows."""
+    model = JointModel(*pair(1, V))
+    template = Template.from_tokens([BLANK] * 12)
+    spliced, paper = (decode(model, None, template, BSCD(splices=splices), beam_size=4) for splices in (True, False))
+    assert spliced.rows_evaluated < paper.rows_evaluated
+    assert spliced.signature.startswith("birnn-bscd|")
+    assert paper.signature.startswith("birnn-bscd-paper|")
 
 
 @given(seed=seeds, words=st.lists(st.sampled_from(WORDS), max_size=6), table=table_options, joined=st.booleans())

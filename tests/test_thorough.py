@@ -1,13 +1,14 @@
-"""Ten thousand random problems, held beside full enumeration and the written-out algorithm: `make thorough`."""
+"""Random problems, 10,000 of pairs and 2,000 of joint models, beside full enumeration and the slow reference."""
 
 import numpy as np
 import pytest
 import reference
+import reference_joint
 from tables import pair, reference_template, words_of
 
-from birnn_decode import BSCD, Exact, Objective, Pair, Rerank, Template, decode
+from birnn_decode import BSCD, Exact, JointModel, Objective, Pair, Rerank, Template, decode
 
-CHUNKS, IN_A_CHUNK = 100, 100
+CHUNKS, IN_A_CHUNK, JOINT_IN_A_CHUNK = 100, 100, 20
 WEIGHTS = [(1.0, 1.0), (1.0, 1.0), (0.3, 3.0), (2.0, 0.5)]
 
 
@@ -64,3 +65,37 @@ def test_random_problems(chunk):
         assert proved.proved
         best = [score for score, _ in every[:beam_size]]
         assert [one.score for one in proved.hypotheses] == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_random_problems_of_joint_models(chunk):
+    rng = np.random.default_rng([21, chunk])
+    for number in range(JOINT_IN_A_CHUNK):
+        (forward, backward), template, words, beam_size, _ = drawn(rng)
+        allowed, blanks = reference_template(template, words)
+        halves = forward.model(), backward.model()
+        # A normaliser of each half by itself falls out of the softmax over both.
+        conditionals = reference_joint.Conditionals(reference_joint.additive(*(half.log_probs for half in halves)))
+        scope = str(rng.choice(["sentence", "blank"]))
+        counted = None if scope == "sentence" else blanks
+        question = JointModel(forward, backward), None, Template.from_tokens(template)
+        options = {"beam_size": beam_size, "objective": Objective(scope=scope)}
+        every = reference_joint.enumerate_best(conditionals, allowed, 10**6, counted)
+        score_of = {sentence: score for score, sentence in every}
+
+        for splices in (True, False):
+            written_out = reference_joint.bscd(
+                halves, conditionals, allowed, blanks, beam_size, 10, counted, splicing=splices
+            )
+            found = decode(*question, BSCD(splices=splices), **options)
+            assert [one.tokens for one in found.hypotheses] == [sentence for _, sentence in written_out.hypotheses], (
+                chunk,
+                number,
+                splices,
+            )
+            assert (found.stop, found.rounds) == (written_out.stop, written_out.rounds), (chunk, number, splices)
+            for one in found.hypotheses:
+                assert one.score == pytest.approx(score_of[one.tokens], abs=1e-9)
+            for one, floor in zip(found.hypotheses, decode(*question, Rerank(), **options).hypotheses, strict=False):
+                assert one.score >= floor.score - 1e-9

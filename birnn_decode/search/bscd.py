@@ -163,7 +163,7 @@ def bscd(
         beam_size: B.
         max_rounds: the largest number of rounds; 0 runs the two initial beam searches only.
         prior: the prior to be subtracted when beams of both directions are joined.
-        splices: whether splices are read, if the models have any. False: the algorithm of the paper.
+        splices: whether splices are read. False: the algorithm of the paper.
 
     Returns:
         one search per problem; and for each round, round 0 first, the rows of each item up to its end.

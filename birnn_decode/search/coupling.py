@@ -62,9 +62,9 @@ class Coupling(ABC):
         return Ranking(self.weights, [self.objective.scope] * self.items, self.rules, self.demands)
 
     @property
-    def splicing(self) -> Splicing | None:
-        """What finds good splices; None if there are no splices."""
-        return None
+    @abstractmethod
+    def splicing(self) -> Splicing:
+        """What finds good splices."""
 
     @property
     def weights(self) -> Mapping[Direction, float]:

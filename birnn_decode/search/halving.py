@@ -12,6 +12,8 @@ then 9 and so on. Each time, a third of the candidates goes on (successive halvi
 t is, candidates of a problem lack nearly the same number of terms. What a candidate lacks is estimated by the mean of
 the terms that the direction knows of all candidates. The estimate only decides what is read on. Every score that a
 search reports is the sum of all terms.
+
+This is so for a pair. ``birnn_decode.search.joint`` says which terms of a joint model are known.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,62 +29,40 @@ from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking
 from birnn_decode.search.holding import NEVER, Problem
 from birnn_decode.search.splices import Splices, find_splices
-from birnn_decode.search.sweep import Frontier, Prior, stacked
+from birnn_decode.search.sweep import Prior, stacked
+from birnn_decode.search.tree import Nodes
 
 FACTOR = 3  # measured on validation data: 2 takes more rows, 4 loses good sentences
 
 
-class _Reading:
-    """What one direction has read of candidates, in columns.
+class Reader:
+    """Candidates as one direction reads them on from the prefixes that they begin with, in columns.
 
     Args:
         direction: the direction.
-        asked: the problem of each candidate.
-        ranking: the terms that count.
-        nodes: the prefixes that the candidates begin with, [candidates].
-        rows: the words and the end of each candidate, in reading order.
+        nodes: the prefixes, [candidates].
+        rows: the tokens of each candidate, in reading order.
 
     Attributes:
         tree: the prefixes that the direction has read.
-        tokens: the words, in reading order, and the end, [candidates, places]; -1 after them.
-        lengths: the number of tokens, [candidates].
-        known: the number of known terms, [candidates].
-        sums: the sum of the known terms that count, in nats, [candidates].
-        counts: their number, [candidates].
-        lacking: the number of terms that count and are not known, [candidates].
+        tokens: the tokens, [candidates, places]; -1 after them.
+        lengths: their number, [candidates].
+        known: the number of tokens whose terms are known, [candidates]. All tokens before the last of them are read.
+        paths: the prefixes of each candidate that are known, from the root on, nodes [candidates, 1 + places].
     """
 
-    def __init__(
-        self,
-        direction: Direction,
-        asked: Sequence[Problem],
-        ranking: Ranking,
-        nodes: np.ndarray,
-        rows: Sequence[tuple[int, ...]],
-    ):
+    def __init__(self, direction: Direction, nodes: Nodes, rows: Sequence[tuple[int, ...]]):
         self.tree = direction.tree
-        self._nodes = nodes.copy()
         self.tokens = stacked([np.array(row, dtype=np.int64) for row in rows])
         self.lengths = np.array([len(row) for row in rows], dtype=np.int64)
         self.known = self.tree.depths[nodes]
         self._begun = self.known.copy()
-        counted = {one: ranking.counted(direction, one.item, one.template) for one in set(asked)}
-        self._counted = np.zeros(self.tokens.shape, dtype=bool)
-        for own, one in zip(self._counted, asked, strict=True):
-            own[list(counted[one])] = True
-        self.sums, self.counts = np.zeros(len(nodes)), np.zeros(len(nodes), dtype=np.int64)
-        at, depths = nodes.copy(), self.known.copy()
-        while len(some := np.flatnonzero(depths > 0)):
-            depths[some] -= 1
-            self._add(some, depths[some], self.tree.terms[at[some]])
-            at[some] = self.tree.parents[at[some]]
-        self.lacking = self._counted.sum(axis=1) - self.counts
-
-    def _add(self, some: np.ndarray, places: np.ndarray, terms: np.ndarray) -> None:
-        counted = self._counted[some, places]
-        with np.errstate(over="ignore"):  # models mask with the lowest number there is
-            self.sums[some] += np.where(counted, terms, 0.0)
-        self.counts[some] += counted
+        self.paths = np.full((len(nodes), 1 + self.tokens.shape[1]), -1)
+        at = nodes.copy()
+        for depth in range(int(self.known.max(initial=-1)), -1, -1):
+            there = self.known >= depth
+            self.paths[there, depth] = at[there]
+            at[there] = self.tree.parents[at[there]]
 
     def advance(self, some: np.ndarray, words: int) -> None:
         """Read candidates on until they have read ``words`` words behind the prefixes that they began with."""
@@ -90,15 +71,70 @@ class _Reading:
             if self.tree.aligned:
                 going = going[self.known[going] == self.known[going].min()]
             places = self.known[going]
-            self._nodes[going] = self.tree.extend(self._nodes[going], self.tokens[going, places])
-            self._add(going, places, self.tree.terms[self._nodes[going]])
+            self.paths[going, places + 1] = self.tree.extend(self.paths[going, places], self.tokens[going, places])
             self.known[going] += 1
-            self.lacking[going] -= self._counted[going, places]
+
+
+class Known(Protocol):
+    """The terms that are known of candidates.
+
+    Attributes:
+        longest: after so many words every candidate is read to its end.
+        sums: the sum of the known terms that count, in nats, [candidates].
+        counts: their number, [candidates].
+        lacking: the number of terms that count and are not known, [candidates].
+    """
+
+    longest: int
+    sums: np.ndarray
+    counts: np.ndarray
+    lacking: np.ndarray
+
+    def advance(self, some: np.ndarray, words: int) -> None:
+        """Read some candidates until they have read ``words`` words outward from their joins."""
+
+
+class _Terms:
+    """The terms of one direction of a pair; see ``Known``.
+
+    Args:
+        reader: the candidates, with their ends.
+        counted: for each candidate the places of the terms that count, in reading order.
+    """
+
+    def __init__(self, reader: Reader, counted: Sequence[Sequence[int]]):
+        self._reader = reader
+        self.longest = reader.tokens.shape[1]
+        self._counted = np.zeros(reader.tokens.shape, dtype=bool)
+        for own, places in zip(self._counted, counted, strict=True):
+            own[list(places)] = True
+        self.sums, self.counts = np.zeros(len(counted)), np.zeros(len(counted), dtype=np.int64)
+        self.lacking = self._counted.sum(axis=1)
+        self._add(np.arange(len(counted)), np.zeros_like(reader.known))
+
+    def advance(self, some: np.ndarray, words: int) -> None:
+        """Read some candidates until they have read ``words`` words outward from their joins."""
+        before = self._reader.known.copy()
+        self._reader.advance(some, words)
+        self._add(some, before)
+
+    def _add(self, some: np.ndarray, before: np.ndarray) -> None:
+        """Add the terms of places that were not known before."""
+        places = before.copy()
+        while len(some := some[places[some] < self._reader.known[some]]):
+            at = places[some]
+            counted = self._counted[some, at]
+            terms = self._reader.tree.terms[self._reader.paths[some, at + 1]]
+            with np.errstate(over="ignore"):  # models mask with the lowest number there is
+                self.sums[some] += np.where(counted, terms, 0.0)
+            self.counts[some] += counted
+            self.lacking[some] -= counted
+            places[some] += 1
 
 
 @dataclass(frozen=True, eq=False)
 class Splicing:
-    """The search for good splices of a pair.
+    """The search for good splices of a pair. Other kinds of models take other splices, and know other terms of them.
 
     Attributes:
         directions: the direction of the prefixes, and that of the suffixes.
@@ -111,7 +147,7 @@ class Splicing:
     def find(
         self,
         problems: Sequence[Problem],
-        beams: Sequence[Sequence[Frontier]],
+        beams: Sequence[Sequence[Any]],
         best: Sequence[Sequence[tuple[int, ...]]],
         count: int,
         prior: Prior | None,
@@ -135,51 +171,58 @@ class Splicing:
         self, problems: Sequence[Problem], splices: Splices, sentences: Sequence[tuple[int, ...]]
     ) -> Candidates:
         """Return splices, and the sentences that they make, as candidates."""
-        return Candidates(self.directions, problems, splices, sentences, self.ranking)
+        asked = [problems[number] for number in splices.numbers.tolist()]
+        rejected = self.ranking.demands.rejected(
+            [Finalist(one.item, one.template, words) for one, words in zip(asked, sentences, strict=True)]
+        )
+        # What words have paid up to the join stays with a candidate. What the other words pay is not looked at.
+        pays = np.array([one.held is not None and bool(one.held.hooks or one.held.costs) for one in asked], dtype=bool)
+        paid = np.where(pays, splices.values - splices.sums, 0.0)
+        return Candidates(splices.numbers, len(problems), rejected, paid, self._known(asked, splices, sentences))
+
+    def _known(
+        self, asked: Sequence[Problem], splices: Splices, sentences: Sequence[tuple[int, ...]]
+    ) -> Sequence[tuple[float, Known]]:
+        """Return weights, and what is known of the candidates; ``asked`` has the problem of each candidate."""
+        found = []
+        for direction, nodes in zip(self.directions, (splices.left, splices.right), strict=True):
+            if direction in self.ranking.weights:
+                end = (direction.tree.scorer.end_token,)
+                rows = [direction.words_in_reading_order(words) + end for words in sentences]
+                counted = {one: self.ranking.counted(direction, one.item, one.template) for one in set(asked)}
+                terms = _Terms(Reader(direction, nodes, rows), [counted[one] for one in asked])
+                found.append((self.ranking.weights[direction], terms))
+        return found
 
 
 class Candidates:
     """Candidates for good sentences, read outward from their joins.
 
     Args:
-        directions: the direction of the prefixes, and that of the suffixes.
-        problems: the problems.
-        splices: the splices.
-        sentences: their words, in sentence order.
-        ranking: the score of finished sentences.
+        numbers: the number of each candidate's problem.
+        problems: the number of problems.
+        rejected: flags of candidates that the check of finished sentences does not accept.
+        paid: what counts beside the terms, in nats, [candidates].
+        known: weights, and the terms that count with them.
 
     Attributes:
-        numbers: the numbers of the candidates' problems.
+        numbers: the number of each candidate's problem.
         rejected: flags of candidates that the check of finished sentences does not accept.
     """
 
     def __init__(
         self,
-        directions: Sequence[Direction],
-        problems: Sequence[Problem],
-        splices: Splices,
-        sentences: Sequence[tuple[int, ...]],
-        ranking: Ranking,
+        numbers: np.ndarray,
+        problems: int,
+        rejected: np.ndarray,
+        paid: np.ndarray,
+        known: Sequence[tuple[float, Known]],
     ):
-        self.numbers = splices.numbers
-        asked = [problems[number] for number in self.numbers.tolist()]
-        self.rejected = ranking.demands.rejected(
-            [Finalist(one.item, one.template, words) for one, words in zip(asked, sentences, strict=True)]
-        )
-        self._problems = len(problems)
-        self._weights = ranking.weights
-        self._readings: dict[Direction, _Reading] = {}
-        # What words have paid up to the join stays with a candidate. What the other words pay is not looked at.
-        pays = np.array([one.held is not None and bool(one.held.hooks or one.held.costs) for one in asked], dtype=bool)
-        paid = splices.values.copy()
-        for direction, nodes in zip(directions, (splices.left, splices.right), strict=True):
-            if direction not in ranking.weights:
-                continue
-            paid -= direction.weight * direction.tree.log_probs[nodes]
-            end = (direction.tree.scorer.end_token,)
-            rows = [direction.words_in_reading_order(words) + end for words in sentences]
-            self._readings[direction] = _Reading(direction, asked, ranking, nodes, rows)
-        self._paid = np.where(pays, paid, 0.0)
+        self.numbers = numbers
+        self.rejected = rejected
+        self._problems = problems
+        self._paid = paid
+        self._known = known
 
     def best(self, keep: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the candidates outward, ever fewer of them, and the best ones to their ends.
@@ -191,7 +234,7 @@ class Candidates:
             the numbers of these candidates; and their scores, in nats, of all terms.
         """
         some = np.arange(len(self.numbers))
-        longest = max((reading.tokens.shape[1] for reading in self._readings.values()), default=0)
+        longest = max((known.longest for _, known in self._known), default=0)
         for words in itertools.takewhile(lambda words: words < longest, (FACTOR**step for step in itertools.count())):
             sizes = np.bincount(self.numbers[some], minlength=self._problems)
             if (sizes <= keep).all():
@@ -204,23 +247,21 @@ class Candidates:
         return some, self._scores(some)
 
     def _advance(self, some: np.ndarray, words: int) -> None:
-        for reading in self._readings.values():
-            reading.advance(some, words)
+        for _, known in self._known:
+            known.advance(some, words)
 
     def _scores(self, some: np.ndarray) -> np.ndarray:
         """Return the scores of candidates, with an estimate of what they lack."""
         scores, numbers = self._paid[some], self.numbers[some]
-        for direction, reading in self._readings.items():
-            finite = some[reading.sums[some] > NEVER]
+        for weight, known in self._known:
+            finite = some[known.sums[some] > NEVER]
             sums, counts = (
                 np.bincount(self.numbers[finite], column[finite], self._problems)
-                for column in (reading.sums, reading.counts)
+                for column in (known.sums, known.counts)
             )
             mean = sums / np.maximum(counts, 1)
             with np.errstate(over="ignore"):
-                scores = scores + self._weights[direction] * (
-                    reading.sums[some] + mean[numbers] * reading.lacking[some]
-                )
+                scores = scores + weight * (known.sums[some] + mean[numbers] * known.lacking[some])
         return scores
 
     def _highest(self, some: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -21,6 +21,11 @@ the prefix b and the opposite beam b' at the time of the choice. It is kept as i
 until the next sweep fills the blanks anew. Every blank position counts once in the sum that a sweep ranks by. Known
 words count only in the score of the finished sentence.
 
+**Splices.** The best (b, v, b') at a position are splices (see ``birnn_decode.search.splices``), and the sum above is
+their value. The running score of a part of a sentence that was read to its end is the sum of the sentence's own terms.
+A term needs the words on both of its sides. So m words read outward from the join, in both directions, give the terms
+of m positions on each side of it.
+
 **The first beams** come from classical beam searches of each half alone, with a softmax over its own scores, f_b or
 g_b'. Their log-probabilities are the first running scores. The words before the first blank are the same for all beams.
 """
@@ -30,7 +35,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,8 +46,10 @@ from birnn_decode.search.chains import Chain, product, read_up_to
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking, best_distinct
+from birnn_decode.search.halving import Known, Reader, Splicing
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint
-from birnn_decode.search.sweep import Ahead, Course, best_of, stacked, steering, sweep
+from birnn_decode.search.splices import Splices, blank_places, once, prefixes
+from birnn_decode.search.sweep import Ahead, Course, Prior, best_of, stacked, steering, sweep
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 
@@ -71,6 +78,34 @@ class JointFrontier:
     def tobytes(self) -> bytes:
         """Return the integers that identify the frontier; scores would differ by rounding."""
         return self.nodes.tobytes() + self.contexts.tobytes()
+
+
+class Continuations(NamedTuple):
+    """The best (b, v) of problems, each with its best b', in columns.
+
+    Attributes:
+        rows: the problem.
+        ranks: the rank among those of the problem; 0 is the best.
+        beams: the number of b.
+        parents: the node of b.
+        tokens: v.
+        others: the node of b'.
+        running: the running score of b and v.
+        behind: the running score of b'.
+        values: the sum of both, minus what the words have paid.
+        restraint: the effect of constraints; None if there are none.
+    """
+
+    rows: np.ndarray
+    ranks: np.ndarray
+    beams: np.ndarray
+    parents: Nodes
+    tokens: np.ndarray
+    others: Nodes
+    running: np.ndarray
+    behind: np.ndarray
+    values: np.ndarray
+    restraint: Restraint | None
 
 
 class JointRanking(Ranking):
@@ -106,6 +141,11 @@ class JointCoupling(Coupling):
     def ranking(self) -> JointRanking:
         """The score of finished sentences under the objective."""
         return JointRanking(self.weights, [self.objective.scope] * self.items, self.rules, self.demands)
+
+    @property
+    def splicing(self) -> JointSplicing:
+        """What finds good splices."""
+        return JointSplicing(self.directions, self.ranking, self)
 
     def pairs(self, moving: Direction, beams: Nodes, others: Nodes) -> Iterator[Array]:
         """Yield log p(v | b, b') for each b' in turn, [problems * beams, vocab].
@@ -218,36 +258,74 @@ class JointCoupling(Coupling):
             holds: the constraints of each problem; empty if there are none.
         """
         tree = direction.tree
-        (nodes, scores), (fixed, fixed_scores) = _compact(*beams), _compact(*others)
-        restraint = Restraint(direction, holds, nodes, 1.0) if holds else None
-        pairs = self.pairs(direction, nodes, fixed)
-        if holds:
-            opposite = self.backward if direction is self.forward else self.forward
-            theirs = Restraint(opposite, [hold and hold.across() for hold in holds], fixed, 1.0)
-            fixed_scores = fixed_scores + theirs.shift
-            pairs = _with_extra(tree.backend, pairs, theirs.extra, nodes.shape[1])
-        best, which = tree.backend.best_other(pairs, fixed_scores)
-        values, flats, picked = best_of(tree.backend, best, scores, 1.0, masks, banned, beam_size, restraint)
-        chosen = np.full((len(nodes), beam_size), -1)
+        found = self.best_words(direction, beams, others, masks, banned, beam_size, holds)
+        chosen = np.full((len(beams[0]), beam_size), -1)
         running, contexts = np.full(chosen.shape, NEVER), np.full(chosen.shape, -1)
-        rows, ranks = np.nonzero(values > NEVER)
-        beam, tokens = np.divmod(flats[rows, ranks], tree.scorer.vocab_size)
-        other = tree.backend.pick(which, rows * nodes.shape[1] + beam, tokens).astype(np.int64)
-        chosen[rows, ranks] = tree.extend(nodes[rows, beam], tokens)
-        contexts[rows, ranks] = fixed[rows, other]
-        terms = picked[rows, ranks] - fixed_scores[rows, other]
-        if holds:
-            terms -= theirs.extra[rows, other, tokens]
-        running[rows, ranks] = scores[rows, beam] + terms
-        if restraint is not None:
-            restraint.pay(rows, beam, nodes[rows, beam], chosen[rows, ranks])
-            stuck, loose = restraint.stuck(chosen)
+        rows, ranks = found.rows, found.ranks
+        chosen[rows, ranks] = tree.extend(found.parents, found.tokens)
+        contexts[rows, ranks] = found.others
+        running[rows, ranks] = found.running
+        if found.restraint is not None:
+            found.restraint.pay(rows, found.beams, found.parents, chosen[rows, ranks])
+            stuck, loose = found.restraint.stuck(chosen)
             if stuck:
                 own, behind = ((side[0][stuck], side[1][stuck]) for side in (beams, others))
                 masks = None if masks is None else masks[tree.backend.indices(stuck)]
                 again = self._choose(direction, own, behind, masks, banned, beam_size, loose)
                 chosen[stuck], running[stuck], contexts[stuck] = again
         return chosen, running, contexts
+
+    def best_words(
+        self,
+        direction: Direction,
+        beams: tuple[Nodes, np.ndarray],
+        others: tuple[Nodes, np.ndarray],
+        masks: Array | None,
+        banned: Sequence[int],
+        count: int,
+        holds: Sequence[Hold | None],
+    ) -> Continuations:
+        """Return the best (b, v) of each problem with the best b' of each; the arguments are those of ``_choose``."""
+        backend = direction.tree.backend
+        (nodes, scores), (fixed, fixed_scores) = _compact(*beams), _compact(*others)
+        restraint = Restraint(direction, holds, nodes, 1.0) if holds else None
+        pairs = self.pairs(direction, nodes, fixed)
+        behind = fixed_scores
+        if holds:
+            opposite = self.backward if direction is self.forward else self.forward
+            theirs = Restraint(opposite, [hold and hold.across() for hold in holds], fixed, 1.0)
+            fixed_scores = fixed_scores + theirs.shift
+            pairs = _with_extra(backend, pairs, theirs.extra, nodes.shape[1])
+        best, which = backend.best_other(pairs, fixed_scores)
+        values, flats, picked = best_of(backend, best, scores, 1.0, masks, banned, count, restraint)
+        rows, ranks = np.nonzero(values > NEVER)
+        beam, tokens = np.divmod(flats[rows, ranks], direction.tree.scorer.vocab_size)
+        other = backend.pick(which, rows * nodes.shape[1] + beam, tokens).astype(np.int64)
+        terms = picked[rows, ranks] - fixed_scores[rows, other]
+        if holds:
+            terms -= theirs.extra[rows, other, tokens]
+        return Continuations(
+            rows,
+            ranks,
+            beam,
+            nodes[rows, beam],
+            tokens,
+            fixed[rows, other],
+            scores[rows, beam] + terms,
+            behind[rows, other],
+            values[rows, ranks],
+            restraint,
+        )
+
+    def terms(self, left: Nodes, right: Nodes, words: np.ndarray) -> np.ndarray:
+        """Return log p(word | left, right) of pairs of prefixes that have been read, a block of pairs at a time."""
+        found = np.empty(len(words))
+        at_a_time = max(1, LARGEST_BLOCK // self.forward.tree.scorer.vocab_size)
+        for begin in range(0, len(words), at_a_time):
+            rows = slice(begin, begin + at_a_time)
+            log_probs = self.log_probs(left[rows], right[rows])
+            found[rows] = self.forward.tree.backend.pick(log_probs, np.arange(len(log_probs)), words[rows])
+        return found
 
     # ------------------------------------------------------------------------------------------- finished sentences
 
@@ -315,14 +393,9 @@ class JointCoupling(Coupling):
         owner = np.repeat(np.arange(len(finalists)), lengths)
         place = np.concatenate([np.arange(length) for length in lengths]) if finalists else lengths
         words = np.array([word for one in finalists for word in one.words], dtype=np.int64)
-        at_a_time = max(1, LARGEST_BLOCK // self.forward.tree.scorer.vocab_size)
-        for begin in range(0, len(owner), at_a_time):
-            rows = slice(begin, begin + at_a_time)
-            own, at = owner[rows], place[rows]
-            log_probs = self.log_probs(left[own, at], right[own, lengths[own] - 1 - at])
-            picked = self.forward.tree.backend.pick(log_probs, np.arange(len(own)), words[rows])
-            for number, term in zip(own.tolist(), picked.tolist(), strict=True):
-                of_one[number].append(term)
+        picked = self.terms(left[owner, place], right[owner, lengths[owner] - 1 - place], words)
+        for number, term in zip(owner.tolist(), picked.tolist(), strict=True):
+            of_one[number].append(term)
         for one, terms in zip(finalists, of_one, strict=True):
             one.conditionals = terms
 
@@ -351,6 +424,152 @@ class JointCoupling(Coupling):
                 "Give a reward per word, such as length=0.5."
             )
         return "average"
+
+
+@dataclass(frozen=True, eq=False)
+class JointSplicing(Splicing):
+    """The search for good splices of a joint model.
+
+    Attributes:
+        coupling: the halves as one model.
+    """
+
+    coupling: JointCoupling
+
+    def find(
+        self,
+        problems: Sequence[Problem],
+        beams: Sequence[Sequence[JointFrontier]],
+        best: Sequence[Sequence[tuple[int, ...]]],
+        count: int,
+        prior: Prior | None,
+    ) -> Splices:
+        """Return the best splices at each blank position of every problem; there is no prior."""
+        first, second = self.directions
+        course = Course(first, problems)
+        (mine, my_scores), (theirs, their_scores) = self._with_sentences(problems, beams, best)
+        found = []
+        for numbers, places in blank_places(course):
+            done = places - course.begins[numbers]
+            turn = course.turn(numbers, places, mine[numbers, done])
+            masks, banned = steering(first, turn)
+            behind = theirs[numbers, turn.behind], their_scores[numbers, turn.behind]
+            own = turn.beams, my_scores[numbers, done]
+            words = self.coupling.best_words(first, own, behind, masks, banned, count, turn.holds)
+            left, right = (
+                direction.tree.extend(nodes, words.tokens)
+                for direction, nodes in ((first, words.parents), (second, words.others))
+            )
+            found.append(Splices(numbers[words.rows], left, right, words.values, words.running + words.behind))
+        return Splices.joined(found)
+
+    def _with_sentences(
+        self,
+        problems: Sequence[Problem],
+        beams: Sequence[Sequence[JointFrontier]],
+        sentences: Sequence[Sequence[tuple[int, ...]]],
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each direction the beams and the prefixes of sentences, no prefix twice, and running scores.
+
+        Nodes and scores are [problems, 1 + places, prefixes] each.
+        """
+        first = self.directions[0]
+        courses = [Course(direction, problems) for direction in self.directions]
+        left, right = (
+            prefixes(direction, course, problems, sentences)
+            for direction, course in zip(self.directions, courses, strict=True)
+        )
+        blanks = [
+            (number, place, column, first.words_in_reading_order(words)[place])
+            for number, several in enumerate(sentences)
+            for place in range(courses[0].begins[number], courses[0].ends[number])
+            if courses[0].codes[number, place] < 0
+            for column, words in enumerate(several)
+        ]
+        numbers, places, columns, tokens = np.array(blanks, dtype=np.int64).reshape(-1, 4).T
+        done, behind = places - courses[0].begins[numbers], courses[0].ends[numbers] - 1 - places
+        terms = self.coupling.terms(left[numbers, done, columns], right[numbers, behind, columns], tokens)
+        found = []
+        for nodes, frontiers, read in ((left, beams[0], done), (right, beams[1], behind)):
+            scores = np.zeros(nodes.shape)
+            scores[numbers, read + 1, columns] = terms
+            nodes = np.concatenate([stacked([one.nodes for one in frontiers]), nodes], axis=2)
+            known = stacked([one.scores for one in frontiers], NEVER)
+            scores = np.concatenate([known, scores.cumsum(axis=1)], axis=2)
+            order = once(nodes)
+            found.append((np.take_along_axis(nodes, order, 2), np.take_along_axis(scores, order, 2)))
+        return found
+
+    def _known(
+        self, asked: Sequence[Problem], splices: Splices, sentences: Sequence[tuple[int, ...]]
+    ) -> Sequence[tuple[float, Known]]:
+        """Return what is known of the candidates, with the weight 1."""
+        readers, counted = [], []
+        for direction, nodes in zip(self.directions, (splices.left, splices.right), strict=True):
+            places = {one: self.ranking.counted(direction, one.item, one.template) for one in set(asked)}
+            counted.append([places[one] for one in asked])
+            # Words behind the last term that counts need not be read.
+            rows = [
+                direction.words_in_reading_order(words)[: max(own) + 1]
+                for words, own in zip(sentences, counted[-1], strict=True)
+            ]
+            readers.append(Reader(direction, nodes, rows))
+        rows = [self.directions[0].words_in_reading_order(words) for words in sentences]
+        return [(1.0, _Conditionals(self.coupling, readers, rows, counted[0]))]
+
+
+class _Conditionals:
+    """The terms of a joint model; see ``birnn_decode.search.halving.Known``.
+
+    Args:
+        coupling: the model.
+        readers: the candidates as each half reads them.
+        rows: their words, in the reading order of the first reader.
+        counted: for each candidate the places of the terms that count, in this order. The end is none.
+    """
+
+    def __init__(
+        self,
+        coupling: JointCoupling,
+        readers: Sequence[Reader],
+        rows: Sequence[tuple[int, ...]],
+        counted: Sequence[Sequence[int]],
+    ):
+        self._coupling = coupling
+        self._readers = readers
+        self._words = stacked([np.array(row, dtype=np.int64) for row in rows])
+        self._lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        self._unknown = np.zeros(self._words.shape, dtype=bool)  # terms that count and are not known
+        for own, row, places in zip(self._unknown, rows, counted, strict=True):
+            own[[place for place in places if place < len(row)]] = True
+        self.longest = max(reader.tokens.shape[1] for reader in readers)
+        self.sums, self.counts = np.zeros(len(counted)), np.zeros(len(counted), dtype=np.int64)
+        self.lacking = self._unknown.sum(axis=1)
+        self._add(np.arange(len(counted)))
+
+    def advance(self, some: np.ndarray, words: int) -> None:
+        """Read candidates until they have read ``words`` words outward from their joins."""
+        for reader in self._readers:
+            reader.advance(some, words)
+        self._add(some)
+
+    def _add(self, some: np.ndarray) -> None:
+        """Add the terms of words that have been read up to from both sides."""
+        left, right = self._readers
+        at = np.arange(self._words.shape[1])
+        since, until = self._lengths[some] - right.known[some], left.known[some]
+        rows, places = np.nonzero(self._unknown[some] & (at >= since[:, None]) & (at < until[:, None]))
+        own = some[rows]
+        self._unknown[own, places] = False
+        terms = self._coupling.terms(
+            left.paths[own, places], right.paths[own, self._lengths[own] - 1 - places], self._words[own, places]
+        )
+        count = len(self.sums)
+        with np.errstate(over="ignore"):  # models mask with the lowest number there is
+            self.sums += np.bincount(own, terms, count)
+        new = np.bincount(own, minlength=count)
+        self.counts += new
+        self.lacking -= new
 
 
 def _with_extra(backend: Backend, pairs: Iterable[Array], extra: np.ndarray, beams: int) -> Iterator[Array]:

@@ -16,7 +16,7 @@ crossed with all beams at every position, and with each word at every position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,16 +36,30 @@ class Splices:
         left: the prefix with the word, a node of the first direction.
         right: the suffix with the word, a node of the second direction.
         values: the sum of the formula above, in nats, minus what the words have paid.
+        sums: the sum without that.
     """
 
     numbers: np.ndarray
     left: Nodes
     right: Nodes
     values: np.ndarray
+    sums: np.ndarray
 
     def take(self, some: np.ndarray) -> Splices:
         """Return some of the splices."""
-        return Splices(self.numbers[some], self.left[some], self.right[some], self.values[some])
+        return Splices(*(column[some] for column in self.columns))
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """All columns, in the order above."""
+        return self.numbers, self.left, self.right, self.values, self.sums
+
+    @classmethod
+    def joined(cls, several: Sequence[Splices]) -> Splices:
+        """Join splices."""
+        empty = np.empty(0, dtype=np.int64)
+        parts = [cls(empty, empty, empty, np.empty(0), np.empty(0)), *several]
+        return cls(*map(np.concatenate, zip(*(one.columns for one in parts), strict=True)))
 
 
 def find_splices(
@@ -70,13 +84,8 @@ def find_splices(
     course = Course(first, problems)
     mine = with_sentences(first, course, problems, beams[0], best)
     theirs = with_sentences(second, Course(second, problems), problems, beams[1], best)
-    empty = np.empty(0, dtype=np.int64)
-    found = [Splices(empty, empty, empty, np.empty(0))]
-    for numbers, places in lockstep(course.begins, course.ends, aligned=False):
-        blank = course.codes[numbers, places] < 0
-        numbers, places = numbers[blank], places[blank]
-        if not len(numbers):
-            continue
+    found = []
+    for numbers, places in blank_places(course):
         left = mine[numbers, places - course.begins[numbers]]
         turn = course.turn(numbers, places, left)
         behind, holds = theirs[numbers, turn.behind], turn.holds
@@ -89,16 +98,24 @@ def find_splices(
         which, tokens = np.divmod(flats[rows, ranks], first.tree.scorer.vocab_size)
         chosen_for = [holds[row] for row in rows.tolist()] if holds else []
         suffixes = _best_behind(second, behind[rows], tokens, chosen_for)
-        found.append(
-            Splices(
-                numbers[rows],
-                first.tree.grow(left[rows, which], tokens, picked[rows, ranks]),
-                second.tree.grow(suffixes, tokens, second.tree.pick(suffixes, tokens)),
-                values[rows, ranks],
-            )
+        nodes = (
+            first.tree.grow(left[rows, which], tokens, picked[rows, ranks]),
+            second.tree.grow(suffixes, tokens, second.tree.pick(suffixes, tokens)),
         )
-    columns = zip(*((one.numbers, one.left, one.right, one.values) for one in found), strict=True)
-    return Splices(*map(np.concatenate, columns))
+        sums = np.zeros(len(rows))
+        for direction, own in zip(directions, nodes, strict=True):
+            if direction.weight:
+                sums += direction.weight * direction.tree.log_probs[own]
+        found.append(Splices(numbers[rows], *nodes, values[rows, ranks], sums))
+    return Splices.joined(found)
+
+
+def blank_places(course: Course) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the numbers of problems, and a blank place of each of them, until all were named."""
+    for numbers, places in lockstep(course.begins, course.ends, aligned=False):
+        blank = course.codes[numbers, places] < 0
+        if blank.any():
+            yield numbers[blank], places[blank]
 
 
 def with_sentences(
@@ -118,18 +135,34 @@ def with_sentences(
         sentences: the sentences of each problem, in sentence order. Every direction that counts has read them to the
             end.
     """
-    beams = stacked(frontiers)
-    own = np.full((*beams.shape[:2], max(map(len, sentences), default=0)), -1)
     # A direction that does not count has not read the sentences.
-    for number, (problem, several) in enumerate(zip(problems, sentences, strict=True)) if direction.weight else ():
+    several = sentences if direction.weight else [[] for _ in sentences]
+    both = np.concatenate([stacked(frontiers), prefixes(direction, course, problems, several)], axis=2)
+    return np.take_along_axis(both, once(both), 2)
+
+
+def prefixes(
+    direction: Direction,
+    course: Course,
+    problems: Sequence[Problem],
+    sentences: Sequence[Sequence[tuple[int, ...]]],
+) -> np.ndarray:
+    """Return the prefixes of sentences that were read, nodes [problems, 1 + places, sentences]; -1 for none."""
+    places = (course.ends - course.begins).max(initial=0)
+    found = np.full((len(problems), 1 + places, max(map(len, sentences), default=0)), -1)
+    for number, (problem, several) in enumerate(zip(problems, sentences, strict=True)):
         begin, end = course.begins[number], course.ends[number]
         for column, words in enumerate(several):
             nodes = direction.tree.path(problem.item, direction.words_in_reading_order(words)[: max(end - 1, 0)])
-            own[number, : end - begin, column] = nodes[begin:]
-    both = np.concatenate([beams, own], axis=2)
-    earlier = np.tri(both.shape[2], k=-1, dtype=bool)
-    both[((both[..., None] == both[..., None, :]) & earlier).any(axis=-1)] = -1
-    return np.take_along_axis(both, np.argsort(both < 0, axis=2, kind="stable"), 2)
+            found[number, : end - begin, column] = nodes[begin:]
+    return found
+
+
+def once(nodes: np.ndarray) -> np.ndarray:
+    """Write -1 over nodes that stand before on the last axis, and return an order that puts -1 last."""
+    earlier = np.tri(nodes.shape[2], k=-1, dtype=bool)
+    nodes[((nodes[..., None] == nodes[..., None, :]) & earlier).any(axis=-1)] = -1
+    return np.argsort(nodes < 0, axis=2, kind="stable")
 
 
 def _best_behind(second: Direction, beams: np.ndarray, tokens: np.ndarray, holds: Sequence[Hold | None]) -> np.ndarray:
