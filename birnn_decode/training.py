@@ -1,4 +1,4 @@
-"""Train a forward and a backward model together: as a pair, or as the two halves of a Bi-RNN."""
+"""Train a forward and a backward model together, as a pair or as the two halves of a Bi-RNN, or an alignment model."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from torch import nn
 from birnn_decode.checks import check_choice, check_count
 from birnn_decode.files import reading, write_whole
 from birnn_decode.lines import Line, Lines
+from birnn_decode.models.alignment import LOSSES, AlignmentModel, ranking_loss
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner
 from birnn_decode.models.encoder import SmallCNN
@@ -27,7 +28,10 @@ from birnn_decode.scorers import as_scorer
 from birnn_decode.vocabularies import PAD, UNK
 
 __all__ = [
+    "ALIGNMENT_PRESETS",
     "PRESETS",
+    "AlignmentEpoch",
+    "AlignmentTraining",
     "Batch",
     "BiRNNEpoch",
     "BiRNNTraining",
@@ -35,6 +39,7 @@ __all__ = [
     "Epoch",
     "Preset",
     "Recipe",
+    "RegionCaptions",
     "TextLines",
     "Training",
     "evaluate_birnn",
@@ -56,6 +61,8 @@ class Batch(NamedTuple):
         sources: feature vectors [sources, feature_size], prepared pictures [sources, …], or a list of what the models'
             ``encode`` takes.
         owner: for each sentence the row of its source; None if there is one source for each sentence.
+        right: which sentences are captions of which pictures, word for word, bool [pictures, sentences]; None if the
+            model does not rank.
 
     Example:
         >>> from birnn_decode.training import Batch
@@ -66,6 +73,7 @@ class Batch(NamedTuple):
     sentences: Sequence[Sequence[int]]
     sources: Any
     owner: Sequence[int] | None = None
+    right: torch.Tensor | None = None
 
     @property
     def words(self) -> int:
@@ -153,6 +161,78 @@ class CaptionedImages:
         # The last digits of the images are left out: those of an encoder depend on the number of threads.
         size = float(self.images.cpu().double().abs().mean()) if self.images.numel() else 0.0
         return [list(self.images.shape), f"{size:.3g}", zlib.crc32(captions.encode())]
+
+
+@dataclass(frozen=True)
+class RegionCaptions:
+    """Regions of pictures and captions, ready for the training of an alignment model.
+
+    Attributes:
+        regions: feature vectors of the regions of each picture, [pictures, regions, feature_size].
+        captions: for each picture its captions, each a list of word ids in sentence order.
+
+    Raises:
+        ValueError: there are fewer than two pictures, the numbers of pictures and of lists of captions differ, a
+            picture has no caption, or ``regions`` has another shape.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.training import RegionCaptions
+        >>> data = RegionCaptions(torch.zeros(2, 1, 3), [[[4, 5], [4]], [[4, 6]]])
+        >>> len(data)  # pairs of a picture and a sentence
+        3
+    """
+
+    regions: torch.Tensor
+    captions: Sequence[Sequence[Sequence[int]]]
+
+    def __post_init__(self) -> None:
+        if self.regions.ndim != 3:
+            raise ValueError(
+                f"regions must have the shape [pictures, regions, feature_size], got {list(self.regions.shape)}"
+            )
+        CaptionedImages(self.regions, self.captions)  # the same checks
+        if len(self.captions) < 2:
+            raise ValueError("there is one picture; an alignment model needs at least two, to tell them apart")
+
+    def __len__(self) -> int:
+        return sum(map(len, self.captions))
+
+    def batches(self, size: int, order: torch.Generator | None = None) -> Iterator[Batch]:
+        """Yield all pairs of a picture and one of its captions, in batches.
+
+        The pictures of a batch are different ones as far as possible.
+
+        Args:
+            size: number of pairs of a batch.
+            order: draws the order; None: always the same order, which mixes the pictures, because neighbours in a file
+                are often alike (default: None).
+
+        Yields:
+            The batches.
+        """
+        order = torch.Generator().manual_seed(0) if order is None else order
+        turns = [torch.randperm(len(captions), generator=order).tolist() for captions in self.captions]
+        pairs = []
+        for turn in range(max(map(len, turns))):
+            for image in torch.randperm(len(turns), generator=order).tolist():
+                if turn < len(turns[image]):
+                    pairs.append((image, turns[image][turn]))
+        own = [set(map(tuple, captions)) for captions in self.captions]
+        for begin in range(0, len(pairs), size):
+            some = pairs[begin : begin + size]
+            rows = {image: row for row, image in enumerate(dict.fromkeys(image for image, _ in some))}
+            sentences = [self.captions[image][number] for image, number in some]
+            right = torch.tensor([[tuple(words) in own[image] for words in sentences] for image in rows])
+            yield Batch(sentences, self.regions[list(rows)], [rows[image] for image, _ in some], right)
+
+    def fingerprint(self) -> list[Any]:
+        """Return values that almost always differ if regions or captions differ.
+
+        Returns:
+            Values that JSON can hold.
+        """
+        return CaptionedImages(self.regions, self.captions).fingerprint()
 
 
 @dataclass(eq=False)
@@ -299,7 +379,8 @@ class Recipe:
         epochs: number of times that every caption is seen.
         batch_size: number of lines per step, or of images, each with all of its captions (default: 64).
         optimizer: ``"adam"``: Adam with PyTorch's ``OneCycleLR``, so that the learning rate rises for a tenth of the
-            steps and then falls to 0. ``"rmsprop"``: RMSprop with a constant learning rate (default: "adam").
+            steps and then falls to 0. ``"rmsprop"``: RMSprop with a constant learning rate. ``"sgd"``: stochastic
+            gradient descent with a momentum of 0.9 and a constant learning rate (default: "adam").
         learning_rate: largest learning rate (default: 0.002).
         clip_norm: largest norm of the gradients of all parameters together; None: no limit (default: 5).
         clip_value: largest absolute value of each number of the gradients; None: no limit (default: None).
@@ -308,6 +389,7 @@ class Recipe:
             CPUs with instructions for it. On a CPU, see the page on performance about memory (default: "float32").
         patience: number of epochs without a lower validation loss after which the training ends; None: it never ends
             early (default: None).
+        loss: the loss of an alignment model, ``"margin"`` or ``"softmax"``; see `ranking_loss` (default: "margin").
 
     Raises:
         TypeError: a number is not a whole number, or ``optimizer`` is not text.
@@ -327,12 +409,14 @@ class Recipe:
     clip_value: float | None = None
     precision: str = "float32"
     patience: int | None = None
+    loss: str = "margin"
 
     def __post_init__(self) -> None:
         check_count("epochs", self.epochs, least=1)
         check_count("batch_size", self.batch_size, least=1)
-        check_choice("optimizer", self.optimizer, ("adam", "rmsprop"))
+        check_choice("optimizer", self.optimizer, ("adam", "rmsprop", "sgd"))
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("loss", self.loss, LOSSES)
         if self.patience is not None:
             check_count("patience", self.patience, least=1)
         if not self.learning_rate > 0:
@@ -344,11 +428,12 @@ class Preset:
     """The kind and sizes of a captioner, with the recipe to train it.
 
     Attributes:
-        captioner: kind of the models: "lstm", "gru", "multimodal-rnn" or "translator".
+        captioner: kind of the models: "lstm", "gru", "multimodal-rnn", "translator" or "alignment".
         embedding_size: size of the word vectors.
         hidden_size: size of the recurrent state.
         dropout: share of values that are dropped in training.
         recipe: the settings of the training.
+        unit_regions: for an alignment model, see `AlignmentModel` (default: False).
 
     Example:
         >>> from birnn_decode.training import PRESETS
@@ -361,6 +446,7 @@ class Preset:
     hidden_size: int
     dropout: float
     recipe: Recipe
+    unit_regions: bool = False
 
 
 PRESETS = {
@@ -377,6 +463,28 @@ PRESETS = {
         512,
         0.5,
         Recipe(epochs=10, batch_size=20, optimizer="rmsprop", learning_rate=1e-3, clip_norm=None, clip_value=5.0),
+    ),
+}
+
+
+ALIGNMENT_PRESETS = {
+    # Chosen by the recalls on the validation split of aerial pictures, five captions per picture.
+    "alignment": Preset(
+        "alignment",
+        256,
+        256,
+        0.5,
+        Recipe(epochs=6, batch_size=100, learning_rate=1e-3, loss="softmax"),
+        unit_regions=True,
+    ),
+    # Karpathy and Fei-Fei (CVPR 2015) give the size, the word vectors' 300 numbers, SGD with a momentum of 0.9, batches
+    # of 100 pairs, dropout and the clipping. They do not give the learning rate or the number of epochs.
+    "karpathy": Preset(
+        "alignment",
+        300,
+        1000,
+        0.5,
+        Recipe(epochs=12, batch_size=100, optimizer="sgd", learning_rate=2e-5, clip_norm=None, clip_value=5.0),
     ),
 }
 
@@ -451,6 +559,34 @@ class BiRNNEpoch:
         )
 
 
+@dataclass(frozen=True)
+class AlignmentEpoch:
+    """The losses of one epoch of an alignment model, per sentence.
+
+    Attributes:
+        number: number of the epoch, from 1.
+        training: loss: mean over the epoch, with dropout; see `ranking_loss`.
+        validation: loss on the validation data after the epoch.
+        seconds: wall-clock time of the epoch. It is ignored when epochs are compared.
+
+    Example:
+        >>> from birnn_decode.training import AlignmentEpoch
+        >>> print(AlignmentEpoch(1, 14.5, 12.25, seconds=3.0))
+        epoch  1: training 14.500; validation 12.250 per sentence; 3 s
+    """
+
+    number: int
+    training: float
+    validation: float
+    seconds: float = field(compare=False)
+
+    def __str__(self) -> str:
+        return (
+            f"epoch {self.number:2}: training {self.training:.3f}; validation {self.validation:.3f} per sentence; "
+            f"{self.seconds:.0f} s"
+        )
+
+
 def _context(model: Captioner, sources: Any) -> Any:
     """What a model knows of sources, with a graph."""
     if not isinstance(sources, torch.Tensor):
@@ -512,20 +648,21 @@ class _Training:
 
     Args:
         models: the models that are trained.
-        captioners: the forward and the backward captioner that they consist of.
+        captioners: the forward and the backward captioner that they consist of; an alignment model is both.
         training: the training data.
         validation: the validation data.
         recipe: the settings.
         seed: seed of the order of the images.
     """
 
+    counted: ClassVar[str] = "words"  # what losses are means over
     epoch: ClassVar[Callable[..., Any]]  # makes an epoch of its number, its training and validation losses and its time
-    _losses_of: ClassVar[Callable[..., tuple[torch.Tensor, int]]]  # the summed losses of a batch, and its words
+    _losses_of: Callable[..., tuple[torch.Tensor, int]]  # the summed losses of a batch, and what they are means over
 
     def __init__(
         self,
         models: Sequence[nn.Module],
-        captioners: Sequence[Captioner],
+        captioners: Sequence[Any],
         training: Data,
         validation: Data,
         recipe: Recipe,
@@ -815,6 +952,66 @@ class BiRNNTraining(_Training):
         return nn.functional.cross_entropy(logits, targets, reduction="sum")[None], len(targets)
 
 
+class AlignmentTraining(_Training):
+    """The training of an alignment model.
+
+    Each step reads pairs of a picture and one of its captions, as many as ``Recipe.batch_size`` says. An image encoder
+    is not trained. Everything else is as in `Training`.
+
+    Args:
+        model: the alignment model.
+        training: the training data.
+        validation: the validation data, on which the loss is measured after each epoch.
+        recipe: the settings.
+        seed: see `Training` (default: 0).
+
+    Attributes:
+        model: the alignment model.
+        history: the epochs that are done, each an `AlignmentEpoch`.
+        steps: number of steps of all epochs together.
+        steps_done: number of steps that are done.
+
+    Raises:
+        TypeError: ``model`` is not an `AlignmentModel`.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import AlignmentModel
+        >>> from birnn_decode.training import AlignmentTraining, Recipe, RegionCaptions
+        >>> words = WordVocabulary(["a", "cat", "dog"])
+        >>> data = RegionCaptions(torch.eye(2)[:, None], [[words.encode("a cat")], [words.encode("a dog")]])
+        >>> model = AlignmentModel(words, feature_size=2, embedding_size=8, hidden_size=8)
+        >>> epochs = list(AlignmentTraining(model, data, data, Recipe(epochs=20, learning_rate=0.05)).run())
+        >>> epochs[-1].validation < epochs[0].validation
+        True
+    """
+
+    counted = "sentences"
+    epoch = AlignmentEpoch
+
+    def __init__(
+        self,
+        model: AlignmentModel,
+        training: RegionCaptions,
+        validation: RegionCaptions,
+        recipe: Recipe,
+        seed: int = 0,
+    ):
+        if not isinstance(model, AlignmentModel):
+            raise TypeError(f"AlignmentTraining takes an AlignmentModel, got {type(model).__name__}")
+        super().__init__((model,), (model, model), training, validation, recipe, seed)
+        self.model = model
+
+    def _losses_of(self, models: Sequence[AlignmentModel], batch: Batch) -> tuple[torch.Tensor, int]:
+        """The summed loss [1] of a batch, and the number of sentences."""
+        (model,) = models
+        assert batch.owner is not None
+        scores = model(batch.sources, batch.sentences)
+        losses = ranking_loss(scores, batch.owner, batch.right, self._recipe.loss)
+        return losses.sum()[None], len(losses)
+
+
 def fit_encoder(
     encoder: SmallCNN,
     data: CaptionedImages,
@@ -972,9 +1169,13 @@ class _Descent:
         self.steps = recipe.epochs * -(-images // recipe.batch_size)
         if recipe.optimizer == "rmsprop":
             self.optimizer: torch.optim.Optimizer = torch.optim.RMSprop(parameters, lr=recipe.learning_rate)
-            self.schedule: Any = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        elif recipe.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(parameters, lr=recipe.learning_rate, momentum=0.9)
         else:
             self.optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate)
+        if recipe.optimizer != "adam":
+            self.schedule: Any = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        else:
             steps = max(self.steps, 2)  # OneCycleLR needs two steps, and more than one of them in its rise
             self.schedule = torch.optim.lr_scheduler.OneCycleLR(
                 self.optimizer, recipe.learning_rate, total_steps=steps, pct_start=max(0.1, 1.5 / steps)

@@ -33,6 +33,7 @@ POSTERIOR = "posterior.py"
 BLANKS, BACKEND = "evaluation/blanks.py", "backend/base.py"
 VOCABULARIES = "vocabularies.py"
 LINES, TRANSLATOR, TRAIN = "lines.py", "models/translator.py", "cli/training.py"
+ALIGNMENT, RANKING, RANKERS = "models/alignment.py", "evaluation/ranking.py", "evaluation/rankers.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -303,7 +304,7 @@ FAULTS = {
         (TRAINING, "context_b = context_f if", "context_b = context_f.detach() if")
     ],
     "places across taken for places down": [
-        ("models/encoder.py", "maps.amax(dim=(2, 3)), x, y]", "maps.amax(dim=(2, 3)), y, x]")
+        ("models/encoder.py", "part.amax(dim=(2, 3)), x, y]", "part.amax(dim=(2, 3)), y, x]")
     ],
     "files read where they lie": [("models/files.py", "file.get_tensor(key).clone()", "file.get_tensor(key)")],
     "only the first pictures encoded": [
@@ -920,6 +921,48 @@ FAULTS = {
     "command line: sources of two kinds": [(TRAIN, "!= (other := _sources_of(validation)):", "!= (other := kind):")],
     "command line: sources are read as the lines are": [
         (TRAIN, "reading.source_tokens or reading.tokens, lambda", "reading.tokens, lambda")
+    ],
+    "alignment: the backward state comes out of the padding": [(ALIGNMENT, " * there[:, at, None]", "")],
+    "alignment: the mean over regions": [
+        (ALIGNMENT, "best = similarities.amax(dim=1)", "best = similarities.mean(dim=1)")
+    ],
+    "alignment: the bias of regions left out of fast scores": [
+        (ALIGNMENT, "torch.ones_like(scaled[..., :1])", "torch.zeros_like(scaled[..., :1])")
+    ],
+    "alignment: length 1 forgotten in fast scores": [
+        (ALIGNMENT, "        if not self.unit_regions:\n            return vectors\n", "        return vectors\n")
+    ],
+    "alignment: no reward for the same region": [
+        (ALIGNMENT, "stays = best + smoothing >= best[source]", "stays = best >= best[source]")
+    ],
+    "alignment: right pairs count as wrong": [(ALIGNMENT, "if right is None else ~right.to", "if True else ~right.to")],
+    "alignment: wrong sentences do not count": [
+        (ALIGNMENT, "return of_pictures.sum(dim=0) + of_sentences.sum(dim=1)", "return of_pictures.sum(dim=0)")
+    ],
+    "alignment: boxes show what is around them": [
+        ("models/regions.py", "hidden.paste(picture.crop(corners), corners)", "hidden.paste(picture)")
+    ],
+    "ranking: ties count as right": [(RANKING, "self.ties / (self.level + 1)", "0 * self.ties")],
+    "ranking: ties are drawn with replacement": [
+        (RANKING, "drawn = place - self.better", "drawn = np.minimum(place - self.better, 0)")
+    ],
+    "ranking: a picture is one of the others": [
+        (RANKING, "without[0], without[-1] = behind[1], before[-2]", "without[0], without[-1] = behind[0], before[-1]")
+    ],
+    "ranking: a picture is one of the others in the middle": [
+        (RANKING, "np.logaddexp(before[:-2], behind[2:])", "np.logaddexp(before[1:-1], behind[2:])")
+    ],
+    "ranking: intervals over sentences": [
+        (RANKING, "SEARCH: (scores.T, right.T, list(owner))", "SEARCH: (scores.T, right.T, list(range(len(owner))))")
+    ],
+    "rankers: the backward model reads forward": [
+        (RANKERS, 'if direction == "forward" else tuple(words)[::-1]', "if True else tuple(words)[::-1]")
+    ],
+    "rankers: the end of a sentence is not scored": [
+        (RANKERS, "sums[:, ends] + ended.reshape(count, -1)", "sums[:, ends]")
+    ],
+    "grounding: a region that shows more of another": [
+        ("evaluation/grounding.py", " and overlaps[number] == max(overlaps)", "")
     ],
 }
 

@@ -479,7 +479,7 @@ def test_curves(trained, given, tmp_path):
         (["train", "--captions", "JSON", "--no-image", "--images", ".", "--out", "x"], "one of --features, --images"),
         (["train", "--captions", "JSON", "--images", ".", "--out", "x"], "--images needs an image encoder"),
         (["train", "--captions", "JSON", "--no-image", "--encoder", "resnet", "--out", "x"], "--encoder goes"),
-        (["train", "GIVEN", "--encoder", "resnet", "--out", "x"], "--encoder resnet: use efficientnet-lite0, or torch"),
+        (["train", "GIVEN", "--encoder", "resnet", "--out", "x"], "--encoder resnet: use efficientnet-lite0, torch"),
         (["train", "GIVEN", "--out", "x", "--device", "meta"], "--device meta: there is no such device; use cpu"),
         (["train", "GIVEN", "--out", "x", "--device", "graphics"], "--device graphics: there is no such device"),
         (["train", "GIVEN", "--out", "x", "--device", "cuda:99"], "--device cuda:99: there is no such device; use cpu"),

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birnn_decode.captions import CaptionedImage, CaptionFile, WordVocabulary, encode_captions, merge, read_captions
+from birnn_decode.captions import (
+    CaptionedImage,
+    CaptionFile,
+    Region,
+    WordVocabulary,
+    encode_captions,
+    merge,
+    read_captions,
+)
 
 DATA = os.environ.get("BIRNN_DECODE_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="BIRNN_DECODE_DATA does not name the folder of real captions")
@@ -81,6 +89,31 @@ def test_karpathy(write):
     )
     assert file.of("train") == list(file.images[:2])
     assert file.of("test") == [file.images[3]]
+
+
+def test_regions_of_karpathys(write):
+    boxes = [{"box": [0, 0.25, 0.5, 1], "label": "red ball"}, {"box": [0.1, 0.1, 0.2, 0.2]}]
+    first, second = read_captions(write(karpathy(image("a", "val", "A", regions=boxes), image("b", "val", "B")))).images
+    assert first.regions == (Region((0, 0.25, 0.5, 1), "red ball"), Region((0.1, 0.1, 0.2, 0.2), ""))
+    assert second.regions == ()
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        (5, r"image 1 \(a\) needs a list under 'regions'"),
+        ([5], r"image 1 \(a\), region 1 needs a list of four numbers under 'box'"),
+        ([{"label": "ball"}], "region 1 needs a list of four numbers under 'box'"),
+        ([{"box": [0, 0, 1]}], "region 1 needs a list of four numbers under 'box'"),
+        ([{"box": [0, 0, 1, "1"]}], "region 1 needs a list of four numbers under 'box'"),
+        ([{"box": [0, 0, 1, True]}], "region 1 needs a list of four numbers under 'box'"),
+        ([{"box": [0, 0, 64, 64]}], r"region 1: a box must be left, top, .* from 0 to 1, .* got \[0, 0, 64, 64\]"),
+        ([{"box": [0, 0, 1, 1]}, {"box": [1, 0, 0, 1]}], "region 2: a box must be"),
+        ([{"box": [0, 0, 1, 1], "label": 5}], "region 1 needs text under 'label'"),
+    ],
+)
+def test_what_is_wrong_with_regions(write, regions, message):
+    fails(write(karpathy(image("a", "val", "A", regions=regions))), message)
 
 
 def test_coco(write):

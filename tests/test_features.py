@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birnn_decode.captions import CaptionedImage, Features, read_captions, read_features
+from birnn_decode.captions import CaptionedImage, Features, read_captions, read_features, read_regions
 
 DATA = os.environ.get("BIRNN_DECODE_DATA")
 VECTORS = np.array([[0.1, -2], [3, 4], [5.5, 6]], dtype=np.float32)
@@ -314,3 +314,45 @@ def test_ucm_features():
     # The same vectors under the numbers that the file of captions gives its images.
     numbered = Features(tuple(str(file.images[at].image_id) for at in np.argsort(rows)), features.vectors)
     assert numbered.rows(file.images) == rows
+
+
+REGIONS = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_regions_are_read_with_the_whole_image_before_them(path, kind):
+    if kind == "npz":
+        save(path, feats=REGIONS.astype(np.float16), names=np.array(["a.jpg", "b.jpg"]))
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file["feats"] = REGIONS
+            file["names"] = np.array([b"a.jpg", b"b.jpg"])
+    features = read_regions(path)
+    assert features.ids == ("a.jpg", "b.jpg")
+    assert features.vectors.shape == (2, 4, 4)
+    assert features.vectors.dtype == np.float32
+    np.testing.assert_array_equal(features.vectors[:, 1:], REGIONS)
+    np.testing.assert_allclose(features.vectors[:, 0], REGIONS.mean(axis=1))
+    assert features.rows(images(("b.jpg", 1), ("c.jpg", 2))) == [1, None]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (REGIONS[:, 0], r"floats \[images, regions, feature_size\], and ids .*; it has feats \[2, 4\] of float32"),
+        (REGIONS[:, :0], r"that is not empty, got \[2, 0, 4\] of float32$"),
+        (np.where(REGIONS == 20, np.nan, REGIONS), r"1 of 2 feature vectors have values that are NaN .* 'b.jpg'$"),
+        (REGIONS[[0, 1, 1]], "there are 2 ids for 3 feature vectors$"),
+    ],
+)
+def test_what_are_no_regions(path, vectors, message):
+    save(path, feats=vectors.astype(np.float32), names=np.array(["a.jpg", "b.jpg"]))
+    with pytest.raises(ValueError, match=message) as caught:
+        read_regions(path)
+    assert str(caught.value).count(str(path)) == 1
+
+
+def test_regions_are_no_vectors_of_images(path):
+    save(path, feats=REGIONS, names=np.array(["a.jpg", "b.jpg"]))
+    fails(path, r"floats \[images, feature_size\], and ids .*; it has feats \[2, 3, 4\] of float32")

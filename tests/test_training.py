@@ -60,11 +60,11 @@ def epochs_of(pair, data, recipe, seed=0):
     return list(Training(*pair, data, data, recipe, seed).run())
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_a_pair_learns_what_can_be_learnt(optimizer):
     data = counting_data()
     pair = new_pair()
-    rate = {"adam": 0.05, "rmsprop": 0.005}[optimizer]
+    rate = {"adam": 0.05, "rmsprop": 0.005, "sgd": 0.5}[optimizer]
     training = Training(*pair, data, data, Recipe(60, 2, optimizer, rate))
     losses = []
     epochs = list(training.run(on_step=losses.append))
@@ -144,7 +144,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(optimizer, after, tmp_path):
     data = counting_data()
@@ -324,7 +324,7 @@ def test_what_cannot_be_resumed(tmp_path):
     [
         ({"epochs": 0}, "epochs must be a positive integer, got 0"),
         ({"epochs": 1, "batch_size": 0}, "batch_size must be a positive integer, got 0"),
-        ({"epochs": 1, "optimizer": "sgd"}, "optimizer must be 'adam' or 'rmsprop', got 'sgd'"),
+        ({"epochs": 1, "optimizer": "lion"}, "optimizer must be 'adam' or 'rmsprop' or 'sgd', got 'lion'"),
         ({"epochs": 1, "learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"epochs": 1, "learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
     ],

@@ -8,15 +8,45 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from birnn_decode.checks import check_count
 from birnn_decode.files import reading
 from birnn_decode.vocabularies import UNK, WordVocabulary
 
 SPLITS = ("train", "val", "test")
+Box: TypeAlias = tuple[float, float, float, float]  # left, top, right, bottom: fractions of the width and the height
 KARPATHY = """Karpathy's {"images": [{"filename", "split", "sentences": [{"raw"}]}]}"""
 COCO = """COCO's {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}"""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box in an image, with a name for what it shows.
+
+    Attributes:
+        box: left, top, right and bottom, as fractions of the width and the height of the image.
+        label: what the box shows, such as "red circle".
+
+    Raises:
+        ValueError: ``box`` does not lie in the image, or is empty.
+
+    Example:
+        >>> from birnn_decode.captions import Region
+        >>> Region((0.25, 0.25, 0.5, 0.75), "red circle").label
+        'red circle'
+    """
+
+    box: Box
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise ValueError(
+                f"a box must be left, top, right and bottom from 0 to 1, with left < right and top < bottom, got "
+                f"{list(self.box)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -28,6 +58,7 @@ class CaptionedImage:
         image_id: id of the image, as in COCO's result files.
         split: "train", "val" or "test".
         captions: the captions as text.
+        regions: boxes in the image (default: none).
 
     Example:
         >>> from birnn_decode.captions import CaptionedImage
@@ -40,6 +71,7 @@ class CaptionedImage:
     image_id: int | str
     split: str
     captions: tuple[str, ...]
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,8 +122,9 @@ def read_captions(
 
     Three layouts are read; the content of the file decides which one it is. Karpathy's split file (JSON) names the
     split of each image; its "restval" counts as "train". COCO's captions (JSON) and Flickr's token file do not name
-    splits, so ``split`` or ``lists`` must be given. Empty captions, and images that have no other captions, are left
-    out and counted.
+    splits, so ``split`` or ``lists`` must be given. In Karpathy's split file an image may have a list "regions" of
+    {"box": [left, top, right, bottom], "label"}, see `Region`. Empty captions, and images that have no other captions,
+    are left out and counted.
 
     Args:
         path: the file, in UTF-8.
@@ -255,7 +288,22 @@ def _karpathy(path: str, images: list[Any], split: str | None) -> Iterator[Capti
         sentences = _entry(image, "sentences", where, list, "a list")
         captions = tuple(_entry(one, "raw", f"{where}, sentence {at}") for at, one in enumerate(sentences, start=1))
         key = next((key for key in ("cocoid", "imgid") if key in image), None)
-        yield CaptionedImage(name, name if key is None else _id(image, key, where), of, captions)
+        regions = tuple(
+            _region(one, f"{where}, region {at}")
+            for at, one in enumerate(_entry({"regions": [], **image}, "regions", where, list, "a list"), start=1)
+        )
+        yield CaptionedImage(name, name if key is None else _id(image, key, where), of, captions, regions)
+
+
+def _region(region: Any, where: str) -> Region:
+    box = _entry(region, "box", where, list, "a list of four numbers")
+    if len(box) != 4 or not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in box):
+        raise ValueError(f"{where} needs a list of four numbers under 'box'")
+    label = _entry({"label": "", **region}, "label", where)
+    try:
+        return Region((box[0], box[1], box[2], box[3]), label)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _coco(path: str, data: dict[str, Any], split: str | None) -> Iterator[CaptionedImage]:

@@ -1,4 +1,4 @@
-"""Read feature vectors of images from files, and find the vector of each image."""
+"""Read feature vectors of images, or of their regions, from files, and find those of each image."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SHOWN = 8  # number of arrays that an error lists
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Feature vectors of images, with an id for each.
+    """Feature vectors of images or of their regions, with an id for each image.
 
     Attributes:
-        ids: one id per vector, all different.
-        vectors: the vectors, float32 [images, feature_size], all finite.
+        ids: one id per image, all different.
+        vectors: the vectors, float32 [images, feature_size] or [images, regions, feature_size], all finite.
 
     Raises:
         ValueError: ``vectors`` is not such an array, or ``ids`` does not have one different id per vector.
@@ -44,17 +44,17 @@ class Features:
     vectors: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or self.vectors.dtype != np.float32 or not self.vectors.size:
+        if self.vectors.ndim not in (2, 3) or self.vectors.dtype != np.float32 or not self.vectors.size:
             raise ValueError(
-                f"feature vectors must be a float32 array [images, feature_size] that is not empty, got "
-                f"{list(self.vectors.shape)} of {self.vectors.dtype}"
+                f"feature vectors must be a float32 array [images, feature_size] or [images, regions, feature_size] "
+                f"that is not empty, got {list(self.vectors.shape)} of {self.vectors.dtype}"
             )
         if len(self.ids) != len(self.vectors):
             raise ValueError(f"there are {len(self.ids)} ids for {len(self.vectors)} feature vectors")
         ((most_common, times),) = Counter(self.ids).most_common(1)
         if times > 1:
             raise ValueError(f"the id {most_common!r} occurs twice; ids must differ")
-        (bad,) = np.nonzero(~np.isfinite(self.vectors).all(axis=1))
+        (bad,) = np.nonzero(~np.isfinite(self.vectors.reshape(len(self.ids), -1)).all(axis=1))
         if len(bad):
             raise ValueError(
                 f"{len(bad)} of {len(self.ids)} feature vectors have values that are NaN or infinite in float32; the "
@@ -132,15 +132,52 @@ def read_features(path: str | os.PathLike[str]) -> Features:
         >>> features.ids, features.vectors.shape
         (('1.jpg', '2.jpg'), (2, 2))
     """
-    path = os.fspath(path)
+    return _read(os.fspath(path), "images, feature_size")
+
+
+def read_regions(path: str | os.PathLike[str]) -> Features:
+    """Read feature vectors of the regions of images from a NumPy .npz or an HDF5 file.
+
+    The file holds two arrays with any names: the vectors, floats [images, regions, feature_size], and the ids, strings
+    or integers [images]. The whole image is added as the first region of each image. Its vector is the mean of the
+    others, which for the cells of a grid is the usual feature vector of the image.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The vectors, as float32 [images, 1 + regions, feature_size], and the ids as text.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file has another format or is damaged, it has other arrays, or the arrays do not fit `Features`.
+        ModuleNotFoundError: the file is HDF5 and h5py is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import numpy as np
+        >>> from birnn_decode.captions import read_regions
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "regions.npz"
+        ...     np.savez(path, features=np.ones((2, 16, 5)), image_ids=np.array(["1.jpg", "2.jpg"]))
+        ...     features = read_regions(path)
+        >>> features.vectors.shape
+        (2, 17, 5)
+    """
+    read = _read(os.fspath(path), "images, regions, feature_size")
+    return Features(read.ids, np.concatenate([read.vectors.mean(axis=1, keepdims=True), read.vectors], axis=1))
+
+
+def _read(path: str, axes: str) -> Features:
+    """Read a file whose vectors have these axes."""
     with reading(path), open(path, "rb") as file:
         head = file.read(len(HDF5))
     if not head:
         raise ValueError(f"{path} is empty")
     if head.startswith(ZIP):
-        ids, vectors = _read_npz(path)
+        ids, vectors = _read_npz(path, axes)
     elif head == HDF5:
-        ids, vectors = _read_hdf5(path)
+        ids, vectors = _read_hdf5(path, axes)
     else:
         raise ValueError(f"{path} is not a file of features: give a NumPy .npz file or an HDF5 file")
     try:
@@ -150,7 +187,7 @@ def read_features(path: str | os.PathLike[str]) -> Features:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _read_npz(path: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_npz(path: str, axes: str) -> tuple[np.ndarray, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     name = ""
     try:
@@ -165,10 +202,10 @@ def _read_npz(path: str) -> tuple[np.ndarray, np.ndarray]:
                 f"np.array(ids, dtype=str)"
             ) from None
         raise ValueError(f"{path} is a damaged .npz file, or cut short: {error}") from None
-    return _ids_and_vectors(path, arrays)
+    return _ids_and_vectors(path, arrays, axes)
 
 
-def _read_hdf5(path: str) -> tuple[np.ndarray, np.ndarray]:
+def _read_hdf5(path: str, axes: str) -> tuple[np.ndarray, np.ndarray]:
     import h5py  # type: ignore[import, unused-ignore]
 
     names: list[str] = []
@@ -177,7 +214,7 @@ def _read_hdf5(path: str) -> tuple[np.ndarray, np.ndarray]:
             file.visit(names.append)
             arrays = {name: file[name] for name in names if isinstance(file[name], h5py.Dataset)}
             # Only the two arrays are read: a file may hold one array per image, more than fits into memory.
-            ids, vectors = _ids_and_vectors(path, arrays)
+            ids, vectors = _ids_and_vectors(path, arrays, axes)
             return ids[()], vectors[()]
     except _OtherArrays:
         raise
@@ -189,16 +226,16 @@ class _OtherArrays(ValueError):
     """The file is sound but holds other arrays."""
 
 
-def _ids_and_vectors(path: str, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
+def _ids_and_vectors(path: str, arrays: Mapping[str, Any], axes: str) -> tuple[Any, Any]:
     if len(arrays) == 2:
         for ids, vectors in itertools.permutations(arrays.values()):
             kinds = ids.dtype.kind, vectors.dtype.kind
-            if ids.ndim == 1 and vectors.ndim == 2 and kinds[0] in "OSUiu" and kinds[1] == "f":
+            if ids.ndim == 1 and vectors.ndim == axes.count(",") + 1 and kinds[0] in "OSUiu" and kinds[1] == "f":
                 return ids, vectors
     listed = [f"{name} {list(array.shape or ())} of {array.dtype}" for name, array in arrays.items()]
     more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     raise _OtherArrays(
-        f"{path} needs two arrays: floats [images, feature_size], and ids [images] that are strings or integers; it "
+        f"{path} needs two arrays: floats [{axes}], and ids [images] that are strings or integers; it "
         f"has {', '.join(listed[:SHOWN]) or 'none'}{more}"
     )
 

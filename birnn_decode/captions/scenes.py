@@ -93,6 +93,11 @@ class Shape:
         """Radius of the circle around the shape, as a fraction of the picture's width."""
         return RADII[self.size]
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the circle around the shape, as fractions of the picture's width."""
+        return self.x - self.radius, self.y - self.radius, self.x + self.radius, self.y + self.radius
+
 
 @dataclass(frozen=True)
 class Scene:

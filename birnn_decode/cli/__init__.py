@@ -29,7 +29,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import checking, decoding, demo, evaluating, training
+    from birnn_decode.cli import checking, decoding, demo, evaluating, ranking, training
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -74,6 +74,7 @@ for command in (
     training.train,
     evaluating.evaluate,
     evaluating.curves,
+    ranking.rank,
     checking.check,
 ):
     cli.add_command(command)

@@ -223,7 +223,8 @@ def compare(decoding: Decoding, source: str, template: str) -> None:
 def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
     """Draw scenes into the new folder OUT, with their captions in OUT/dataset.json.
 
-    The file has the layout of Karpathy's caption data sets: a list "images" of file names with their captions.
+    The file has the layout of Karpathy's caption data sets: a list "images" of file names with their captions, and with
+    the boxes of the shapes.
     """
     from rich.progress import track
 
@@ -237,7 +238,11 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
         name = f"{number:04d}.png"
         scene.picture().save(out / name)
         written = [{"raw": caption, "tokens": words_of(caption)} for caption in scene.captions]
-        images.append({"filename": name, "imgid": number, "split": "test", "sentences": written})
+        regions = [
+            {"box": [round(edge, 4) for edge in shape.box], "label": f"{shape.colour} {shape.kind}"}
+            for shape in scene.shapes
+        ]
+        images.append({"filename": name, "imgid": number, "split": "test", "sentences": written, "regions": regions})
     write_whole(out / "dataset.json", json.dumps({"dataset": "scenes", "images": images}, indent=1).encode())
     console().print(f"{count} pictures and dataset.json in {out}", highlight=False)
 

@@ -1,4 +1,4 @@
-"""The command ``train``: train a pair or a Bi-RNN."""
+"""The command ``train``: train a pair, a Bi-RNN or an alignment model."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from birnn_decode.cli.common import (
     line_options,
     progress,
 )
+from birnn_decode.cli.regions import kind_of, region_inputs
 from birnn_decode.files import write_whole
 from birnn_decode.vocabularies import (
     FORMS,
@@ -44,15 +45,25 @@ from birnn_decode.vocabularies import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from birnn_decode.lines import Lines
     from birnn_decode.models import Captioner, ImageEncoder
-    from birnn_decode.training import BiRNNTraining, CaptionedImages, Preset, TextLines, Training
+    from birnn_decode.training import (
+        AlignmentTraining,
+        BiRNNTraining,
+        CaptionedImages,
+        Preset,
+        TextLines,
+        Training,
+    )
 
 PRESETS = ("lstm", "karpathy", "lines", "translator")
 PRECISIONS = ("float32", "bfloat16")
 CAPTIONERS = ("lstm", "gru", "multimodal-rnn")
 TRANSLATOR = "translator"
-KINDS = {"pair": "pair", "birnn": "Bi-RNN"}
+ALIGNMENT = "alignment"
+KINDS = {"pair": "pair", "birnn": "Bi-RNN", ALIGNMENT: "alignment model"}
 LISTED = {"words": SpacedVocabulary, "characters": CharacterVocabulary}
 SHOWN = 5  # tokens that are lacking
 VALIDATION_LINES = 5000  # at most, because they are read after every epoch
@@ -153,7 +164,7 @@ token_options = bundled(
 )
 
 
-@click.command(epilog=EXAMPLES, short_help="Train a pair or a Bi-RNN on your own captions or lines.")
+@click.command(epilog=EXAMPLES, short_help="Train models on your own captions or lines.")
 @data_options
 @line_options
 @token_options
@@ -168,8 +179,8 @@ token_options = bundled(
 @click.option(
     "--encoder",
     metavar="NAME",
-    help="Image encoder: efficientnet-lite0 or torchvision:MODEL. With --features: the encoder that made them, so that "
-    "the model can be given pictures, too.",
+    help="Image encoder: efficientnet-lite0, torchvision:MODEL, or scenes (that of the pair of the package). "
+    "With --features: the encoder that made them, so that the model can be given pictures, too.",
 )
 @click.option(
     "--kind",
@@ -177,13 +188,19 @@ token_options = bundled(
     default="pair",
     show_default=True,
     help="pair: two models that each write sentences by themselves. birnn: one model with a softmax over both sides of "
-    "each word.",
+    "each word. alignment: a model that ranks pictures and sentences, see `birnn-decode rank`.",
+)
+@click.option(
+    "--regions",
+    metavar="KIND|FILE",
+    help="Regions of the pictures, for --kind alignment. With --images: whole, grid (4 x 4 cells), or boxes (those in "
+    "the file of the captions). Or a FILE of feature vectors [images, regions, feature_size] (default: whole).",
 )
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
     help="Set of settings (default: lstm for captions, translator for lines with sentences as sources, else lines). "
-    "karpathy: those that Karpathy and Fei-Fei (2015) give.",
+    "karpathy: those that Karpathy and Fei-Fei (2015) give. For --kind alignment: karpathy, or none.",
 )
 @click.option("--captioner", type=click.Choice(CAPTIONERS), help="Kind of the models (default: the preset's).")
 @count_option("--hidden-size", help="Size of the state (default: the preset's).")
@@ -208,6 +225,7 @@ def train(
     out: Path,
     encoder: str | None,
     kind: str,
+    regions: str | None,
     preset: str | None,
     captioner: str | None,
     hidden_size: int | None,
@@ -223,7 +241,8 @@ def train(
     """Train a forward and a backward model on the split "train" of captions, or of the lines of a file.
 
     With --kind pair, each model learns to write sentences by itself. With --kind birnn, both together learn to predict
-    each word from all others of its sentence.
+    each word from all others of its sentence. With --kind alignment, a model learns which captions belong to which
+    picture, and which word to which region.
 
     Lines may have sources: sentences of another language or feature vectors. Without --sources, the models are language
     models.
@@ -236,21 +255,38 @@ def train(
             os.environ.setdefault(cache, str(KERNELS))
     import torch
 
-    from birnn_decode.models import BiRNN, save_birnn, save_pair
+    from birnn_decode.models import BiRNN, save_alignment, save_birnn, save_pair
     from birnn_decode.training import BiRNNTraining, Training
 
     checkpoint, log = out.with_name(f"{out.name}.checkpoint"), out.with_name(f"{out.name}.csv")
     of_lines = bool(lined.lines)
     check_one_kind(data, lined)
+    if kind != ALIGNMENT and regions is not None:
+        raise click.UsageError("--regions goes with --kind alignment: leave it out")
     if not of_lines:
-        data.check()
+        if kind != ALIGNMENT:
+            data.check()
         reading.check_unused()
     if encoder is not None and (of_lines or data.no_image):
         raise click.UsageError("--encoder goes with images: leave it out with --lines and with --no-image")
     where = checked_device(device)
     _check_files(out, checkpoint, resume)
 
-    learned = _of_lines(lined, reading) if of_lines else _of_captions(data, encoder, reading.min_count or 5, max_words)
+    min_count = reading.min_count or 5
+    if kind == ALIGNMENT:
+        if of_lines or captioner is not None or preset not in (None, "karpathy"):
+            raise click.UsageError(
+                "an alignment model learns from captions of pictures, with settings of its own or those of karpathy: "
+                "leave out --lines, --captioner and any other --preset"
+            )
+        settings = ALIGNMENT if preset is None else preset, hidden_size, epochs, patience, precision
+        aligning, notes = _alignment(data, regions, encoder, min_count, max_words, settings, seed, where)
+        if resume:
+            aligning.resume(checkpoint)
+        click.echo("\n".join(notes))
+        _run(aligning, KINDS[kind], partial(save_alignment, aligning.model, out, half=half), out, checkpoint, log)
+        return
+    learned = _of_lines(lined, reading) if of_lines else _of_captions(data, encoder, min_count, max_words)
     chosen = _chosen(learned, preset, kind, captioner, hidden_size)
     recipe = chosen.recipe
     recipe = replace(recipe, epochs=epochs or recipe.epochs, precision=precision, patience=patience or recipe.patience)
@@ -271,6 +307,57 @@ def train(
     size = f"{forward.kind}, {sum(map(torch.numel, forward.parameters())):,} parameters in each direction"
     click.echo("\n".join([*learned.notes, f"{learned.counts}; {size}"]))
     _run(training, KINDS[kind], save, out, checkpoint, log)
+
+
+def _alignment(
+    data: Data,
+    regions: str | None,
+    encoder: str | None,
+    min_count: int,
+    max_words: int,
+    settings: tuple[str, int | None, int | None, int | None, str],
+    seed: int,
+    where: torch.device,
+) -> tuple[AlignmentTraining, list[str]]:
+    """Return the training of an alignment model, and lines about its data and its size."""
+    import torch
+
+    from birnn_decode.models import AlignmentModel
+    from birnn_decode.training import ALIGNMENT_PRESETS, AlignmentTraining, RegionCaptions
+
+    name, hidden_size, epochs, patience, precision = settings
+    kind = kind_of(regions)
+    file = data.read()
+    sets = {split: file.of(split) for split in ("train", "val")}
+    look = None if encoder is None else encoder_named(encoder)
+    wanted = [image for images in sets.values() for image in images]
+    inputs = region_inputs(data, file, wanted, kind, regions, look)
+    vocabulary = WordVocabulary.from_captions((one for image in sets["train"] for one in image.captions), min_count)
+    left_out = Counter(file.left_out) + Counter({"images without features": len(wanted) - len(inputs)})
+    ready = {}
+    for split, images in sets.items():
+        found = _encoded(images, inputs, vocabulary, max_words, left_out)
+        ready[split] = RegionCaptions(found.images, found.captions)
+    preset = ALIGNMENT_PRESETS[name]
+    recipe = preset.recipe
+    recipe = replace(recipe, epochs=epochs or recipe.epochs, patience=patience or recipe.patience, precision=precision)
+    torch.manual_seed(seed)
+    model = AlignmentModel(
+        vocabulary,
+        feature_size=ready["train"].regions.shape[-1],
+        embedding_size=preset.embedding_size,
+        hidden_size=hidden_size or preset.hidden_size,
+        dropout=preset.dropout,
+        regions=kind,
+        unit_regions=preset.unit_regions,
+        encoder=look,
+    )
+    model.standardise(ready["train"].regions)
+    counts = [f"{split}: {len(one.captions)} images, {len(one)} captions" for split, one in ready.items()]
+    own = sum(one.numel() for key, one in model.named_parameters() if not key.startswith("encoder."))
+    about = f"{', '.join(counts)}; {len(vocabulary) - 4} words; regions: {kind}, {ready['train'].regions.shape[1]}"
+    notes = [*left_out_lines(left_out), f"{about}; {own:,} parameters"]
+    return AlignmentTraining(model.to(where), ready["train"], ready["val"], recipe, seed), notes
 
 
 @dataclass(frozen=True)
@@ -410,13 +497,16 @@ def _lacking(lines: TextLines, split: str, unknown: str) -> str:
 
 def encoder_named(name: str) -> ImageEncoder:
     """The encoder that a name on the command line means."""
-    from birnn_decode.models import EfficientNetLite0, TorchvisionEncoder
+    from birnn_decode.models import EfficientNetLite0, TorchvisionEncoder, default_pair
 
     kind, _, model = name.partition(":")
     if kind == "torchvision" and model:
         return TorchvisionEncoder(model)
+    if name == "scenes":
+        encoder: ImageEncoder = default_pair().forward.encoder
+        return encoder
     if name != EfficientNetLite0.kind:
-        raise click.UsageError(f"--encoder {name}: use {EfficientNetLite0.kind}, or torchvision:MODEL")
+        raise click.UsageError(f"--encoder {name}: use {EfficientNetLite0.kind}, torchvision:MODEL, or scenes")
     return EfficientNetLite0()
 
 
@@ -483,7 +573,12 @@ def _captioner(
 
 
 def _run(
-    training: Training | BiRNNTraining, what: str, save: Callable[[], None], out: Path, checkpoint: Path, log: Path
+    training: Training | BiRNNTraining | AlignmentTraining,
+    what: str,
+    save: Callable[[], None],
+    out: Path,
+    checkpoint: Path,
+    log: Path,
 ) -> None:
     """Train, save the best model and a checkpoint after each epoch and every ten minutes, and print the losses."""
     _write_losses(training, log)  # if the file cannot be written, the error comes before the training
@@ -503,7 +598,7 @@ def _run(
 
             def show(loss: float) -> None:
                 speed = (training.words_done - words_before) / max(time.monotonic() - began, 1e-9)
-                about = f"epoch {len(training.history) + 1}, loss {loss:.2f}, {speed:,.0f} words/s"
+                about = f"epoch {len(training.history) + 1}, loss {loss:.2f}, {speed:,.0f} {training.counted}/s"
                 bar.update(task, advance=1, description=about)
                 if interrupted():
                     raise _StoppedError
@@ -558,8 +653,8 @@ def _after_the_step() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, usual)
 
 
-def _write_losses(training: Training | BiRNNTraining, path: Path) -> None:
-    """Write a CSV file with one line per epoch; losses are in nats per word."""
+def _write_losses(training: Training | BiRNNTraining | AlignmentTraining, path: Path) -> None:
+    """Write a CSV file with one line per epoch; losses are in nats per word, or per sentence."""
     text = io.StringIO()
     columns = [entry.name for entry in fields(training.epoch)]
     csv.writer(text, lineterminator="\n").writerows([columns, *map(astuple, training.history)])

@@ -185,8 +185,46 @@ class SmallCNN(nn.Module):
         Returns:
             Feature vectors [N, feature_size].
         """
-        maps = self.layers(pictures.to(next(self.parameters())) / 255)  # [N, channels, height, width]
-        there = (SHARPNESS * maps).flatten(2).softmax(dim=-1).view_as(maps)
+        return self._pooled(self._maps(pictures))[:, 0]
+
+    def cells(self, pictures: torch.Tensor, cells: int) -> torch.Tensor:
+        """Compute feature vectors of the cells of a grid.
+
+        The vector of a cell is that of its part of the last map.
+
+        Args:
+            pictures: prepared pictures, uint8 [N, 3, pixels, pixels].
+            cells: number of cells in each direction.
+
+        Returns:
+            Feature vectors, row by row, [N, cells * cells, feature_size].
+        """
+        return self._pooled(self._maps(pictures), cells)
+
+    def _maps(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.layers(pictures.to(next(self.parameters())) / 255)  # [N, channels, height, width]
+
+    @staticmethod
+    def _pooled(maps: torch.Tensor, cells: int = 1) -> torch.Tensor:
+        """The largest value and the place of each channel in each cell, [N, cells * cells, feature_size]."""
         across, down = (torch.linspace(-1, 1, size, dtype=maps.dtype, device=maps.device) for size in maps.shape[:1:-1])
-        x, y = (there.sum(dim=2) * across).sum(dim=-1), (there.sum(dim=3) * down).sum(dim=-1)
-        return torch.cat([maps.amax(dim=(2, 3)), x, y], dim=1)
+        found = []
+        for rows, columns in windows(maps.shape[2], maps.shape[3], cells):
+            part = maps[:, :, rows, columns]
+            there = (SHARPNESS * part).flatten(2).softmax(dim=-1).view_as(part)
+            x = (there.sum(dim=2) * across[columns]).sum(dim=-1)
+            y = (there.sum(dim=3) * down[rows]).sum(dim=-1)
+            found.append(torch.cat([part.amax(dim=(2, 3)), x, y], dim=1))
+        return torch.stack(found, dim=1)
+
+
+def windows(height: int, width: int, cells: int) -> list[tuple[slice, slice]]:
+    """Return the rows and the columns of a map that belong to each cell of a grid, row by row.
+
+    Cells overlap if the size of the map is not a multiple of ``cells``, as in PyTorch's adaptive pooling.
+    """
+
+    def parts(size: int) -> list[slice]:
+        return [slice(at * size // cells, -(-(at + 1) * size // cells)) for at in range(cells)]
+
+    return list(itertools.product(parts(height), parts(width)))

@@ -1,10 +1,11 @@
-"""Model files: two captioners (a pair or a Bi-RNN) with their words and their encoder in one safetensors file."""
+"""Model files: two captioners (a pair or a Bi-RNN) or an alignment model, with words and encoder, in safetensors."""
 
 from __future__ import annotations
 
 import json
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from birnn_decode.files import reading, write_whole
+from birnn_decode.models.alignment import AlignmentModel
 from birnn_decode.models.birnn import BiRNN
 from birnn_decode.models.captioner import Captioner, GRUCaptioner, LSTMCaptioner, MultimodalRNN, check_together
 from birnn_decode.models.encoder import SmallCNN
@@ -23,8 +25,8 @@ from birnn_decode.models.translator import Translator
 from birnn_decode.scorers.pair import Pair
 from birnn_decode.vocabularies import WordVocabulary, vocabulary_of
 
-PAIR, BIRNN = "birnn_decode pair 1", "birnn_decode birnn 1"
-KINDS = {PAIR: "a pair of captioners", BIRNN: "a Bi-RNN"}
+PAIR, BIRNN, ALIGNMENT = "birnn_decode pair 1", "birnn_decode birnn 1", "birnn_decode alignment 1"
+KINDS = {PAIR: "a pair of captioners", BIRNN: "a Bi-RNN", ALIGNMENT: "an alignment model"}
 CAPTIONERS: dict[str, type[Captioner]] = {
     kind.kind: kind for kind in (MultimodalRNN, LSTMCaptioner, GRUCaptioner, Translator)
 }
@@ -200,7 +202,105 @@ def load_captioners(path: str | os.PathLike[str], *kinds: str) -> tuple[str, Cap
         OSError: the file cannot be read.
         ValueError: the file is not of one of these kinds.
     """
-    kinds = kinds or tuple(KINDS)
+    kind, about, tensors, encoder = _loaded(path, kinds or (PAIR, BIRNN))
+    with _fitting(path):
+        vocabulary = vocabulary_of(about["vocabulary"]) if "vocabulary" in about else WordVocabulary(about["words"])
+        more = {"encoder": encoder}
+        if about.get("source_vocabulary") is not None:
+            more["source_vocabulary"] = vocabulary_of(about["source_vocabulary"])
+        with torch.random.fork_rng(devices=[]):  # the random first weights are replaced by those of the file
+            pair = [_made(CAPTIONERS, about[way], vocabulary, **more) for way in ("forward", "backward")]
+        for prefix, captioner in zip((FORWARD, BACKWARD), pair, strict=True):
+            own = [key for key in tensors if key.startswith((prefix, ENCODER))]
+            _fill(captioner, {key.removeprefix(prefix): tensors[key] for key in own})
+    return kind, pair[0].eval(), pair[1].eval()
+
+
+def save_alignment(model: AlignmentModel, path: str | os.PathLike[str], *, half: bool = False) -> None:
+    """Write an alignment model to a file, completely or not at all.
+
+    Args:
+        model: the alignment model.
+        path: the file to write; `load_alignment` reads it.
+        half: see `save_pair` (default: False).
+
+    Raises:
+        OSError: the file cannot be written.
+        TypeError: ``model`` is not an `AlignmentModel`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import AlignmentModel, load_alignment, save_alignment
+        >>> model = AlignmentModel(WordVocabulary(["a", "cat"]), feature_size=3, hidden_size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "alignment.safetensors"
+        ...     save_alignment(model, path)
+        ...     load_alignment(path).config == model.config
+        True
+    """
+    if not isinstance(model, AlignmentModel):
+        raise TypeError(f"save_alignment takes an AlignmentModel, got {type(model).__name__}")
+    about = {
+        "model": model.config,
+        "encoder": None if model.encoder is None else model.encoder.config,
+        "vocabulary": model.vocabulary.config,
+    }
+    _write(path, ALIGNMENT, about, {"": model}, half)
+
+
+def load_alignment(path: str | os.PathLike[str]) -> AlignmentModel:
+    """Load an alignment model.
+
+    Args:
+        path: a file that `save_alignment` or ``birnn-decode train --kind alignment`` wrote.
+
+    Returns:
+        The model, in eval mode, on the CPU.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file does not hold an alignment model.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from birnn_decode.captions import WordVocabulary
+        >>> from birnn_decode.models import AlignmentModel, load_alignment, save_alignment
+        >>> model = AlignmentModel(WordVocabulary(["a", "cat"]), feature_size=3, hidden_size=8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "alignment.safetensors"
+        ...     save_alignment(model, path)
+        ...     load_alignment(path).feature_size
+        3
+    """
+    _, about, tensors, encoder = _loaded(path, (ALIGNMENT,))
+    with _fitting(path):
+        vocabulary = vocabulary_of(about["vocabulary"])
+        with torch.random.fork_rng(devices=[]):
+            model: AlignmentModel = _made(
+                {AlignmentModel.kind: AlignmentModel}, about["model"], vocabulary, encoder=encoder
+            )
+        _fill(model, tensors)
+    return model.eval()
+
+
+@contextmanager
+def _fitting(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn errors about parts that do not fit together into one line that names the file."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is damaged: its weights, words and configuration do not fit together"
+        ) from error
+
+
+def _loaded(
+    path: str | os.PathLike[str], kinds: Sequence[str]
+) -> tuple[str, dict[str, Any], dict[str, torch.Tensor], Any]:
+    """Read a file of one of these kinds: its kind, what it says of its models, the tensors, and the encoder."""
     name = os.fspath(path)
     try:
         # safe_open does not say in one line that a file is missing or a folder; open does.
@@ -215,26 +315,17 @@ def load_captioners(path: str | os.PathLike[str], *kinds: str) -> tuple[str, Cap
         wanted = " or ".join(KINDS[kind] for kind in kinds)
         found = next((what for other, what in KINDS.items() if other in metadata), "no model of this package")
         raise ValueError(f"{name} is a safetensors file, but does not hold {wanted}: it holds {found}")
-    try:
+    with _fitting(path):
         about = json.loads(metadata[kind])
-        with torch.random.fork_rng(devices=[]):  # the random first weights are replaced by those of the file
+        with torch.random.fork_rng(devices=[]):
             encoder = None if about["encoder"] is None else _made(ENCODERS, about["encoder"])
-            vocabulary = vocabulary_of(about["vocabulary"]) if "vocabulary" in about else WordVocabulary(about["words"])
-            more = {"encoder": encoder}
-            if about.get("source_vocabulary") is not None:
-                more["source_vocabulary"] = vocabulary_of(about["source_vocabulary"])
-            pair = [_made(CAPTIONERS, about[way], vocabulary, **more) for way in ("forward", "backward")]
-        for prefix, captioner in zip((FORWARD, BACKWARD), pair, strict=True):
-            own = [key for key in tensors if key.startswith((prefix, ENCODER))]
-            # Weights may be stored in half precision. Models compute in single precision.
-            weights = {key.removeprefix(prefix): tensors[key] for key in own}
-            weights = {key: one.float() if one.dtype == torch.float16 else one for key, one in weights.items()}
-            captioner.load_state_dict(weights, assign=True)
-    except ModuleNotFoundError:
-        raise
-    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{name} is damaged: its weights, words and configuration do not fit together") from error
-    return kind, pair[0].eval(), pair[1].eval()
+    return kind, about, tensors, encoder
+
+
+def _fill(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Give a model its weights. They may be stored in half precision; models compute in single precision."""
+    whole = {key: one.float() if one.dtype == torch.float16 else one for key, one in weights.items()}
+    model.load_state_dict(whole, assign=True)
 
 
 def _made(kinds: dict[str, Any], config: dict[str, Any], *given: Any, **more: Any) -> Any:
@@ -255,11 +346,18 @@ def _save(kind: str, model_f: Captioner, model_b: Captioner, path: str | os.Path
         "source_vocabulary": None if source_vocabulary is None else source_vocabulary.config,
     }
     parts = {FORWARD: model_f, BACKWARD: model_b, **({ENCODER: encoder} if isinstance(encoder, nn.Module) else {})}
+    _write(path, kind, about, parts, half)
+
+
+def _write(
+    path: str | os.PathLike[str], kind: str, about: dict[str, Any], parts: Mapping[str, nn.Module], half: bool
+) -> None:
+    """Write models, each with its prefix. The encoder of captioners is a part of its own, and written once."""
     tensors = {
         prefix + name: tensor
         for prefix, part in parts.items()
         for name, tensor in part.state_dict().items()
-        if prefix == ENCODER or not name.startswith(ENCODER)
+        if prefix in ("", ENCODER) or not name.startswith(ENCODER)
     }
     if half:  # of the weights only: a mean or a variance may be beyond the range of half precision
         weights = {prefix + name for prefix, part in parts.items() for name, _ in part.named_parameters()}

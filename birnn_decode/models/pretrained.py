@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from birnn_decode.captions.datasets import Box
 from birnn_decode.models.encoder import open_picture
 
 SHORTER_SIDE, CROP = 256, 224
@@ -59,12 +60,29 @@ class EfficientNetLite0:
             The pixels, uint8 [3, 224, 224].
         """
         upright = open_picture(picture)
-        scale = SHORTER_SIDE / min(upright.size)
-        width, height = (max(SHORTER_SIDE, round(scale * side)) for side in upright.size)
-        left, top = (width - CROP) // 2, (height - CROP) // 2
+        width, height, left, top = self._resized(upright.size)
         resized = upright.resize((width, height), Image.Resampling.BILINEAR)
         middle = resized.crop((left, top, left + CROP, top + CROP))
         return torch.from_numpy(np.array(middle)).permute(2, 0, 1).contiguous()
+
+    def seen(self, size: tuple[int, int]) -> Box:
+        """Return the middle part of a picture that the encoder sees.
+
+        Args:
+            size: width and height of the picture, in pixels.
+
+        Returns:
+            Left, top, right and bottom, as fractions of the width and the height.
+        """
+        width, height, left, top = self._resized(size)
+        return left / width, top / height, (left + CROP) / width, (top + CROP) / height
+
+    @staticmethod
+    def _resized(size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Width and height of the resized picture, and the left and the top of its middle."""
+        scale = SHORTER_SIDE / min(size)
+        width, height = (max(SHORTER_SIDE, round(scale * side)) for side in size)
+        return width, height, (width - CROP) // 2, (height - CROP) // 2
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -76,7 +94,26 @@ class EfficientNetLite0:
         Returns:
             Feature vectors [N, 1280].
         """
-        return self.network.to(pictures.device).extract_features((pictures.float() - 127) / 128).mean(dim=(2, 3))
+        return self._maps(pictures).mean(dim=(2, 3))
+
+    @torch.no_grad()
+    def cells(self, pictures: torch.Tensor, cells: int) -> torch.Tensor:
+        """Compute feature vectors of the cells of a grid.
+
+        The vector of a cell is the mean over its part of the last feature map.
+
+        Args:
+            pictures: prepared pictures, uint8 [N, 3, 224, 224].
+            cells: number of cells in each direction.
+
+        Returns:
+            Feature vectors, row by row, [N, cells * cells, 1280].
+        """
+        return nn.functional.adaptive_avg_pool2d(self._maps(pictures), cells).flatten(2).transpose(1, 2)
+
+    def _maps(self, pictures: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.network.to(pictures.device).extract_features((pictures.float() - 127) / 128)
+        return maps
 
 
 class TorchvisionEncoder:

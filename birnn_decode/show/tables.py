@@ -156,6 +156,29 @@ def report_tables(report: Report) -> list[Table]:
     return tables
 
 
+def ranking_tables(figures: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> dict[str, Table]:
+    """Make the tables of a ranking, one for each direction, as in Table 1 of Karpathy and Fei-Fei (CVPR 2015).
+
+    Args:
+        figures: for each ranker what `rank_figures` returned.
+
+    Returns:
+        For each direction a table with a line per ranker and a column per measure.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode.evaluation import rank_figures
+        >>> made = ranking_tables({"exact": rank_figures(np.eye(3), [0, 1, 2])})
+        >>> [column.header for column in made["sentence → pictures"].columns]
+        ['ranker', 'R@1', 'R@5', 'R@10', 'median rank', 'mean rank']
+    """
+    first = next(iter(figures.values()))
+    return {
+        direction: _figures("ranker", {name: own[direction] for name, own in figures.items()}, list(first[direction]))
+        for direction in first
+    }
+
+
 def _figures(
     head: str,
     figures: Mapping[str, Mapping[str, Interval]],
@@ -168,7 +191,7 @@ def _figures(
     table = Table(*columns, **LOOK)
     narrow = len(metrics) > MOST_WITH_BOTH_ENDS
     for method, own in figures.items():
-        cells = [_interval(own[name], signed=head != "method", narrow=narrow) for name in metrics]
+        cells = [_interval(own[name], signed=head.endswith("minus"), narrow=narrow) for name in metrics]
         table.add_row(method, *cells, *([f"{milliseconds[method]:.0f}"] if milliseconds else []))
     return table
 

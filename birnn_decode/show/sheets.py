@@ -1,0 +1,96 @@
+"""Contact sheets: pictures and sentences in one HTML file, with regions outlined in the colours of their words."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from birnn_decode.captions.datasets import Box
+
+# Colours that people with the common kinds of colour blindness can tell apart (Okabe and Ito, 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C5A00", "#6A3D9A")
+PIXELS = 256
+STYLE = (
+    "body{font-family:sans-serif;margin:1.5em}main{display:flex;flex-wrap:wrap;gap:1.5em}figure{margin:0;width:256px}"
+    "svg{width:256px;height:auto;display:block}figcaption{padding-top:.4em;line-height:1.4}"
+    ".word{font-weight:bold}.note{color:#555;font-size:85%}"
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture with one sentence on a contact sheet.
+
+    Attributes:
+        picture: the picture, a PIL image.
+        words: the words of the sentence.
+        regions: for each word the box of its region; None for a word without a region of its own. Empty: no word has
+            one.
+        note: what stands below the sentence, such as a name and a score.
+    """
+
+    picture: Any
+    words: Sequence[str]
+    regions: Sequence[Box | None] = ()
+    note: str = ""
+
+
+def sheet(title: str, cards: Sequence[Card]) -> str:
+    """Make a contact sheet.
+
+    The file holds the pictures themselves, without scripts and without links. All texts are escaped.
+
+    Args:
+        title: the heading.
+        cards: pictures and sentences, the best first.
+
+    Returns:
+        The text of an HTML file.
+
+    Example:
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.show.sheets import Card, sheet
+        >>> picture = make_scene(seed=2, number=4).picture(32)
+        >>> made = sheet("a <circle>", [Card(picture, ["a", "circle"], [None, (0.1, 0.1, 0.5, 0.5)], "4.png")])
+        >>> "a &lt;circle&gt;" in made, made.count("<rect")
+        (True, 1)
+    """
+    figures = "\n".join(_figure(card) for card in cards)
+    head = html.escape(title)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{head}</title><style>{STYLE}</style>'
+        f"</head>\n<body>\n<h1>{head}</h1>\n<main>\n{figures}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _figure(card: Card) -> str:
+    picture = card.picture.convert("RGB")
+    picture.thumbnail((PIXELS, PIXELS))
+    width, height = picture.size
+    data = io.BytesIO()
+    picture.save(data, format="PNG")
+    boxes = list(dict.fromkeys(box for box in card.regions if box is not None))
+    colours = {box: COLOURS[number % len(COLOURS)] for number, box in enumerate(boxes)}
+    outlines = "".join(
+        f'<rect x="{left * width + 1:.1f}" y="{top * height + 1:.1f}" width="{(right - left) * width - 2:.1f}" '
+        f'height="{(bottom - top) * height - 2:.1f}" fill="none" stroke="{colours[left, top, right, bottom]}" '
+        f'stroke-width="3"/>'
+        for left, top, right, bottom in boxes
+    )
+    image = base64.b64encode(data.getvalue()).decode()
+    regions = card.regions or [None] * len(card.words)
+    words = " ".join(
+        html.escape(word)
+        if box is None
+        else f'<span class="word" style="color:{colours[box]}">{html.escape(word)}</span>'
+        for word, box in zip(card.words, regions, strict=True)
+    )
+    return (
+        f'<figure><svg viewBox="0 0 {width} {height}"><image href="data:image/png;base64,{image}" width="{width}" '
+        f'height="{height}"/>{outlines}</svg><figcaption>{words}<br><span class="note">{html.escape(card.note)}</span>'
+        "</figcaption></figure>"
+    )
