@@ -16,7 +16,7 @@ demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and wha
 test: $(VENV)/.installed          ## the whole test suite
 	$(IN_PARALLEL) $(BIN)/python -m pytest $(WORKERS)
 
-thorough: $(VENV)/.installed      ## ten thousand random problems against enumeration and the written-out algorithm
+thorough: $(VENV)/.installed      ## twelve thousand random problems against enumeration and the written-out algorithm
 	$(IN_PARALLEL) $(BIN)/python -m pytest -m thorough --numprocesses auto tests/test_thorough.py
 
 test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment without PyTorch

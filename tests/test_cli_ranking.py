@@ -262,8 +262,14 @@ def test_what_is_wrong_is_one_line(arguments, message, trained, data):
         (["--regions", "grid", "--images", "nowhere", "--encoder", "scenes"], "there is no folder nowhere"),
         (["--no-image"], "--no-image: pictures are ranked here"),
         ([], "give one of --features, --images and --no-image"),
-        (["--features", "whole.npz", "--preset", "lstm"], "leave out --lines, --captioner and any other --preset"),
-        (["--features", "whole.npz", "--captioner", "gru"], "leave out --lines, --captioner and any other --preset"),
+        (
+            ["--features", "whole.npz", "--preset", "lstm"],
+            "leave out --lines, --captioner, and every --preset but karpathy",
+        ),
+        (
+            ["--features", "whole.npz", "--captioner", "gru"],
+            "leave out --lines, --captioner, and every --preset but karpathy",
+        ),
         (["--regions", "whole.npz"], "whole.npz needs two arrays: floats [images, regions, feature_size]"),
         (["--regions", "one.npz"], "one.npz has no regions for any of the images, for example 0.png"),
         (["--features", "whole.npz", "--encoder", "lens"], "--encoder lens: use efficientnet-lite0"),

@@ -35,6 +35,17 @@ def drawn(rng):
     return models, template, words, int(rng.choice([1, 2, 3, 5, 10])), WEIGHTS[rng.integers(len(WEIGHTS))]
 
 
+def check(found, written_out, every, reranked, problem):
+    """The answers equal the slow reference, have the scores of the enumeration, and are no worse than Rerank's."""
+    assert [one.tokens for one in found.hypotheses] == [words for _, words in written_out.hypotheses], problem
+    assert (found.stop, found.rounds) == (written_out.stop, written_out.rounds), problem
+    score_of = {words: score for score, words in every}
+    for one in found.hypotheses:
+        assert one.score == pytest.approx(score_of[one.tokens], abs=1e-9), problem
+    for one, floor in zip(found.hypotheses, reranked.hypotheses, strict=False):
+        assert one.score >= floor.score - 1e-9, problem
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_random_problems(chunk):
@@ -46,21 +57,11 @@ def test_random_problems(chunk):
         question = Pair(forward, backward), None, Template.from_tokens(template)
         options = {"beam_size": beam_size, "objective": Objective(*weights)}
         every = reference.enumerate_best(*models, allowed, 10**6, weights)
-        score_of = {sentence: score for score, sentence in every}
 
         for splices in (True, False):
             written_out = reference.bscd(*models, allowed, blanks, beam_size, 10, weights, splicing=splices)
             found = decode(*question, BSCD(splices=splices), **options)
-            assert [one.tokens for one in found.hypotheses] == [sentence for _, sentence in written_out.hypotheses], (
-                chunk,
-                number,
-                splices,
-            )
-            assert (found.stop, found.rounds) == (written_out.stop, written_out.rounds), (chunk, number, splices)
-            for one in found.hypotheses:
-                assert one.score == pytest.approx(score_of[one.tokens], abs=1e-9)
-            for one, floor in zip(found.hypotheses, decode(*question, Rerank(), **options).hypotheses, strict=False):
-                assert one.score >= floor.score - 1e-9
+            check(found, written_out, every, decode(*question, Rerank(), **options), (chunk, number, splices))
         proved = decode(*question, Exact(), **options)
         assert proved.proved
         best = [score for score, _ in every[:beam_size]]
@@ -82,20 +83,10 @@ def test_random_problems_of_joint_models(chunk):
         question = JointModel(forward, backward), None, Template.from_tokens(template)
         options = {"beam_size": beam_size, "objective": Objective(scope=scope)}
         every = reference_joint.enumerate_best(conditionals, allowed, 10**6, counted)
-        score_of = {sentence: score for score, sentence in every}
 
         for splices in (True, False):
             written_out = reference_joint.bscd(
                 halves, conditionals, allowed, blanks, beam_size, 10, counted, splicing=splices
             )
             found = decode(*question, BSCD(splices=splices), **options)
-            assert [one.tokens for one in found.hypotheses] == [sentence for _, sentence in written_out.hypotheses], (
-                chunk,
-                number,
-                splices,
-            )
-            assert (found.stop, found.rounds) == (written_out.stop, written_out.rounds), (chunk, number, splices)
-            for one in found.hypotheses:
-                assert one.score == pytest.approx(score_of[one.tokens], abs=1e-9)
-            for one, floor in zip(found.hypotheses, decode(*question, Rerank(), **options).hypotheses, strict=False):
-                assert one.score >= floor.score - 1e-9
+            check(found, written_out, every, decode(*question, Rerank(), **options), (chunk, number, splices))

@@ -531,10 +531,8 @@ def _describe(rankers: Rankers, split: Split, name: str, top: int, sheet: Path |
 def _check_known(rankers: Rankers, sentence: str) -> None:
     if not words_of(sentence):
         raise click.UsageError("--search: the sentence has no words")
-    vocabularies = [model.vocabulary for model in rankers.alignments.values()]
-    if rankers.pair is not None:
-        vocabularies.append(rankers.pair.forward.vocabulary)
-    if set(encoded(vocabularies[0], [sentence])[0]) == {UNK}:
+    ranking: list[Any] = [*rankers.alignments.values(), *([] if rankers.pair is None else [rankers.pair.forward])]
+    if set(encoded(ranking[0].vocabulary, [sentence])[0]) == {UNK}:
         raise click.UsageError(f"--search {sentence!r}: the model knows none of its words")
 
 
@@ -547,17 +545,20 @@ def _show(
     folder: Path | None,
 ) -> None:
     """Show pictures with sentences: (number of the picture, sentence, score, note), as a table and as a sheet."""
-    from birnn_decode.show.sheets import COLOURS
+    from birnn_decode.show.sheets import colours_of
 
     terminal = console(at_least=WIDTH_OF_FILES)
     table = Table(Column("score", justify="right"), "sentence and regions", "", box=None, pad_edge=False)
     aligned = [rankers.aligned(split, number, text) for number, text, _, _ in found]
     for (_, _, score, note), (words, regions) in zip(found, aligned, strict=True):
-        boxes = list(dict.fromkeys(box for box in regions if box is not None))
+        colours = colours_of(regions)
+        numbers = {box: number for number, box in enumerate(colours, 1)}
         line = Text()
         for word, box in itertools.zip_longest(words, regions):
-            style = "" if box is None else f"bold {COLOURS[boxes.index(box) % len(COLOURS)]}"
-            line.append(word, style).append(" " if box is None else f"[{boxes.index(box) + 1}] ")
+            if box is None:
+                line.append(f"{word} ")
+            else:
+                line.append(word, f"bold {colours[box]}").append(f"[{numbers[box]}] ")
         table.add_row(f"{score:.2f}", line, note)
     terminal.print(title, style="bold", highlight=False, markup=False)
     terminal.print(table)

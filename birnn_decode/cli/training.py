@@ -276,8 +276,8 @@ def train(
     if kind == ALIGNMENT:
         if of_lines or captioner is not None or preset not in (None, "karpathy"):
             raise click.UsageError(
-                "an alignment model learns from captions of pictures, with settings of its own or those of karpathy: "
-                "leave out --lines, --captioner and any other --preset"
+                "--kind alignment learns from captions of pictures: leave out --lines, --captioner, and every --preset "
+                "but karpathy"
             )
         settings = ALIGNMENT if preset is None else preset, hidden_size, epochs, patience, precision
         aligning, notes = _alignment(data, regions, encoder, min_count, max_words, settings, seed, where)

@@ -352,7 +352,7 @@ def _save(kind: str, model_f: Captioner, model_b: Captioner, path: str | os.Path
 def _write(
     path: str | os.PathLike[str], kind: str, about: dict[str, Any], parts: Mapping[str, nn.Module], half: bool
 ) -> None:
-    """Write models, each with its prefix. The encoder of captioners is a part of its own, and written once."""
+    """Write models, each with its prefix. The encoder that captioners share is a separate part, written once."""
     tensors = {
         prefix + name: tensor
         for prefix, part in parts.items()

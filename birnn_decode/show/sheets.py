@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,8 @@ class Card:
     Attributes:
         picture: the picture, a PIL image.
         words: the words of the sentence.
-        regions: for each word the box of its region; None for a word without a region of its own. Empty: no word has
-            one.
+        regions: for each word the box of its region; None if the word goes to the whole picture, or if the place of its
+            region is not known. Empty: None for all words.
         note: what stands below the sentence, such as a name and a score.
     """
 
@@ -37,6 +38,24 @@ class Card:
     words: Sequence[str]
     regions: Sequence[Box | None] = ()
     note: str = ""
+
+
+def colours_of(regions: Sequence[Box | None]) -> dict[Box, str]:
+    """Return a colour for each different box, in the order of the words.
+
+    Args:
+        regions: for each word the box of its region, or None.
+
+    Returns:
+        The colours, in hexadecimal notation. After the last one, they begin again.
+
+    Example:
+        >>> from birnn_decode.show.sheets import colours_of
+        >>> colours_of([(0, 0, 0.5, 0.5), None, (0.5, 0, 1, 1), (0, 0, 0.5, 0.5)])
+        {(0, 0, 0.5, 0.5): '#0072B2', (0.5, 0, 1, 1): '#D55E00'}
+    """
+    boxes = dict.fromkeys(box for box in regions if box is not None)
+    return dict(zip(boxes, itertools.cycle(COLOURS), strict=False))
 
 
 def sheet(title: str, cards: Sequence[Card]) -> str:
@@ -73,13 +92,12 @@ def _figure(card: Card) -> str:
     width, height = picture.size
     data = io.BytesIO()
     picture.save(data, format="PNG")
-    boxes = list(dict.fromkeys(box for box in card.regions if box is not None))
-    colours = {box: COLOURS[number % len(COLOURS)] for number, box in enumerate(boxes)}
+    colours = colours_of(card.regions)
     outlines = "".join(
         f'<rect x="{left * width + 1:.1f}" y="{top * height + 1:.1f}" width="{(right - left) * width - 2:.1f}" '
-        f'height="{(bottom - top) * height - 2:.1f}" fill="none" stroke="{colours[left, top, right, bottom]}" '
+        f'height="{(bottom - top) * height - 2:.1f}" fill="none" stroke="{colour}" '
         f'stroke-width="3"/>'
-        for left, top, right, bottom in boxes
+        for (left, top, right, bottom), colour in colours.items()
     )
     image = base64.b64encode(data.getvalue()).decode()
     regions = card.regions or [None] * len(card.words)
