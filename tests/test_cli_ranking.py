@@ -170,6 +170,8 @@ def test_searching(trained, data, given):
         assert printed.splitlines()[0] == "sentences for 83.png"
         assert {"a", "blue", "dog"} <= set(re.sub(r"\[\d+\]", "", printed.splitlines()[2]).split())
         assert "its own" in printed.splitlines()[2]
+        printed = output_of("rank", *given, *options, *model, "--search", "a zebra, a yak, a blue zebra")
+        assert printed.splitlines()[0] == "the model does not know: zebra, yak"
 
 
 def test_scenes_have_boxes_that_words_go_to(boxes, of_scenes, tmp_path):

@@ -501,7 +501,7 @@ def _rows(figures: Mapping[str, Mapping[str, Mapping[str, Interval]]], counting:
 
 def _search(rankers: Rankers, split: Split, sentence: str, top: int, sheet: Path | None, folder: Path | None) -> None:
     """Show the best pictures for a sentence."""
-    _check_known(rankers, sentence)
+    _check_words(rankers, sentence)
     if rankers.alignments:
         scores = next(iter(rankers.alignment_scores(split, [sentence]).values()))[:, 0]
     else:
@@ -528,12 +528,18 @@ def _describe(rankers: Rankers, split: Split, name: str, top: int, sheet: Path |
     _show(rankers, split, found, f"sentences for {name}", sheet, folder)
 
 
-def _check_known(rankers: Rankers, sentence: str) -> None:
-    if not words_of(sentence):
+def _check_words(rankers: Rankers, sentence: str) -> None:
+    """Refuse a sentence without words that the model knows, and name the words that it does not know."""
+    words = words_of(sentence)
+    if not words:
         raise click.UsageError("--search: the sentence has no words")
     ranking: list[Any] = [*rankers.alignments.values(), *([] if rankers.pair is None else [rankers.pair.forward])]
-    if set(encoded(ranking[0].vocabulary, [sentence])[0]) == {UNK}:
+    known = [word != UNK for word in encoded(ranking[0].vocabulary, [sentence])[0]]
+    if not any(known):
         raise click.UsageError(f"--search {sentence!r}: the model knows none of its words")
+    if not all(known):
+        unknown = dict.fromkeys(itertools.compress(words, (not one for one in known)))
+        click.echo(f"the model does not know: {', '.join(unknown)}")
 
 
 def _show(
