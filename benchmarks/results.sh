@@ -101,6 +101,8 @@ if wanted ucm; then
   search_errors ucm 300 0.5 5 1 2 3
   train ucm-karpathy "${captions[@]}" --preset karpathy
   evaluate ucm-karpathy --model "$out/ucm-karpathy.safetensors" --limit 1000 --blank 0.25 --methods bscd
+  train ucm-birnn-small "${captions[@]}" --encoder efficientnet-lite0 --kind birnn --epochs 3 --hidden-size 192
+  measure ucm-birnn-splices joint_splices.py "$out/ucm-birnn-small.safetensors" 400
   evaluate ucm-pair-as-birnn "${pair[@]}" --birnn "$out/ucm.safetensors" --limit 300 --blank 0.25 \
     --methods bscd,birnn-bscd
   evaluate ucm-whole "${pair[@]}" --blank whole

@@ -206,9 +206,10 @@ class BSCD(Method):
 
     The algorithm is Algorithm 1 of Sun, Lee and Batra (Bidirectional Beam Search, CVPR 2017), with splices: before the
     first round and after each round, the best sentences of a prefix of a forward beam, a word, and a suffix of a
-    backward beam are tried. The search ends after two rounds without a better sentence. ``BSCD(splices=False)`` is
-    the algorithm as published. It finds worse sentences, and with a pair it reads more rows. With a joint model, the
-    beams are joined by log p(v | b, b') instead of a sum of two log-probabilities.
+    backward beam are tried. The search ends after two rounds without a better sentence, or when at most ``beam_size``
+    new splices are left to try. ``BSCD(splices=False)`` is the algorithm as published. It finds worse sentences, and
+    with a pair it reads more rows. With a joint model, the beams are joined by log p(v | b, b') instead of a sum of two
+    log-probabilities.
 
     Args:
         max_rounds: the largest number of rounds, each of a left-to-right and a right-to-left sweep (default: 10).

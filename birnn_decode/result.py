@@ -56,7 +56,8 @@ _ADVICE = {
     "find better ones.",
     StopReason.CYCLE: "The beams of an earlier round came back: further rounds would repeat for ever. The best "
     "sentences of all rounds are returned. A larger beam often ends the cycle.",
-    StopReason.NO_GAIN: "The last rounds found no better sentence. A larger beam may find one.",
+    StopReason.NO_GAIN: "The last rounds found nothing better, or little was left to try. A larger beam may find a "
+    "better sentence.",
     StopReason.MAX_ROUNDS: "The search used all its rounds, and the last round still changed the beams. The best "
     "sentences so far are returned. Raise max_rounds to continue.",
     StopReason.DEAD_END: "In one direction, every continuation had probability 0. The best sentences found before are "

@@ -128,9 +128,13 @@ FAULTS = {
     "rows not counted": [(TREE, "self.rows += np.bincount(self.items[nodes], minlength=len(self.rows))", "pass")],
     "rows of prefill not counted": [(TREE, "self.rows[items] += length + 1", "pass")],
     "first round never called converged": [
-        (BSCD, "    for search in going:\n        search.end_round(splicing is not None)\n\n", "\n")
+        (
+            BSCD,
+            "    for search in going:\n        search.end_round(beam_size, splicing is not None)\n    going",
+            "    going",
+        )
     ],
-    "cycles not seen": [(BSCD, "elif cycle:", "elif False:")],
+    "cycles not seen": [(BSCD, "elif cycle and not gained:", "elif False:")],
     "sentences of later rounds not collected": [
         (BSCD, "self.met[-1].append(sentence)", "(self.met[-1] if self.rounds == 0 else []).append(sentence)")
     ],
@@ -628,7 +632,8 @@ FAULTS = {
     "splices: of the first beams alone": [
         (
             BSCD,
-            "        if splicing is not None:\n            _splice(splicing, going, beam_size, prior)  # line 4a\n",
+            "        if splicing is not None:\n"
+            "            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior)  # line 4a\n",
             "",
         )
     ],
@@ -636,6 +641,17 @@ FAULTS = {
         (SPLICES, "sentences if direction.weight else [", "sentences if False else [")
     ],
     "splices: read twice": [(BSCD, "                self._tried.add(words)\n", "")],
+    "splices: half of B read to their ends at first": [
+        (
+            BSCD,
+            "_splice(splicing, going, beam_size, beam_size, prior)",
+            "_splice(splicing, going, beam_size, (beam_size + 1) // 2, prior)",
+        )
+    ],
+    "splices: few new ones do not end the search": [(BSCD, "few = self._new <= beam_size", "few = False")],
+    "splices: ends without a sentence that can be returned": [
+        (BSCD, "any(one.score > NEVER for one in self.best)", "self.best")
+    ],
     "splices: one round without a better sentence ends the search": [(BSCD, "PATIENCE = 2", "PATIENCE = 1")],
     "halving: the estimate of what lacks left out": [
         (HALVING, "known.sums[some] + mean[numbers] * known.lacking[some]", "known.sums[some]")
@@ -647,7 +663,10 @@ FAULTS = {
         (HALVING, "np.where(pays, splices.values - splices.sums, 0.0)", "np.zeros(len(pays))")
     ],
     "halving: the best sentences pay nothing": [
-        (BSCD, "        splicing.settle(problems[candidates.numbers[one]], sentences[one])\n", "")
+        (HALVING, "        self._paid[done] = [self._pay(one) for one in done.tolist()]\n", "")
+    ],
+    "halving: a forbidden sentence is spliced no more": [
+        (HALVING, "counts[numbers]) & possible]", "counts[numbers]) & (scores > NEVER)]")
     ],
     "joint: splices left out": [(JOINT, "return JointSplicing(self.directions, self.ranking, self)", "return None")],
     "joint: best sentences of no running score": [(JOINT, "scores[numbers, read + 1, columns] = terms", "pass")],

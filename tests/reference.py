@@ -95,6 +95,14 @@ class Penalty:
                 total += self.costs[position].get(word, 0.0)
         return total
 
+    def of_sentence(self, words: Words, weights: tuple[float, float]) -> float:
+        """What a sentence has paid in the directions that count: its words once, and hooks in each."""
+        total = -self.cost(words, False)
+        for weight, reverse in zip(weights, (False, True), strict=True):
+            if weight:
+                total += weight * self.changes(words[::-1] if reverse else words, reverse)
+        return total
+
 
 # ---------------------------------------------------------------------------------------------- the objective
 
@@ -456,16 +464,21 @@ def worth_reading(found: Sequence[Splice], tried: set[Words], most: int) -> list
 
 
 def halve(
-    candidates: Sequence[Splice], keep: int, scores: Callable[[Sequence[Splice], int], list[float]]
+    candidates: Sequence[Splice], keep: int, scores: Callable[[Sequence[Splice], int], list[tuple[float, float]]]
 ) -> list[Scored]:
     """Successive halving: the ``keep`` best candidates, read outward 1, 3, 9 … words, of which a third goes on.
 
-    ``scores`` gives the scores of candidates that have read some number of words.
+    ``scores`` gives two parts of the scores of candidates that have read some number of words: the models' and what is
+    paid. A candidate that the models rule out is dropped; one that pays without end goes on, after all others.
     """
 
     def highest(alive: Sequence[Splice], words: int, count: int) -> list[tuple[float, Splice]]:
-        scored = sorted(zip(scores(alive, words), alive, strict=True), key=lambda one: -one[0])
-        return [(score, splice) for score, splice in scored if score > NEG_INF][:count]
+        scored = [
+            (models + paid, splice)
+            for (models, paid), splice in zip(scores(alive, words), alive, strict=True)
+            if models > NEG_INF
+        ]
+        return sorted(scored, key=lambda one: -one[0])[:count]
 
     alive = list(candidates)
     words = 1
@@ -486,12 +499,22 @@ def estimated(known: Sequence[tuple[list[float], int]]) -> list[float]:
     return [sum(terms) + mean * lacking for terms, lacking in known]
 
 
+def paid(
+    alive: Sequence[Splice], complete: Sequence[bool], penalty: Penalty | None, weights: tuple[float, float]
+) -> list[float]:
+    """What candidates pay: all words of those that are complete, else the words up to the join."""
+    return [
+        0.0 if penalty is None else penalty.of_sentence(splice.words, weights) if whole else splice.paid
+        for splice, whole in zip(alive, complete, strict=True)
+    ]
+
+
 def known_sums(
     models: tuple[Model, Model],
     weights: tuple[float, float],
     counted: Collection[int] | None,
-    pays: bool,
-) -> Callable[[Sequence[Splice], int], list[float]]:
+    penalty: Penalty | None,
+) -> Callable[[Sequence[Splice], int], list[tuple[float, float]]]:
     """The scores of ``halve`` for a pair of models."""
 
     def known_terms(splice: Splice, words: int, direction: int) -> tuple[list[float], int]:
@@ -505,13 +528,15 @@ def known_sums(
             return [terms[at] for at in inside if at in counted], len(set(counted) - set(inside))
         return [terms[at] for at in inside] + [terms[size]] * ends, size - len(inside) + (not ends)
 
-    def scores(alive: Sequence[Splice], words: int) -> list[float]:
-        totals = [splice.paid if pays else 0.0 for splice in alive]
+    def scores(alive: Sequence[Splice], words: int) -> list[tuple[float, float]]:
+        totals, complete = [0.0] * len(alive), [True] * len(alive)
         for direction in (0, 1):
             if weights[direction]:
-                sums = estimated([known_terms(splice, words, direction) for splice in alive])
+                known = [known_terms(splice, words, direction) for splice in alive]
+                sums = estimated(known)
                 totals = [total + weights[direction] * own for total, own in zip(totals, sums, strict=True)]
-        return totals
+                complete = [before and not lacking for before, (_, lacking) in zip(complete, known, strict=True)]
+        return list(zip(totals, paid(alive, complete, penalty, weights), strict=True))
 
     return scores
 
@@ -535,8 +560,9 @@ def bscd(
 
     ``splicing`` False is Algorithm 1. True: before the first round and after each round, the splices of the beams and
     of the B best sentences so far are collected. Those within 7 nats of the best one, at most B * (2 + blanks / 2)
-    different sentences, are read outward from their joins if they were not read before; the best half of B is read to
-    the end. Two rounds without a better sentence end the search.
+    different sentences, are read outward from their joins if they were not read before. The best B of the first time,
+    and half of B later, are read to the end. Once a sentence is found, the search ends when at most B splices were not
+    read before, or after two rounds without a better sentence.
 
     ``prior`` is None or [T][V] log-probabilities (nats); it steers the sweeps and is no part of the score.
     ``counted`` as in ``joint``. ``backward_first`` runs the right-to-left sweep first in each round.
@@ -545,6 +571,9 @@ def bscd(
     # Index 0 is the forward direction, index 1 the backward one.
     models = (forward, backward)
     pool: set[Words] = set()
+
+    def ends() -> bool:
+        return (few or idle >= 2) and any(score > NEG_INF for score, _ in best)
 
     def answer(stop: str, rounds: int) -> Answer:
         scored = [(joint(forward, backward, words, weights, counted), words) for words in pool]
@@ -564,22 +593,25 @@ def bscd(
 
     best: list[Scored] = []
     tried: set[Words] = set()
-    idle = 0
+    idle, few = 0, False
 
-    def splice() -> None:
-        nonlocal best, idle
+    def splice(complete: int) -> None:
+        nonlocal best, idle, few
         first, at_most = int(backward_first), beam_size * (4 + len(blanks)) // 2
         own = [words for _, words in best]
         rest = (weights, prior, prior_weight, first, penalty)
         chosen = worth_reading(splices(models, template, blanks, current, own, 4 * beam_size, *rest), tried, at_most)
         before = best[:1]
-        found = halve(chosen, -(-beam_size // 2), known_sums(models, weights, counted, penalty is not None))
+        found = halve(chosen, complete, known_sums(models, weights, counted, penalty))
         best = sorted([*best, *found], key=lambda one: (-one[0], one[1]))[:beam_size]
         pool.update(words for _, words in found)
         idle = idle + 1 if best[:1] == before else 0
+        few = len(chosen) <= beam_size
 
     if splicing and max_rounds:
-        splice()
+        splice(beam_size)
+        if ends():
+            return answer("no_gain", 0)
     history = [snapshot(current)]
     for round_number in range(1, max_rounds + 1):
         for direction in (1, 0) if backward_first else (0, 1):
@@ -604,15 +636,15 @@ def bscd(
             if not splicing:
                 pool.update(finished_sentences(template, swept, direction == 1))
         if splicing:
-            splice()
+            splice(-(-beam_size // 2))
         now = snapshot(current)
         if not splicing or idle:
             if now == history[-1]:
                 return answer("converged", round_number)
             if now in history:
                 return answer("cycle", round_number)
-            if splicing and idle >= 2:
-                return answer("no_gain", round_number)
+        if splicing and ends():
+            return answer("no_gain", round_number)
         history.append(now)
     return answer("max_rounds", max_rounds)
 

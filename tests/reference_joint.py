@@ -135,7 +135,7 @@ def splices(conditionals, template, blanks, frontiers, best, count, penalty=None
     return found
 
 
-def known_sums(conditionals, counted, pays):
+def known_sums(conditionals, counted, penalty):
     """The scores of `reference.halve`: after m words, the terms of m positions on each side of the join are known."""
 
     def scores(alive, words):
@@ -145,8 +145,8 @@ def known_sums(conditionals, counted, pays):
             every = range(len(own)) if counted is None else counted
             inside = [at for at in every if abs(at - splice.position) <= words]
             known.append(([own[at] for at in inside], len(every) - len(inside)))
-        paid = [splice.paid if pays else 0.0 for splice in alive]
-        return [sum(both) for both in zip(paid, reference.estimated(known), strict=True)]
+        paid = reference.paid(alive, [not lacking for _, lacking in known], penalty, (1.0, 1.0))
+        return list(zip(reference.estimated(known), paid, strict=True))
 
     return scores
 
@@ -155,19 +155,22 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
     """``halves``: `reference.Model` of each half by itself, forward and backward. The rest as in `reference.bscd`."""
     pool = set()
     current = []
-    best, tried, idle = [], set(), 0
+    best, tried, idle, few = [], set(), 0, False
 
-    def splice():
-        nonlocal best, idle
+    def splice(complete):
+        nonlocal best, idle, few
         own, at_most = [words for _, words in best], beam_size * (4 + len(blanks)) // 2
         found = splices(conditionals, template, blanks, current, own, 4 * beam_size, penalty)
         chosen = reference.worth_reading(found, tried, at_most)
-        scores = known_sums(conditionals, counted, penalty is not None)
-        found = reference.halve(chosen, -(-beam_size // 2), scores)
+        found = reference.halve(chosen, complete, known_sums(conditionals, counted, penalty))
         before = best[:1]
         best = sorted([*best, *found], key=lambda one: (-one[0], one[1]))[:beam_size]
         pool.update(words for _, words in found)
         idle = idle + 1 if best[:1] == before else 0
+        few = len(chosen) <= beam_size
+
+    def ends():
+        return (few or idle >= 2) and any(score > NEG_INF for score, _ in best)
 
     def meet(frontiers, reverse):
         without = [[(prefix, score) for prefix, score, _ in beams] for beams in frontiers]
@@ -189,7 +192,9 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
         return answer("dead_end", 0)
     splicing = splicing and max_rounds > 0
     if splicing:
-        splice()
+        splice(beam_size)
+        if ends():
+            return answer("no_gain", 0)
     history = [snapshot()]
     for number in range(1, max_rounds + 1):
         for direction in (0, 1):
@@ -200,14 +205,14 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
             if not splicing:
                 meet(swept, direction == 1)
         if splicing:
-            splice()
+            splice(-(-beam_size // 2))
         now = snapshot()
         if not splicing or idle:
             if now == history[-1]:
                 return answer("converged", number)
             if now in history:
                 return answer("cycle", number)
-            if splicing and idle >= 2:
-                return answer("no_gain", number)
+        if splicing and ends():
+            return answer("no_gain", number)
         history.append(now)
     return answer("max_rounds", max_rounds)

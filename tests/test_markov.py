@@ -64,10 +64,10 @@ def test_with_the_marginal_as_prior_every_splice_score_is_the_log_probability(se
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sweep_module, "look_ahead", recording_look_ahead)
         monkeypatch.setattr(sweep_module, "choose", recording_choose)
-        bscd_decode(forward, backward, None, Template.blank((), length), beam_size=beam_size, prior=markov.marginals())
-    swept = [step for step in seen if "totals" in step]  # without the splices of the initial beams
-    assert swept
-    for step in swept:
+        template, options = Template.blank((), length), {"prior": markov.marginals(), "splices": False}
+        bscd_decode(forward, backward, None, template, beam_size=beam_size, **options)
+    assert seen
+    for step in seen:
         opposite = step["opposite"]
         for prefix, totals in zip(step["own"], step["totals"], strict=True):
             for word in range(2, words + 2):

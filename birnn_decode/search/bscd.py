@@ -14,11 +14,15 @@ sweep are candidates, and the objective decides among them afterwards. That is `
 
 **Splicing** finds better sentences in the same beams, and takes fewer rows:
 
-    1a     read the best splices of the beams outward, and keep the best sentences
-    4a     the same with the new beams and with the best sentences so far
-    5      until ``PATIENCE`` rounds have found no better sentence, or neither the beams nor the best sentence change
+    1a     read the best splices of the beams outward, B of them to their ends, and keep the best sentences
+    4a     the same with the new beams and with the best sentences so far, and half of B
+    5      until ``PATIENCE`` rounds have found no better sentence, or neither the beams nor the best sentence change,
+           or line 1a or 4a has found at most B splices that were not read before
 
 ``birnn_decode.search.splices`` says what a splice is, and ``birnn_decode.search.halving`` how the best ones are found.
+If few splices are new, the beams hold nothing else that is worth reading, and further rounds find nothing better, as
+measured on validation data. So an easy question ends with line 1a, before the first round.
+
 The sentences at the end of a sweep are splices, too, so they need not be scored one by one. Only the sentences of the
 initial beams are always candidates in the end, so the answers are never worse than those of the rerank.
 """
@@ -88,6 +92,7 @@ class Search:
     rounds: int = 0
     _seen: set[tuple[int, ...]] = field(default_factory=set)
     _tried: set[tuple[int, ...]] = field(default_factory=set)
+    _new: int = 0
     _idle: int = 0
     _replies: dict[tuple[Direction, bytes], Any] = field(default_factory=dict)
     _history: list[tuple[bytes, ...]] = field(default_factory=list)
@@ -117,6 +122,7 @@ class Search:
                 self._tried.add(words)
                 if self.problem.held is None or not self.problem.held.broken(words):
                     chosen.append(number)
+        self._new = len(chosen)
         return chosen
 
     def begin_round(self) -> None:
@@ -125,24 +131,35 @@ class Search:
         self.met.append([])
 
     def improve(self, found: Sequence[Best], keep: int) -> None:
-        """Add to the best sentences, and count the rounds without a better one."""
+        """Add to the best sentences, and count the rounds without a better one.
+
+        Args:
+            found: sentences; -inf is the score of one that a score hook forbids, which is spliced nevertheless.
+            keep: the number of sentences that are kept.
+        """
         before = self.best[:1]
         self.best = sorted([*self.best, *found], key=lambda one: one.key)[:keep]
         self.meet([one.words for one in found])
         self._idle = self._idle + 1 if self.best[:1] == before else 0
 
-    def end_round(self, splicing: bool) -> None:
-        """Compare the beams with those of earlier rounds, and end the search if nothing changes any more."""
+    def end_round(self, beam_size: int, splicing: bool) -> None:
+        """Compare the beams with those of earlier rounds, and end the search if nothing changes any more.
+
+        Args:
+            beam_size: B.
+            splicing: whether splices are read.
+        """
         beams = tuple(key for _, key in self.beams.values())
         same, cycle = beams in self._history[-1:], beams in self._history
         self._history.append(beams)
-        if splicing and not self._idle:
-            return
-        if same:
+        gained = splicing and not self._idle
+        few = self._new <= beam_size
+        if same and not gained:
             self.stop = StopReason.CONVERGED
-        elif cycle:
+        elif cycle and not gained:
             self.stop = StopReason.CYCLE
-        elif splicing and self._idle >= PATIENCE:
+        elif (few or self._idle >= PATIENCE) and any(one.score > NEVER for one in self.best):
+            # Without a sentence that can be returned, the search goes on. Without splices, ``best`` is empty.
             self.stop = StopReason.NO_GAIN
 
 
@@ -176,10 +193,11 @@ def bscd(
         _move(searches, direction, coupling.sweep(direction, problems, beam_size))
     going = [search for search in searches if search.stop is None]
     if splicing is not None:
-        _splice(splicing, going, beam_size, prior)  # line 1a
+        _splice(splicing, going, beam_size, beam_size, prior)  # line 1a
     rows = [_rows(coupling)]
     for search in going:
-        search.end_round(splicing is not None)
+        search.end_round(beam_size, splicing is not None)
+    going = [search for search in going if search.stop is None]
 
     while going and len(rows) <= max_rounds:  # line 2
         for search in going:
@@ -196,9 +214,9 @@ def bscd(
             _move(unsettled, direction, replies, meet=splicing is None)
         going = [search for search in going if search.stop is None]
         if splicing is not None:
-            _splice(splicing, going, beam_size, prior)  # line 4a
+            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior)  # line 4a
         for search in going:
-            search.end_round(splicing is not None)  # line 5
+            search.end_round(beam_size, splicing is not None)  # line 5
         rows.append(_rows(coupling))
         going = [search for search in going if search.stop is None]
 
@@ -235,8 +253,16 @@ def _move(searches: Sequence[Search], direction: Direction, frontiers: Sequence[
             search.meet(list(itertools.islice(sentences, len(last))))
 
 
-def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, prior: Prior | None) -> None:
-    """Read the best splices that were not read before, and keep the best sentences."""
+def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, complete: int, prior: Prior | None) -> None:
+    """Read the best splices that were not read before, some of them to their ends, and keep the best sentences.
+
+    Args:
+        splicing: what finds splices and reads them.
+        searches: the searches.
+        beam_size: B.
+        complete: the largest number of splices of each search that are read to their ends.
+        prior: the prior to be subtracted when beams of both directions are joined.
+    """
     if not searches:
         return
     problems = [search.problem for search in searches]
@@ -258,10 +284,9 @@ def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, prio
     )
     splices, sentences = splices.take(chosen), [sentences[one] for one in chosen.tolist()]
     candidates = splicing.candidates(problems, splices, sentences)
-    some, scores = candidates.best((beam_size + 1) // 2)
+    some, scores = candidates.best(complete)
     found: list[list[Best]] = [[] for _ in searches]
     for one, score in zip(some.tolist(), scores.tolist(), strict=True):
-        splicing.settle(problems[candidates.numbers[one]], sentences[one])
         found[candidates.numbers[one]].append(Best(bool(candidates.rejected[one]), score, sentences[one]))
     for search, own in zip(searches, found, strict=True):
         search.improve(own, beam_size)

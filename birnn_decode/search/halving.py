@@ -19,7 +19,7 @@ This is so for a pair. ``birnn_decode.search.joint`` says which terms of a joint
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -161,11 +161,13 @@ class Splicing:
         pairs = zip(first.tree.words(splices.left), second.tree.words(splices.right), strict=True)
         return [first.words_in_reading_order((*prefix, *suffix[-2::-1])) for prefix, suffix in pairs]
 
-    def settle(self, problem: Problem, words: tuple[int, ...]) -> None:
-        """Record what a sentence that was read to its end pays, because it is spliced from now on."""
-        if problem.held is not None:
-            for direction in self.ranking.weights:
-                problem.held.pay_all(direction, problem.item, words)
+    def pay(self, problem: Problem, words: tuple[int, ...]) -> float:
+        """Record what a sentence that was read to its end pays, because it is spliced from now on, and return it."""
+        assert problem.held is not None
+        weights = self.ranking.weights
+        paid = [problem.held.pay_all(direction, problem.item, words) for direction in weights]
+        changes = sum(weight * own.changes for weight, own in zip(weights.values(), paid, strict=True))
+        return changes - paid[0].cost  # the same for both directions
 
     def candidates(
         self, problems: Sequence[Problem], splices: Splices, sentences: Sequence[tuple[int, ...]]
@@ -175,10 +177,14 @@ class Splicing:
         rejected = self.ranking.demands.rejected(
             [Finalist(one.item, one.template, words) for one, words in zip(asked, sentences, strict=True)]
         )
-        # What words have paid up to the join stays with a candidate. What the other words pay is not looked at.
         pays = np.array([one.held is not None and bool(one.held.hooks or one.held.costs) for one in asked], dtype=bool)
         paid = np.where(pays, splices.values - splices.sums, 0.0)
-        return Candidates(splices.numbers, len(problems), rejected, paid, self._known(asked, splices, sentences))
+        known = self._known(asked, splices, sentences)
+
+        def pay(one: int) -> float:
+            return self.pay(asked[one], sentences[one])
+
+        return Candidates(splices.numbers, len(problems), rejected, known, paid, pays, pay)
 
     def _known(
         self, asked: Sequence[Problem], splices: Splices, sentences: Sequence[tuple[int, ...]]
@@ -202,8 +208,10 @@ class Candidates:
         numbers: the number of each candidate's problem.
         problems: the number of problems.
         rejected: flags of candidates that the check of finished sentences does not accept.
-        paid: what counts beside the terms, in nats, [candidates].
         known: weights, and the terms that count with them.
+        paid: what the words up to the join have paid, in nats, [candidates].
+        pays: flags of candidates whose words pay.
+        pay: returns what a candidate pays that was read to its end. Until then, ``paid`` counts.
 
     Attributes:
         numbers: the number of each candidate's problem.
@@ -215,14 +223,18 @@ class Candidates:
         numbers: np.ndarray,
         problems: int,
         rejected: np.ndarray,
-        paid: np.ndarray,
         known: Sequence[tuple[float, Known]],
+        paid: np.ndarray,
+        pays: np.ndarray,
+        pay: Callable[[int], float],
     ):
         self.numbers = numbers
         self.rejected = rejected
         self._problems = problems
-        self._paid = paid
         self._known = known
+        self._paid = paid
+        self._pays = pays
+        self._pay = pay
 
     def best(self, keep: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the candidates outward, ever fewer of them, and the best ones to their ends.
@@ -249,9 +261,14 @@ class Candidates:
     def _advance(self, some: np.ndarray, words: int) -> None:
         for _, known in self._known:
             known.advance(some, words)
+        done = some[self._pays[some]]
+        for _, known in self._known:
+            done = done[known.lacking[done] == 0]
+        self._paid[done] = [self._pay(one) for one in done.tolist()]
+        self._pays[done] = False
 
     def _scores(self, some: np.ndarray) -> np.ndarray:
-        """Return the scores of candidates, with an estimate of what they lack."""
+        """Return the scores of candidates, with an estimate of the terms that they lack."""
         scores, numbers = self._paid[some], self.numbers[some]
         for weight, known in self._known:
             finite = some[known.sums[some] > NEVER]
@@ -265,10 +282,11 @@ class Candidates:
         return scores
 
     def _highest(self, some: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return the best of some candidates, ``counts[number]`` of each problem, best first."""
+        """Return the best of some candidates that the models allow, ``counts[number]`` of each problem, best first."""
         scores = self._scores(some)
         order = np.lexsort((-scores, self.rejected[some], self.numbers[some]))
         some, scores = some[order], scores[order]
         numbers = self.numbers[some]
         ranks = np.arange(len(some)) - np.searchsorted(numbers, numbers)
-        return some[(ranks < counts[numbers]) & (scores > NEVER)]
+        possible = np.logical_and.reduce([known.sums[some] > NEVER for _, known in self._known])
+        return some[(ranks < counts[numbers]) & possible]

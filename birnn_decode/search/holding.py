@@ -122,10 +122,12 @@ class Held:
         before = self.paid(direction, parent)
         self._paid[direction.tree.name, child] = Paid(before.changes + paid.changes, before.cost + paid.cost)
 
-    def pay_all(self, direction: Direction, item: int, words: tuple[int, ...]) -> None:
-        """Record what each prefix of a sentence pays, given words in sentence order that the direction has read."""
-        if not (self.hooks or self.costs):
-            return
+    def pay_all(self, direction: Direction, item: int, words: tuple[int, ...]) -> Paid:
+        """Record what each prefix of a sentence pays, given words in sentence order that the direction has read.
+
+        Returns:
+            what the whole sentence pays.
+        """
         row = direction.words_in_reading_order(words)
         nodes = direction.tree.path(item, row[: direction.lane(self.template).end])
         for place, (parent, child) in enumerate(itertools.pairwise(nodes)):
@@ -133,6 +135,7 @@ class Held:
             if self.template.undecided(at):
                 change = self.change(direction, parent, at)[row[place]] if self.hooks else 0.0
                 self.pay(direction, parent, child, Paid(float(change), self.cost(at).get(row[place], 0.0)))
+        return self.paid(direction, nodes[-1])
 
 
 class Hold(NamedTuple):
