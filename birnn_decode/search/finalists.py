@@ -1,11 +1,14 @@
 """The last step: score every finished sentence that the search has met, and return the best.
 
-Most terms of a finalist are known from the sweeps. The others are read now, word by word, in both directions. Since
+Most terms of a finalist are known from the sweeps. The others are read now, in both directions. Since
 log-probabilities are never above 0, the score of a finalist can only fall while it is read: its score so far is an
 upper bound. The ranking is therefore a best-first search. It reads on the B finalists of each item with the highest
 bounds, which any search with these bounds must read. The directions take turns, because a bound that one direction has
 lowered saves reading in the other. When these B finalists are complete, they are the answers, and all others are
 dropped unread. A prefix that several finalists share is read once.
+
+If a call can read several words of a prefix, a finalist reads 2 words, then 4, then 8, and so on, before its bound is
+looked at again. Otherwise it reads word by word.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from birnn_decode.search.sweep import stacked
 from birnn_decode.template import FixedTemplate
 
 PATIENCE = 2  # complete sentences per item and direction; see ``_rank``
+FIRST_BLOCK = 2  # words that a finalist reads in its first call, if the scorer can read several; then twice as many
 ROUNDING = 1e-9  # nats by which an incremental sum may be off
 
 
@@ -112,6 +116,7 @@ class _Reader:
         terms: log-probabilities in nats, [finalists, places]; 0 where not known.
         counted: whether a term counts, [finalists, places].
         needed: the number of terms up to the last that counts, [finalists].
+        blocks: the number of words that the finalists of each item read next, [items].
     """
 
     def __init__(self, finalists: Sequence[Finalist], direction: Direction, ranking: Ranking):
@@ -126,14 +131,16 @@ class _Reader:
         for counted, one, row in zip(self.counted, finalists, rows, strict=True):
             counted[[at for at in ranking.counted(direction, one.item, one.template) if at < len(row)]] = True
         self.needed = (self.counted * np.arange(1, self.tokens.shape[1] + 1)).max(axis=1, initial=0)
-        self._at = self.tree.roots[[one.item for one in finalists]]  # the prefixes whose scores they wait for
+        self._items = np.array([one.item for one in finalists], dtype=np.int64)
+        self.blocks = np.full(len(self.tree.roots), FIRST_BLOCK if self.tree.in_blocks else 1)
+        self._at = self.tree.roots[self._items]  # the prefixes whose scores they wait for
         self._walk(np.arange(len(rows)))
         # Scores that the sweeps have kept need no reading.
         while len(free := np.flatnonzero((self.known < self.lengths) & self.tree.known(self._at))):
-            self._read(free)
+            self._read(free, np.ones_like(free))
 
     def advance(self, some: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
-        """Read the next word of some finalists in one call.
+        """Read the next words of some finalists in one call.
 
         If the rows of a call must have read equally many words, the call reads the finalists that have read fewest
         words, but at least ``at``.
@@ -150,17 +157,30 @@ class _Reader:
             # These scores are not kept, so every finalist that waits for them is served now.
             wanted = np.zeros(len(self.tree), dtype=bool)
             wanted[self._at[some]] = True
-            some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
-            self._read(some)
+            waiting = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
+            words = np.where(np.isin(waiting, some), self.blocks[self._items[waiting]], 1)
+            if self.tree.in_blocks:
+                self.blocks[self._items[some]] *= 2
+            some = waiting
+            self._read(some, words)
         return some, at + 1
 
     def finish(self, some: np.ndarray) -> None:
         """Read some finalists to the end."""
-        while (self.known[some] < self.lengths[some]).any():
-            self.advance(some)
+        self._read(some, self.lengths[some] - self.known[some])
 
-    def _read(self, some: np.ndarray) -> None:
-        self._move(some, self.tree.extend(self._at[some], self.tokens[some, self.known[some]]))
+    def _read(self, some: np.ndarray, words: np.ndarray) -> None:
+        """Read some finalists on by so many words each, at most to their ends."""
+        known = self.known[some]
+        goals = np.minimum(known + words, self.lengths[some])
+        rows = list(zip(some.tolist(), known.tolist(), goals.tolist(), strict=True))
+        words_read = [self.tokens[row, since:until].tolist() for row, since, until in rows]
+        paths = self.tree.follow(self._at[some], words_read, goals < self.lengths[some])
+        for (row, since, until), path in zip(rows, paths, strict=True):
+            if path:
+                self.terms[row, since:until] = self.tree.terms[path]
+                self._at[row] = path[-1]
+        self.known[some] = goals
         self._walk(some)
 
     def _walk(self, some: np.ndarray) -> None:
@@ -168,12 +188,9 @@ class _Reader:
         while len(some := some[self.known[some] < self.lengths[some]]):
             children = self.tree.children(self._at[some], self.tokens[some, self.known[some]])
             some, children = some[children >= 0], children[children >= 0]
-            self._move(some, children)
-
-    def _move(self, some: np.ndarray, children: np.ndarray) -> None:
-        self.terms[some, self.known[some]] = self.tree.terms[children]
-        self.known[some] += 1
-        self._at[some] = children
+            self.terms[some, self.known[some]] = self.tree.terms[children]
+            self.known[some] += 1
+            self._at[some] = children
 
 
 class _Pool:

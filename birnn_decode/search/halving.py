@@ -67,12 +67,21 @@ class Reader:
     def advance(self, some: np.ndarray, words: int) -> None:
         """Read candidates on until they have read ``words`` words behind the prefixes that they began with."""
         goals = np.minimum(self._begun[some] + words, self.lengths[some])
-        while len(going := some[self.known[some] < goals]):
-            if self.tree.aligned:
-                going = going[self.known[going] == self.known[going].min()]
-            places = self.known[going]
-            self.paths[going, places + 1] = self.tree.extend(self.paths[going, places], self.tokens[going, places])
-            self.known[going] += 1
+        behind = self.known[some] < goals
+        some, goals = some[behind], goals[behind]
+        if not len(some):
+            return
+        known = self.known[some]
+        words_to_read = [
+            self.tokens[row, since:until].tolist()
+            for row, since, until in zip(some.tolist(), known.tolist(), goals.tolist(), strict=True)
+        ]
+        nodes = self.paths[some, known]
+        for row, since, path in zip(
+            some.tolist(), known.tolist(), self.tree.follow(nodes, words_to_read, goals < self.lengths[some]), strict=True
+        ):
+            self.paths[row, since + 1 : since + 1 + len(path)] = path
+        self.known[some] = goals
 
 
 class Known(Protocol):
