@@ -81,7 +81,7 @@ def drawn(seed):
         minus_inf=[0.0, 0.0, 0.25][rng.integers(3)],
         aligned=bool(rng.integers(2)),
         join=bool(rng.integers(2)),
-        prefill=bool(rng.integers(2)),
+        steps=bool(rng.integers(2)),
     )
     objective = Objective(*WEIGHTS[rng.integers(len(WEIGHTS))], scope=["sentence", "blank"][rng.integers(2)])
     beam_size = int(rng.integers(1, 6))

@@ -27,7 +27,6 @@ from birnn_decode.search.sweep import stacked
 from birnn_decode.template import FixedTemplate
 
 PATIENCE = 2  # complete sentences per item and direction; see ``_rank``
-FIRST_BLOCK = 2  # words that a finalist reads in its first call, if the scorer can read several; then twice as many
 ROUNDING = 1e-9  # nats by which an incremental sum may be off
 
 
@@ -116,7 +115,7 @@ class _Reader:
         terms: log-probabilities in nats, [finalists, places]; 0 where not known.
         counted: whether a term counts, [finalists, places].
         needed: the number of terms up to the last that counts, [finalists].
-        blocks: the number of words that the finalists of each item read next, [items].
+        blocks: the number of words that each finalist reads in its next call, [finalists].
     """
 
     def __init__(self, finalists: Sequence[Finalist], direction: Direction, ranking: Ranking):
@@ -132,23 +131,46 @@ class _Reader:
             counted[[at for at in ranking.counted(direction, one.item, one.template) if at < len(row)]] = True
         self.needed = (self.counted * np.arange(1, self.tokens.shape[1] + 1)).max(axis=1, initial=0)
         self._items = np.array([one.item for one in finalists], dtype=np.int64)
-        self.blocks = np.full(len(self.tree.roots), FIRST_BLOCK if self.tree.in_blocks else 1)
+        self.blocks = np.ones_like(self.lengths)
         self._at = self.tree.roots[self._items]  # the prefixes whose scores they wait for
         self._walk(np.arange(len(rows)))
         # Scores that the sweeps have kept need no reading.
         while len(free := np.flatnonzero((self.known < self.lengths) & self.tree.known(self._at))):
             self._read(free, np.ones_like(free))
 
-    def advance(self, some: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
-        """Read the next words of some finalists in one call.
+    def means(self) -> np.ndarray:
+        """Return the mean of the known terms that count of each item's finalists, in nats, [items]."""
+        there = self.counted & ~self._ahead() & (self.terms > NEVER)
+        items = len(self.tree.roots)
+        with np.errstate(over="ignore"):  # models mask with the lowest number there is
+            sums = np.bincount(self._items, np.where(there, self.terms, 0.0).sum(axis=1), items)
+        return sums / np.maximum(np.bincount(self._items, there.sum(axis=1), items), 1)
 
-        If the rows of a call must have read equally many words, the call reads the finalists that have read fewest
-        words, but at least ``at``.
+    def lacking(self) -> np.ndarray:
+        """Return the number of terms that count and are not known, [finalists]."""
+        return (self.counted & self._ahead()).sum(axis=1)
+
+    def _ahead(self) -> np.ndarray:
+        """Tell which places have no known term, [finalists, places]."""
+        return np.arange(self.tokens.shape[1]) >= self.known[:, None]
+
+    def advance(self, some: np.ndarray, likely: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
+        """Read the next words of some finalists.
+
+        If a call can read several words, those that are ``likely`` to be answers are read to their ends, and the others
+        by 1 word, then 2, then 4, and so on. Otherwise the call reads one word. If its rows must have read equally many
+        words, it reads the finalists that have read fewest words, but at least ``at``.
 
         Returns:
-            the finalists that now have one more term; and ``at`` for the next call.
+            the finalists that now have more terms; and ``at`` for the next call.
         """
-        some = some[self.known[some] < self.lengths[some]]
+        unread = self.known[some] < self.lengths[some]
+        some, likely = some[unread], likely[unread]
+        if self.tree.in_blocks:
+            words = np.where(likely, self.lengths[some], self.blocks[some])
+            self.blocks[some] *= 2
+            self._read(some, words)
+            return some, at
         if self.tree.aligned:
             depths = self.tree.depths[self._at[some]]
             at = int(depths[depths >= at].min(initial=np.iinfo(np.int64).max - 1))
@@ -157,12 +179,8 @@ class _Reader:
             # These scores are not kept, so every finalist that waits for them is served now.
             wanted = np.zeros(len(self.tree), dtype=bool)
             wanted[self._at[some]] = True
-            waiting = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
-            words = np.where(np.isin(waiting, some), self.blocks[self._items[waiting]], 1)
-            if self.tree.in_blocks:
-                self.blocks[self._items[some]] *= 2
-            some = waiting
-            self._read(some, words)
+            some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
+            self._read(some, np.ones_like(some))
         return some, at + 1
 
     def finish(self, some: np.ndarray) -> None:
@@ -253,26 +271,47 @@ class _Pool:
             one.terms[direction] = reader.terms[number, : reader.known[number]].tolist()
         return one
 
-    def top(self, items: np.ndarray, keep: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def top(
+        self, items: np.ndarray, keep: np.ndarray, patient: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the best finalists of some items, and those that must be read on.
+
+        What a finalist lacks is estimated by the mean of the known terms. So the score of the last answer can be
+        estimated, too. Bounds that reach it must be lowered or become scores.
 
         Args:
             items: flags, [items].
             keep: the number of answers of each item, [items].
-            patient: flags, [items]: read on only the ``keep`` best, not all that can still be among them.
+            patient: flags, [items]: read on only the ``keep`` best, not all that reach the last answer.
 
         Returns:
-            numbers of finalists, item by item, at most ``keep`` each and best first; numbers of those to be read on.
+            numbers of finalists, item by item, at most ``keep`` each and best first; numbers of those to be read on;
+            and whether each of the latter is an answer, so estimated.
         """
         some = np.flatnonzero(items[self.items] & (self.scores > NEVER))
         some = some[np.lexsort((self._order[some], -self.scores[some], self.items[some]))]
         mine, complete = self.items[some], self.complete[some]
         first = np.searchsorted(mine, mine)  # index of the first finalist of the item
         rank = np.arange(len(some)) - first
-        before = np.cumsum(complete) - complete  # the number of complete ones that rank higher
-        keep = keep[mine]
-        reading = ~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)
-        return some[rank < keep], some[reading]
+        estimates = self._estimates()[some]
+        by_estimate = np.lexsort((rank, -estimates, mine))
+        likely = np.empty(len(some), dtype=bool)
+        likely[by_estimate] = rank < keep[mine]
+        last = np.full(len(keep), NEVER)
+        at_end = rank == keep[mine] - 1
+        last[mine[at_end]] = estimates[by_estimate[at_end]]
+        reading = ~complete & np.where(patient[mine], rank < keep[mine], self.scores[some] >= last[mine])
+        return some[rank < keep[mine]], some[reading], likely[reading]
+
+    def _estimates(self) -> np.ndarray:
+        """Return the scores, with an estimate of what they lack."""
+        lacking = np.zeros(len(self.finalists))
+        for direction, weight in self._ranking.weights.items():
+            reader = self.readers[direction]
+            count = reader.lacking()
+            with np.errstate(over="ignore", invalid="ignore"):
+                lacking += np.where(count, weight * reader.means()[self.items] * count, 0.0)
+        return np.where(self.complete, self.scores, self.scores + lacking / self._divisors)
 
 
 def best_distinct(finalists: Iterable[Finalist], keep: int) -> list[Finalist]:
@@ -353,15 +392,17 @@ def _rank(
     longest = np.zeros(items)
     np.maximum.at(longest, pool.items, [1 + len(one.words) for one in pool.finalists])
     # Reading only what must be read saves rows, but takes many calls if bounds decide little. After the calls that a
-    # few complete sentences take in every direction, all finalists that can still win are read together.
-    patience = PATIENCE * len(ranking.weights) * longest
+    # few complete sentences take in every direction, all finalists that probably must be read are read together. They
+    # are read together at once if a call can read several words.
+    in_blocks = any(direction.tree.in_blocks for direction in ranking.weights)
+    patience = 0 if in_blocks else PATIENCE * len(ranking.weights) * longest
     going = np.ones(items, dtype=bool)
     calls = np.zeros(items)
     best = []
     readers = itertools.cycle([pool.readers[direction] for direction in ranking.weights])
     reader, at = next(readers), 0
     while True:
-        top, reading = pool.top(going, keep, calls < patience)
+        top, reading, likely = pool.top(going, keep, calls < patience)
         undecided = np.zeros(items, dtype=bool)
         undecided[pool.items[reading]] = True
         best.append(top[~undecided[pool.items[top]]])
@@ -370,11 +411,11 @@ def _rank(
             break
         # One direction reads from the first word to the last, then the other. An item is then read in the same order
         # in a batch as alone.
-        moved, at = reader.advance(reading, at)
+        moved, at = reader.advance(reading, likely, at)
         if len(moved):
             pool.update(moved)
             calls[np.unique(pool.items[moved])] += 1
-        if not len(moved) or not reader.tree.aligned:
+        if not len(moved) or reader.tree.in_blocks or not reader.tree.aligned:
             reader, at = next(readers), 0
 
     numbers = np.concatenate(best)

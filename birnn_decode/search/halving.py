@@ -72,15 +72,11 @@ class Reader:
         if not len(some):
             return
         known = self.known[some]
-        words_to_read = [
-            self.tokens[row, since:until].tolist()
-            for row, since, until in zip(some.tolist(), known.tolist(), goals.tolist(), strict=True)
-        ]
-        nodes = self.paths[some, known]
-        for row, since, path in zip(
-            some.tolist(), known.tolist(), self.tree.follow(nodes, words_to_read, goals < self.lengths[some]), strict=True
-        ):
-            self.paths[row, since + 1 : since + 1 + len(path)] = path
+        rows = list(zip(some.tolist(), known.tolist(), goals.tolist(), strict=True))
+        unread = [self.tokens[row, since:until].tolist() for row, since, until in rows]
+        paths = self.tree.follow(self.paths[some, known], unread, goals < self.lengths[some])
+        for (row, since, until), path in zip(rows, paths, strict=True):
+            self.paths[row, since + 1 : until + 1] = path
         self.known[some] = goals
 
 

@@ -36,6 +36,20 @@ class Asked(NamedTuple):
     kept: bool
 
 
+class Walked(NamedTuple):
+    """The prefixes along the rows of a call.
+
+    Attributes:
+        places: for each node that was read, the place of its scores.
+        new: item, parent, token, and place of the parent's scores of each new node.
+        ends: the node that each row ends with.
+    """
+
+    places: dict[int, int]
+    new: list[tuple[int, int, int, int]]
+    ends: list[int]
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """The rows of one call, and what they are read for.
@@ -63,6 +77,42 @@ class Batch:
         for own, row, length in zip(tokens, self.rows, lengths, strict=True):
             own[1:length] = row[2:]
         return tokens
+
+    @property
+    def begins(self) -> list[int]:
+        """The place where the scores of each row begin if all are joined without padding; and their number."""
+        return [0, *itertools.accumulate(self.lengths)]
+
+    def walk(self, child_of: dict[int, int], count: int, vocab_size: int) -> Walked:
+        """Number the new prefixes along the rows, and add them to ``child_of``.
+
+        Args:
+            child_of: ``parent * vocab_size + token`` to the child.
+            count: the number of nodes so far.
+            vocab_size: the size of the vocabulary.
+        """
+        walked = Walked({}, [], [])
+
+        def child(item: int, node: int, token: int) -> int:
+            key = node * vocab_size + token
+            if key not in child_of:
+                child_of[key] = count + len(walked.new)
+                walked.new.append((item, node, token, walked.places[node]))
+            return child_of[key]
+
+        for row, begin, several in zip(self.rows, self.begins, self.asked, strict=False):
+            for one in several:
+                item, node, *tokens = one.row
+                walked.places.setdefault(node, begin)
+                for place, token in enumerate(tokens, begin + 1):
+                    node = child(item, node, token)
+                    walked.places.setdefault(node, place)
+                if one.row == row:
+                    end = node
+                if one.last is not None:
+                    child(item, node, one.last)
+            walked.ends.append(end)
+        return walked
 
 
 def batches(asked: Sequence[Asked], depths: np.ndarray, kinds: np.ndarray, room: float, vocab_size: int) -> list[Batch]:

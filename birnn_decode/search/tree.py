@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -448,11 +447,11 @@ class PrefixTree(Columns):
         kinds = depths if self.aligned else np.zeros_like(depths)
         if not self._can_join:
             kinds = kinds + len(self) * self._states.block[self.parents[firsts]]
-        for batch in batches(asked, depths, kinds, self._room, self.scorer.vocab_size):
+        for batch in batches(asked, depths, kinds, self._most_tokens, self.scorer.vocab_size):
             self._push_block(batch)
 
     @functools.cached_property
-    def _room(self) -> float:
+    def _most_tokens(self) -> float:
         return room_of(self.scorer, self.encoded.context)
 
     def _push_block(self, batch: Batch) -> None:
@@ -465,55 +464,34 @@ class PrefixTree(Columns):
         scores, state = ask(self.scorer, self.name, "steps", read, deepest)
         self._check(scores, (*tokens.shape, self.scorer.vocab_size), "rows, tokens, vocab_size")
         scores = scores.reshape(-1, self.scorer.vocab_size)
-        begins = [0, *itertools.accumulate(lengths)]  # where the scores of each row begin
+        begins = batch.begins
         if begins[-1] < len(scores):  # without those of padding
             places = np.flatnonzero(np.arange(tokens.shape[1]) < np.array(lengths)[:, None])
             scores = self.backend.gather([scores], np.zeros_like(places), places, stays=True)
         normalised = self.backend.normalise(scores, self.normalized)
         for place in normalised.faulty:
             number = bisect.bisect_right(begins, place) - 1
-            (words,) = self.words(firsts[number : number + 1])
-            words += batch.rows[number][2 : 2 + place - begins[number]]
-            raise faulty_scores(self.number_of(int(firsts[number])), words, self.normalized, self.name)
-
-        begin, size = len(self), self.scorer.vocab_size
-        place_of: dict[int, int] = {}  # where the scores of each node are that was read
-        items, parents, words_read, places = [], [], [], []  # of new nodes
-        ends = []  # the node that each row ends with
-        for row, start, several in zip(batch.rows, begins, batch.asked, strict=False):
-            for one in several:
-                item, node, *words = one.row
-                for place, word in enumerate((*words, one.last), start):
-                    place_of.setdefault(node, place)
-                    end = node
-                    if word is None:
-                        break
-                    key = node * size + word
-                    child = self._child.get(key)
-                    if child is None:
-                        child = self._child[key] = begin + len(items)
-                        items.append(item)
-                        parents.append(node)
-                        words_read.append(word)
-                        places.append(place_of[node])
-                    node = child
-                if one.row == row:
-                    last = end
-            ends.append(last)
+            (before,) = self.words(firsts[number : number + 1])
+            read_words = before + batch.rows[number][2 : 2 + place - begins[number]]
+            raise faulty_scores(self.number_of(int(firsts[number])), read_words, self.normalized, self.name)
         normaliser = np.zeros(len(scores)) if normalised.normaliser is None else normalised.normaliser
-        if items:
-            terms = self.backend.pick(normalised.scores, np.array(places), np.array(words_read)) - normaliser[places]
-            self._grow_block(np.array(items), np.array(parents), np.array(words_read), terms)
-        self._keep_block(np.array(list(place_of)), np.array(list(place_of.values())), normalised.scores, normaliser)
+        walked = batch.walk(self._child, len(self), self.scorer.vocab_size)
+        if walked.new:
+            items, parents, words, places = np.array(walked.new).T
+            terms = self.backend.pick(normalised.scores, places, words) - normaliser[places]
+            self._grow_block(items, parents, words, terms)
+        nodes, places = np.array(list(walked.places.items())).T
+        self._keep_block(nodes, places, normalised.scores, normaliser)
         rows = np.flatnonzero(batch.kept)
         if len(rows):
-            self._states.keep(np.array(ends)[rows], state, rows, len(lengths))
+            self._states.keep(np.array(walked.ends)[rows], state, rows, len(lengths))
         np.add.at(self.rows, self.items[firsts], lengths)
 
     def _grow_block(self, items: np.ndarray, parents: Nodes, tokens: np.ndarray, terms: np.ndarray) -> None:
         """Append nodes, each of which may be the parent of a later one."""
         begin = len(self)
-        depths, log_probs = [], []
+        depths: list[int] = []
+        log_probs: list[float] = []
         for parent, term in zip(parents.tolist(), terms.tolist(), strict=True):
             if parent < begin:
                 depths.append(int(self.depths[parent]) + 1)
