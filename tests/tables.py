@@ -47,7 +47,7 @@ class TableScorer:
         normalized=False,
         aligned=True,
         join=True,
-        prefill=False,
+        steps=False,
         score=False,
         never=None,
     ):
@@ -64,8 +64,8 @@ class TableScorer:
             self.never = never
         if join:
             self.join = self._join
-        if prefill:
-            self.prefill = self._prefill
+        if steps:
+            self.steps = self._steps
         if score:
             self.score = self._score
         self.read = []  # (image, words) of every row that was stepped, in order
@@ -105,20 +105,32 @@ class TableScorer:
         assert len(states) > 1
         return tuple(row for state in states for row in state)
 
-    def _prefill(self, context, items, prefixes):
-        prefixes = [self._ids(prefix) for prefix in prefixes]
-        assert all(prefix[0] == self.start_token for prefix in prefixes)
-        self.tokens_read += sum(len(prefix) for prefix in prefixes)
-        state = tuple(
-            (context[item], tuple(prefix[1:])) for item, prefix in zip(self._ids(items), prefixes, strict=True)
-        )
-        rows = [[self._scores([(image, words[:at])])[0] for at in range(len(words) + 1)] for image, words in state]
+    def _steps(self, tokens, state):
+        """Several tokens per row. The end of a shorter row is padded with END, which no search reads otherwise."""
+        rows = [self._ids(row) for row in tokens]
+        assert len(rows) == len(state) > 0
+        if self.aligned:
+            assert len({-1 if words is None else len(words) for _, words in state}) == 1, "rows of unequal length"
+        images = [image for image, _ in state]
+        assert images == [image for image in dict.fromkeys(images) for _ in range(images.count(image))]
+        scores, after = [], []
+        for row, (image, words) in zip(rows, state, strict=True):
+            assert (words is None) == (row[0] == self.start_token)
+            whole = row if words is None else [self.start_token, *words, *row]
+            prefixes = [tuple(whole[1:end]) for end in range(len(whole) - len(row) + 1, len(whole) + 1)]
+            ends = [at for at, token in enumerate(row) if token == self.end_token and (at or words is not None)]
+            length = min(ends, default=len(row))
+            assert ends == list(range(length, len(row))), "words after END"
+            self.read += [(image, prefix) for prefix in prefixes[:length]]
+            self.tokens_read += length
+            scores.append(self._scores([(image, prefix) for prefix in prefixes]))
+            after.append((image, prefixes[-1]))
         stack = np.stack
         if self.arrays == "torch":
             import torch
 
             stack = torch.stack
-        return stack([stack(row) for row in rows]), state
+        return stack(scores), tuple(after)
 
     def _score(self, context, items, sentences):
         scored = []
@@ -237,6 +249,6 @@ table_options = st.fixed_dictionaries(
     {"sharpness": st.sampled_from([0.3, 1.0, 3.0]), "minus_inf": st.sampled_from([0.0, 0.0, 0.25])}
 )
 members = st.fixed_dictionaries(
-    {"aligned": st.booleans(), "join": st.booleans(), "prefill": st.booleans(), "score": st.booleans()}
+    {"aligned": st.booleans(), "join": st.booleans(), "steps": st.booleans(), "score": st.booleans()}
 )
 seeds = st.integers(0, 10**6)

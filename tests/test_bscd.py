@@ -345,7 +345,7 @@ def sweeps_of_reference(monkeypatch):
 
 @given(seed=seeds, template=templates(V), beam_size=beam_sizes, sharpness=st.sampled_from([0.3, 3.0]), members=members)
 def test_sweeps_push_every_distinct_prefix_once(seed, template, beam_size, sharpness, members):
-    members = {**members, "prefill": False}
+    members = {**members, "steps": False}
     forward, backward = pair(seed, V, sharpness=sharpness, **members)
     allowed, blanks = reference_template(template, WORDS)
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -364,16 +364,25 @@ def test_sweeps_push_every_distinct_prefix_once(seed, template, beam_size, sharp
     assert result.rows_evaluated == forward.tokens_read + backward.tokens_read
 
 
-@given(seed=seeds, template=templates(V), beam_size=beam_sizes, table=table_options, width=st.integers(0, 2))
-def test_reading_the_known_words_in_one_call_reads_them_once(seed, template, beam_size, table, width):
-    """With `prefill` or without: the same answers, the same rows."""
+@given(
+    seed=seeds,
+    template=templates(V),
+    beam_size=beam_sizes,
+    table=table_options,
+    width=st.integers(0, 2),
+    members=members,
+)
+def test_reading_several_words_in_one_call_changes_no_answer(seed, template, beam_size, table, width, members):
+    """With `steps` or without: the same answers. Rows are what was read; the words known at first are read once."""
     template = Template((2, 3, Gap(0, width), *Template.from_tokens(template).parts, 4, 5, 2))
     answers = []
-    for prefill in (False, True):
-        models = pair(seed, V, prefill=prefill, **table)
+    for steps in (False, True):
+        models = pair(seed, V, **table, **{**members, "steps": steps})
         answers.append(bscd_decode(*models, 1, template, beam_size=beam_size))
         assert answers[-1].rows_evaluated == sum(model.tokens_read for model in models)
-    assert answers[0] == answers[1]
+    assert answers[0].hypotheses == answers[1].hypotheses
+    assert [entry.new_sentences for entry in answers[0].trace] == [entry.new_sentences for entry in answers[1].trace]
+    assert answers[0].stop == answers[1].stop
 
 
 @given(seed=seeds, template=templates(V), beam_size=beam_sizes, aligned=st.booleans())
@@ -411,7 +420,9 @@ def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members):
     )
     assert sum(result.rows_evaluated for result in results) == sum(model.tokens_read for model in models)
     for model in models:
-        assert len(model.read) == len(set(model.read)), "a prefix was pushed twice"
+        # A call that reads several words leaves no state in between, so some of them may have to be read again.
+        once = len(model.read) == len(set(model.read))
+        assert once or members["steps"], "a prefix was pushed twice"
 
 
 def counted_calls(models):

@@ -63,8 +63,9 @@ def test_stepping_equals_one_pass(kind):
             scores, state = model.step(tokens[:, at], state)
             assert torch.allclose(scores, whole[:, at])
         rows = np.array([2, 0])
-        prefilled, state = model.prefill(context, rows, tokens[rows].numpy())
-        assert torch.allclose(prefilled, whole[rows])
+        state = model.select(model.start(context), rows)
+        several, state = model.steps(tokens[rows].numpy(), state)
+        assert torch.allclose(several, whole[rows])
         scores, _ = model.step(torch.tensor([4, 6]), state)
         longer = torch.cat([tokens[rows], torch.tensor([[4], [6]])], dim=1)
         assert torch.allclose(scores, model(context[rows], longer)[:, -1])
@@ -72,7 +73,7 @@ def test_stepping_equals_one_pass(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_optional_members_change_no_answer(kind):
-    """`prefill`, `score` and `join` are faster ways to what stepping alone gives."""
+    """`steps`, `score` and `join` are faster ways to what stepping alone gives."""
     models = pair(kind)
 
     def stepping(model):
@@ -95,7 +96,7 @@ def test_optional_members_change_no_answer(kind):
 
 
 def test_nothing_is_started_in_vain():
-    """Known words are prefilled and given sentences are scored, each from one start."""
+    """Known words are read in one call and given sentences are scored, each from one start."""
     models = pair(GRUCaptioner)
     started = []
     for model in models:

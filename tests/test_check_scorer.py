@@ -693,16 +693,16 @@ def start_reads_start(nets):
     return wrapped(net, start=start), {"reference": reference(net)}
 
 
-@fault("alignment", "prefill", "one token later")
-def prefill_off_by_one(nets):
+@fault("alignment", "steps", "one token later")
+def steps_off_by_one(nets):
     scorer = recurrent(nets["forward"])
-    whole = scorer.prefill
+    whole = scorer.steps
 
-    def prefill(context, items, prefixes):
-        scores, state = whole(context, items, prefixes)
+    def steps(tokens, state):
+        scores, state = whole(tokens, state)
         return torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1]], 1), state
 
-    scorer.prefill = prefill
+    scorer.steps = steps
     return scorer, KNOWN
 
 
@@ -932,11 +932,41 @@ def a_cache_that_is_not_aligned(nets):
     return cached(aligned=False), {}
 
 
-@fault("prefill", "the state that prefill returns")
-def prefill_leaves_the_first_state(nets):
+@fault("steps", "the state that steps returns")
+def steps_leaves_the_first_state(nets):
     scorer = recurrent(nets["forward"])
-    whole = scorer.prefill
-    scorer.prefill = lambda *given: (whole(*given)[0], scorer.select(scorer.start(given[0]), given[1]))
+    whole = scorer.steps
+    scorer.steps = lambda tokens, state: (whole(tokens, state)[0], state)
+    return scorer, KNOWN
+
+
+@fault("steps", "other scores than step")
+def steps_begins_anew(nets):
+    """Right for known words at the beginning, and wrong for words after a state."""
+    scorer = recurrent(nets["forward"])
+    whole = scorer.steps
+
+    def steps(tokens, state):
+        hidden, condition = state
+        fresh = tuple(torch.zeros_like(part) for part in hidden) if isinstance(hidden, tuple) else hidden * 0
+        return whole(tokens, (fresh, condition) if int(tokens[0, 0]) != scorer.start_token else state)
+
+    scorer.steps = steps
+    return scorer, KNOWN
+
+
+@fault("steps", "steps changes the state")
+def steps_writes_into_its_state(nets):
+    scorer = recurrent(nets["forward"])
+    whole = scorer.steps
+
+    def steps(tokens, state):
+        returned = whole(tokens, state)
+        for part in state[0] if isinstance(state[0], tuple) else state[:1]:
+            part.mul_(0.5).add_(1)
+        return returned
+
+    scorer.steps = steps
     return scorer, KNOWN
 
 
@@ -1027,10 +1057,10 @@ def rows_beyond_the_eighth(nets):
     return wrapped(net, step=step), {}
 
 
-@fault("shapes", "prefill returned scores of type builtins.list")
-def prefill_returns_a_list(nets):
+@fault("shapes", "steps returned scores of type builtins.list")
+def steps_returns_a_list(nets):
     scorer = recurrent(nets["forward"])
-    scorer.prefill = lambda context, items, prefixes: ([1], None)
+    scorer.steps = lambda tokens, state: ([1], None)
     return scorer, {}
 
 
@@ -1117,7 +1147,7 @@ def test_the_report(nets):
     assert needs == {
         "needs captions=...",
         "needs reference=...",
-        "the scorer has no prefill",
+        "the scorer has no steps",
         "the scorer has no score",
     }
     assert "needs direction=..." in str(check(wrapped(nets["forward"]), way=None, **KNOWN))

@@ -134,10 +134,10 @@ def kinds(kind, one, two):
 
 @for_each_library
 @pytest.mark.parametrize("kind", ["ensemble", "tempered", "hooked", "ensemble of adjusted of mapped"])
-@pytest.mark.parametrize("extras", [(), ("join",), ("prefill", "score"), ("join", "prefill", "score")])
+@pytest.mark.parametrize("extras", [(), ("join",), ("steps", "score"), ("join", "steps", "score")])
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_combined_scorer_decodes_as_its_table_does(library, kind, extras, normalized):
-    there = {name: name in extras for name in ("join", "prefill", "score")}
+    there = {name: name in extras for name in ("join", "steps", "score")}
     of_directions = tables(5, 2, library=library, normalized=normalized, minus_inf=0.1, aligned=False, **there)
     (forward, models_f), (backward, models_b) = (kinds(kind, *scorers) for scorers in of_directions)
     tabled = explicit(models_f, END), explicit(models_b, START)
@@ -216,7 +216,7 @@ def test_what_an_ensemble_says_of_itself():
     ensemble = EnsembleScorer([one, two])
     assert isinstance(ensemble, Scorer)
     assert (ensemble.never, ensemble.aligned, list(ensemble.modules())) == ({0, 1, 2, 3}, False, [])
-    for name in ("direction", "max_tokens", "vocabulary", "join", "prefill", "score"):
+    for name in ("direction", "max_tokens", "vocabulary", "join", "steps", "score"):
         assert getattr(ensemble, name) is None
     one.direction, two.max_tokens, three.max_tokens, two.vocabulary = "backward", 7, 9, WordVocabulary("a")
     module = SimpleNamespace(training=True)
@@ -301,11 +301,11 @@ def test_nothing_twice_by_full_enumeration(library, seed, table, members, temper
 
 
 @for_each_library
-@pytest.mark.parametrize("prefill", [False, True])
+@pytest.mark.parametrize("steps", [False, True])
 @pytest.mark.parametrize("normalized", [False, True])
-def test_a_hook_sees_each_row_with_its_prefix_and_spoils_nothing(library, prefill, normalized):
+def test_a_hook_sees_each_row_with_its_prefix_and_spoils_nothing(library, steps, normalized):
     """Every prefix has other scores in the table, so the scores show which prefix they belong to."""
-    scorers = pair(9, V, library=library, prefill=prefill, normalized=normalized)
+    scorers = pair(9, V, library=library, steps=steps, normalized=normalized)
     seen = {START: [], END: []}
 
     def hook(scorer, prefixes, scores):

@@ -58,7 +58,7 @@ def methods_of(cls):
 
 
 # The members of a scorer are explained by the protocol; a class that has them says in one line what it does there.
-PROTOCOL = ("encode", "start", "step", "select", "join", "prefill", "score", "state_bytes", "combine")
+PROTOCOL = ("encode", "start", "step", "select", "join", "steps", "score", "state_bytes", "combine")
 OBJECTS = public_objects()
 CLASSES = {name: public for name, public in OBJECTS.items() if inspect.isclass(public)}
 METHODS = {f"{name}.{method}": rest for name, cls in CLASSES.items() for method, *rest in methods_of(cls)}

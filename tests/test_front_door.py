@@ -470,11 +470,11 @@ def test_what_is_no_pair_of_scores_and_state():
     forward.step = lambda tokens, state: step(tokens, state)[0]
     with pytest.raises(TypeError, match=r"the forward scorer's step must return a pair \(scores, state\); .* ndarray"):
         bscd_decode(forward, backward, None, TEMPLATE)
-    forward, backward = pair(12, V, prefill=True)
-    prefill = forward.prefill
-    forward.prefill = lambda *given: (lambda out: (out[0][:, -1], out[1]))(prefill(*given))
+    forward, backward = pair(12, V, steps=True)
+    steps = forward.steps
+    forward.steps = lambda *given: (lambda out: (out[0][:, -1], out[1]))(steps(*given))
     with pytest.raises(
-        ValueError, match=r"scores of shape \(1, 6\); expected \(1, 2, 6\), \[items, tokens, vocab_size\]"
+        ValueError, match=r"scores of shape \(1, 6\); expected \(1, 2, 6\), \[rows, tokens, vocab_size\]"
     ):
         bscd_decode(forward, backward, None, TEMPLATE)
 

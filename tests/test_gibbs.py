@@ -564,12 +564,12 @@ def test_scorers_of_every_kind_give_the_same_answer(seed, template, beam_size, t
     one_by_one = {"join": False, "aligned": members["aligned"]}
     plain = sampled(**one_by_one)
     other = sampled(**members)
-    if not members["prefill"]:
+    if not members["steps"]:
         assert other == plain
     # In which order sentences are scored depends on what a call may hold.
     turned = sampled(aligned=not members["aligned"])
     assert turned.hypotheses == plain.hypotheses
-    # What is prefilled is read a sweep earlier, and also where no chain gets so far.
+    # What is read in one call is read a sweep earlier, and also where no chain gets so far.
     assert other.hypotheses == plain.hypotheses
     assert [entry.new_sentences for entry in other.trace] == [entry.new_sentences for entry in plain.trace]
     if not table["minus_inf"]:

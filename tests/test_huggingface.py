@@ -76,7 +76,7 @@ def test_sums_of_half_precision_are_taken_in_single():
     with torch.no_grad():
         context = scorer.encode(pixels())
         (terms,) = scorer.score(context, torch.tensor([1]), [(4, 5, 6)])
-        logits, _ = scorer.prefill(context, torch.tensor([1]), torch.tensor([[1, 4, 5, 6]]))
+        logits, _ = scorer.steps(torch.tensor([[1, 4, 5, 6]]), scorer.select(context, torch.tensor([1])))
     assert terms.dtype == torch.float32
     single = logits[0].float().log_softmax(-1)
     assert terms.tolist() == pytest.approx(

@@ -245,7 +245,7 @@ def test_a_splice_is_read_outward_by_both_halves():
 @given(seed=seeds, words=st.lists(st.sampled_from(WORDS), max_size=6), table=table_options, joined=st.booleans())
 def test_sentences_from_elsewhere_are_scored(seed, words, table, joined):
     combine, conditionals = table_of_both(seed) if joined else (None, None)
-    model = JointModel(*pair(seed, V, **table, prefill=True), combine)
+    model = JointModel(*pair(seed, V, **table, steps=True), combine)
     conditionals = conditionals or added(model.forward_half, model.backward_half)
     ((one, other),) = score_sentences(model, [0], [[words, [2, 3]]])
     assert one.token_conditionals == pytest.approx(reference_joint.terms(conditionals, tuple(words)), abs=1e-9)
@@ -432,7 +432,7 @@ def test_a_word_is_drawn_given_all_others(seed, template, table, joined):
     if joined:
         table = {**table, "minus_inf": 0.0}
         combine, conditionals = table_of_both(seed)
-    forward, backward = pair(seed, V, prefill=True, **table)
+    forward, backward = pair(seed, V, steps=True, **table)
     conditionals = conditionals or added(forward, backward)
     allowed, blanks = reference_template(template, WORDS)
     drawn = []

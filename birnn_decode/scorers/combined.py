@@ -21,7 +21,7 @@ from birnn_decode.tokenizers import as_vocabulary
 class Combined:
     """Base class of the scorers made of scorers; it passes on what the inner scorers declare.
 
-    The optional methods ``join``, ``prefill`` and ``score`` are offered if the class has a method of the same name with
+    The optional methods ``join``, ``steps`` and ``score`` are offered if the class has a method of the same name with
     an underscore and every inner scorer offers the method. Otherwise the attribute is None.
 
     Args:
@@ -32,7 +32,7 @@ class Combined:
     """
 
     join: Callable[[Sequence[Any]], Any] | None
-    prefill: Callable[[Any, Array, Array], tuple[Array, Any]] | None
+    steps: Callable[[Array, Any], tuple[Array, Any]] | None
     score: Callable[[Any, Array, Sequence[tuple[int, ...]]], Sequence[Array]] | None
 
     def __init__(self, members: Mapping[str, Any]):
@@ -46,7 +46,7 @@ class Combined:
         self.aligned = any(getattr(scorer, "aligned", True) for scorer in scorers)
         self.max_tokens: int | None = min(_given(scorers, "max_tokens"), default=None)
         self.vocabulary: Vocabulary | None = next(iter(_given(scorers, "vocabulary")), None)
-        for name in ("join", "prefill", "score"):
+        for name in ("join", "steps", "score"):
             offered = len(_given(scorers, name)) == len(scorers)
             setattr(self, name, getattr(self, f"_{name}", None) if offered else None)
 
@@ -82,7 +82,7 @@ class Combined:
         return shared
 
     def _checked(self, name: str, call: str, shape: tuple[int, ...], *arguments: Any) -> tuple[Array, Any]:
-        """Call ``step`` or ``prefill`` of an inner scorer; return log-probabilities of this shape, and the state."""
+        """Call ``step`` or ``steps`` of an inner scorer; return log-probabilities of this shape, and the state."""
         scorer = self._members[name]
         scores, state = checked_pair(getattr(scorer, call)(*arguments), f"{name} scorer's {call}")
         return _log_probs(scores, getattr(scorer, "normalized", False), shape, name), state
@@ -118,7 +118,7 @@ class EnsembleScorer(Combined):
     impossible for all members. An id must mean the same word to every member; `in_vocabulary` gives a scorer the ids
     of another. The members must all be NumPy models or all be PyTorch models. They get the same images.
 
-    ``join``, ``prefill`` and ``score`` exist if every member has them. An id that is not a word for one member is not a
+    ``join``, ``steps`` and ``score`` exist if every member has them. An id that is not a word for one member is not a
     word for the ensemble.
 
     Args:
@@ -196,9 +196,8 @@ class EnsembleScorer(Combined):
     def _join(self, states: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
         return self._each("join", tuple(zip(*states, strict=True)))
 
-    def _prefill(self, context: tuple[Any, ...], items: Array, prefixes: Array) -> tuple[Array, tuple[Any, ...]]:
-        each = [(own, items, prefixes) for own in context]
-        return self._mix_read("prefill", (*prefixes.shape, self.vocab_size), each)
+    def _steps(self, tokens: Array, state: tuple[Any, ...]) -> tuple[Array, tuple[Any, ...]]:
+        return self._mix_read("steps", (*tokens.shape, self.vocab_size), [(tokens, own) for own in state])
 
     def _score(self, context: tuple[Any, ...], items: Array, sentences: Sequence[tuple[int, ...]]) -> list[Array]:
         scored = []
@@ -214,7 +213,7 @@ class EnsembleScorer(Combined):
         return tuple(getattr(one, method)(part, *arguments) for one, part in zip(self.scorers, own, strict=True))
 
     def _mix_read(self, call: str, shape: tuple[int, ...], each: Sequence[Any]) -> tuple[Array, tuple[Any, ...]]:
-        """Mix what ``step`` or ``prefill`` of the members returns for the arguments of each."""
+        """Mix what ``step`` or ``steps`` of the members returns for the arguments of each."""
         pairs = zip(self._members, each, strict=True)
         log_probs, states = zip(*[self._checked(name, call, shape, *own) for name, own in pairs], strict=True)
         return self._mix(log_probs), states
@@ -312,9 +311,7 @@ class AdjustedScorer(_Changed):
         scores, inner = self._tempered("step", (len(tokens),), tokens, state.state)
         if self.hook is None:
             return scores, _Adjusted(inner, None)
-        prefixes = _ids_like(tokens, scores)[:, None]
-        if state.prefixes is not None:
-            prefixes = _library(scores).concatenate([_ids_like(state.prefixes, scores), prefixes], 1)
+        prefixes = self._extended(state.prefixes, _ids_like(tokens, scores)[:, None])
         return self._hooked(prefixes, scores), _Adjusted(inner, prefixes)
 
     def select(self, state: _Adjusted, rows: Array) -> _Adjusted:
@@ -330,13 +327,20 @@ class AdjustedScorer(_Changed):
         joined = None if first is None else _library(first).concatenate(prefixes, 0)
         return _Adjusted(self.scorer.join(inner), joined)
 
-    def _prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[Array, _Adjusted]:
-        scores, inner = self._tempered("prefill", tuple(prefixes.shape), context, items, prefixes)
+    def _steps(self, tokens: Array, state: _Adjusted) -> tuple[Array, _Adjusted]:
+        scores, inner = self._tempered("steps", tuple(tokens.shape), tokens, state.state)
         if self.hook is None:
             return scores, _Adjusted(inner, None)
-        prefixes = _ids_like(prefixes, scores)
-        hooked = [self._hooked(prefixes[:, : at + 1], scores[:, at]) for at in range(prefixes.shape[1])]
+        prefixes = self._extended(state.prefixes, _ids_like(tokens, scores))
+        before = prefixes.shape[1] - tokens.shape[1]
+        hooked = [self._hooked(prefixes[:, : before + at + 1], scores[:, at]) for at in range(tokens.shape[1])]
         return _library(scores).stack(hooked, 1), _Adjusted(inner, prefixes)
+
+    def _extended(self, prefixes: Array | None, tokens: Array) -> Array:
+        """Return prefixes with more tokens, [R, t], at their ends."""
+        if prefixes is None:
+            return tokens
+        return _library(tokens).concatenate([_ids_like(prefixes, tokens), tokens], 1)
 
     def _tempered(self, call: str, shape: tuple[int, ...], *arguments: Any) -> tuple[Array, Any]:
         """Return scores and state. The scores are a new array, even if the temperature is 1: the hook may change it."""
@@ -406,8 +410,8 @@ class MappedScorer(_Changed):
         """
         return self._mapped("step", (len(tokens),), self._index_like(tokens)[tokens], state)
 
-    def _prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[Array, Any]:
-        return self._mapped("prefill", tuple(prefixes.shape), context, items, self._index_like(prefixes)[prefixes])
+    def _steps(self, tokens: Array, state: Any) -> tuple[Array, Any]:
+        return self._mapped("steps", tuple(tokens.shape), self._index_like(tokens)[tokens], state)
 
     def _score(self, context: Any, items: Array, sentences: Sequence[tuple[int, ...]]) -> Any:
         return self.scorer.score(context, items, [tuple(self.ids[word] for word in words) for words in sentences])

@@ -54,9 +54,11 @@ class Scorer(Protocol):
     - ``room(context) -> int | None``: the same limit as ``max_tokens``, if it depends on the images.
     - ``join(states) -> state``: the rows of several states, one state after the other. With ``join``, rows whose
       prefixes were read at different times can share one step.
-    - ``prefill(context, items, prefixes) -> (scores, state)``: read whole prefixes in one call. ``items`` [R] are the
-      numbers of the images. ``prefixes`` [R, t] begin with START. ``scores`` [R, t, vocab_size] are the scores of the
-      token after each token that was read.
+    - ``steps(tokens, state) -> (scores, state)``: the same as `step` for several tokens per row. ``tokens`` has shape
+      [R, t]. ``scores`` [R, t, vocab_size] are the scores of the token after each token that was read, and the new
+      state is the one after the last token. A search reads known words and candidates in this way, in fewer and larger
+      calls. Rows of different lengths are padded with ``end_token`` at their ends. The scores and states of padding are
+      not used, and a row with its padding never has more than ``max_tokens`` tokens.
     - ``score(context, items, sentences) -> arrays``: log-probabilities of K whole sentences, in nats. A sentence is a
       tuple of ids in the reading order of the scorer, without START. The result is K arrays [words + 1]: one value per
       word and a last value for the end.

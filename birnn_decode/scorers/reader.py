@@ -45,12 +45,12 @@ class Reader(RowsOfTensors):
 
     def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
         """Read one token per row; see `Scorer.step`."""
-        hidden, state = self.read(self.tokens(tokens)[:, None], state)
-        return self.project(hidden[:, 0]), state
+        scores, state = self.steps(self.tokens(tokens)[:, None], state)
+        return scores[:, 0], state
 
-    def prefill(self, context: Any, items: Array, prefixes: Array) -> tuple[torch.Tensor, Any]:
-        """Read whole prefixes [R, t]; return logits [R, t, vocab_size] and the state after the last token."""
-        hidden, state = self.read(self.tokens(prefixes), self.select(self.start(context), items))
+    def steps(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
+        """Read tokens [R, t]; return logits [R, t, vocab_size] and the state after the last token."""
+        hidden, state = self.read(self.tokens(tokens), state)
         return self.project(hidden), state
 
     def score(self, context: Any, items: Array, sentences: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:

@@ -123,7 +123,7 @@ class StepScorer(Wrapper):
         start: Function ``context -> state`` with one row per image.
         select: Function ``(state, rows) -> state``.
         join: Function ``states -> state``. (default: None)
-        prefill: Function ``(context, items, prefixes) -> (scores, state)``. (default: None)
+        steps: Function ``(tokens [R, t], state) -> (scores [R, t, vocab_size], state)``. (default: None)
         score: Function ``(context, items, sentences) -> arrays of log-probabilities``. (default: None)
         normalized: True if ``step`` returns log-probabilities, False if it returns logits. (default: False)
         aligned: True if all rows of a call must have read the same number of tokens. (default: True)
@@ -154,7 +154,7 @@ class StepScorer(Wrapper):
         select: Callable[[Any, Array], Any],
         *,
         join: Callable[[Sequence[Any]], Any] | None = None,
-        prefill: Callable[[Any, Array, Array], tuple[Array, Any]] | None = None,
+        steps: Callable[[Array, Any], tuple[Array, Any]] | None = None,
         score: Callable[[Any, Array, Sequence[tuple[int, ...]]], Sequence[Any]] | None = None,
         normalized: bool = False,
         aligned: bool = True,
@@ -165,7 +165,7 @@ class StepScorer(Wrapper):
         self.start = start
         self.select = select
         self.join = join
-        self.prefill = prefill
+        self.steps = steps
         self.score = score
         self.normalized = normalized
         self.aligned = aligned

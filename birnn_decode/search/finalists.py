@@ -1,11 +1,14 @@
 """The last step: score every finished sentence that the search has met, and return the best.
 
-Most terms of a finalist are known from the sweeps. The others are read now, word by word, in both directions. Since
+Most terms of a finalist are known from the sweeps. The others are read now, in both directions. Since
 log-probabilities are never above 0, the score of a finalist can only fall while it is read: its score so far is an
 upper bound. The ranking is therefore a best-first search. It reads on the B finalists of each item with the highest
 bounds, which any search with these bounds must read. The directions take turns, because a bound that one direction has
 lowered saves reading in the other. When these B finalists are complete, they are the answers, and all others are
 dropped unread. A prefix that several finalists share is read once.
+
+If a call can read several words of a prefix, a finalist reads 2 words, then 4, then 8, and so on, before its bound is
+looked at again. Otherwise it reads word by word.
 """
 
 from __future__ import annotations
@@ -112,6 +115,7 @@ class _Reader:
         terms: log-probabilities in nats, [finalists, places]; 0 where not known.
         counted: whether a term counts, [finalists, places].
         needed: the number of terms up to the last that counts, [finalists].
+        blocks: the number of words that each finalist reads in its next call, [finalists].
     """
 
     def __init__(self, finalists: Sequence[Finalist], direction: Direction, ranking: Ranking):
@@ -126,22 +130,47 @@ class _Reader:
         for counted, one, row in zip(self.counted, finalists, rows, strict=True):
             counted[[at for at in ranking.counted(direction, one.item, one.template) if at < len(row)]] = True
         self.needed = (self.counted * np.arange(1, self.tokens.shape[1] + 1)).max(axis=1, initial=0)
-        self._at = self.tree.roots[[one.item for one in finalists]]  # the prefixes whose scores they wait for
+        self._items = np.array([one.item for one in finalists], dtype=np.int64)
+        self.blocks = np.ones_like(self.lengths)
+        self._at = self.tree.roots[self._items]  # the prefixes whose scores they wait for
         self._walk(np.arange(len(rows)))
         # Scores that the sweeps have kept need no reading.
         while len(free := np.flatnonzero((self.known < self.lengths) & self.tree.known(self._at))):
-            self._read(free)
+            self._read(free, np.ones_like(free))
 
-    def advance(self, some: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
-        """Read the next word of some finalists in one call.
+    def means(self) -> np.ndarray:
+        """Return the mean of the known terms that count of each item's finalists, in nats, [items]."""
+        there = self.counted & ~self._ahead() & (self.terms > NEVER)
+        items = len(self.tree.roots)
+        with np.errstate(over="ignore"):  # models mask with the lowest number there is
+            sums = np.bincount(self._items, np.where(there, self.terms, 0.0).sum(axis=1), items)
+        return sums / np.maximum(np.bincount(self._items, there.sum(axis=1), items), 1)
 
-        If the rows of a call must have read equally many words, the call reads the finalists that have read fewest
-        words, but at least ``at``.
+    def lacking(self) -> np.ndarray:
+        """Return the number of terms that count and are not known, [finalists]."""
+        return (self.counted & self._ahead()).sum(axis=1)
+
+    def _ahead(self) -> np.ndarray:
+        """Tell which places have no known term, [finalists, places]."""
+        return np.arange(self.tokens.shape[1]) >= self.known[:, None]
+
+    def advance(self, some: np.ndarray, likely: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
+        """Read the next words of some finalists.
+
+        If a call can read several words, those that are ``likely`` to be answers are read to their ends, and the others
+        by 1 word, then 2, then 4, and so on. Otherwise the call reads one word. If its rows must have read equally many
+        words, it reads the finalists that have read fewest words, but at least ``at``.
 
         Returns:
-            the finalists that now have one more term; and ``at`` for the next call.
+            the finalists that now have more terms; and ``at`` for the next call.
         """
-        some = some[self.known[some] < self.lengths[some]]
+        unread = self.known[some] < self.lengths[some]
+        some, likely = some[unread], likely[unread]
+        if self.tree.in_blocks:
+            words = np.where(likely, self.lengths[some], self.blocks[some])
+            self.blocks[some] *= 2
+            self._read(some, words)
+            return some, at
         if self.tree.aligned:
             depths = self.tree.depths[self._at[some]]
             at = int(depths[depths >= at].min(initial=np.iinfo(np.int64).max - 1))
@@ -151,16 +180,25 @@ class _Reader:
             wanted = np.zeros(len(self.tree), dtype=bool)
             wanted[self._at[some]] = True
             some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))
-            self._read(some)
+            self._read(some, np.ones_like(some))
         return some, at + 1
 
     def finish(self, some: np.ndarray) -> None:
         """Read some finalists to the end."""
-        while (self.known[some] < self.lengths[some]).any():
-            self.advance(some)
+        self._read(some, self.lengths[some] - self.known[some])
 
-    def _read(self, some: np.ndarray) -> None:
-        self._move(some, self.tree.extend(self._at[some], self.tokens[some, self.known[some]]))
+    def _read(self, some: np.ndarray, words: np.ndarray) -> None:
+        """Read some finalists on by so many words each, at most to their ends."""
+        known = self.known[some]
+        goals = np.minimum(known + words, self.lengths[some])
+        rows = list(zip(some.tolist(), known.tolist(), goals.tolist(), strict=True))
+        words_read = [self.tokens[row, since:until].tolist() for row, since, until in rows]
+        paths = self.tree.follow(self._at[some], words_read, goals < self.lengths[some])
+        for (row, since, until), path in zip(rows, paths, strict=True):
+            if path:
+                self.terms[row, since:until] = self.tree.terms[path]
+                self._at[row] = path[-1]
+        self.known[some] = goals
         self._walk(some)
 
     def _walk(self, some: np.ndarray) -> None:
@@ -168,12 +206,9 @@ class _Reader:
         while len(some := some[self.known[some] < self.lengths[some]]):
             children = self.tree.children(self._at[some], self.tokens[some, self.known[some]])
             some, children = some[children >= 0], children[children >= 0]
-            self._move(some, children)
-
-    def _move(self, some: np.ndarray, children: np.ndarray) -> None:
-        self.terms[some, self.known[some]] = self.tree.terms[children]
-        self.known[some] += 1
-        self._at[some] = children
+            self.terms[some, self.known[some]] = self.tree.terms[children]
+            self.known[some] += 1
+            self._at[some] = children
 
 
 class _Pool:
@@ -236,26 +271,47 @@ class _Pool:
             one.terms[direction] = reader.terms[number, : reader.known[number]].tolist()
         return one
 
-    def top(self, items: np.ndarray, keep: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def top(
+        self, items: np.ndarray, keep: np.ndarray, patient: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the best finalists of some items, and those that must be read on.
+
+        What a finalist lacks is estimated by the mean of the known terms. So the score of the last answer can be
+        estimated, too. Bounds that reach it must be lowered or become scores.
 
         Args:
             items: flags, [items].
             keep: the number of answers of each item, [items].
-            patient: flags, [items]: read on only the ``keep`` best, not all that can still be among them.
+            patient: flags, [items]: read on only the ``keep`` best, not all that reach the last answer.
 
         Returns:
-            numbers of finalists, item by item, at most ``keep`` each and best first; numbers of those to be read on.
+            numbers of finalists, item by item, at most ``keep`` each and best first; numbers of those to be read on;
+            and whether each of the latter is an answer, so estimated.
         """
         some = np.flatnonzero(items[self.items] & (self.scores > NEVER))
         some = some[np.lexsort((self._order[some], -self.scores[some], self.items[some]))]
         mine, complete = self.items[some], self.complete[some]
         first = np.searchsorted(mine, mine)  # index of the first finalist of the item
         rank = np.arange(len(some)) - first
-        before = np.cumsum(complete) - complete  # the number of complete ones that rank higher
-        keep = keep[mine]
-        reading = ~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)
-        return some[rank < keep], some[reading]
+        estimates = self._estimates()[some]
+        by_estimate = np.lexsort((rank, -estimates, mine))
+        likely = np.empty(len(some), dtype=bool)
+        likely[by_estimate] = rank < keep[mine]
+        last = np.full(len(keep), NEVER)
+        at_end = rank == keep[mine] - 1
+        last[mine[at_end]] = estimates[by_estimate[at_end]]
+        reading = ~complete & np.where(patient[mine], rank < keep[mine], self.scores[some] >= last[mine])
+        return some[rank < keep[mine]], some[reading], likely[reading]
+
+    def _estimates(self) -> np.ndarray:
+        """Return the scores, with an estimate of what they lack."""
+        lacking = np.zeros(len(self.finalists))
+        for direction, weight in self._ranking.weights.items():
+            reader = self.readers[direction]
+            count = reader.lacking()
+            with np.errstate(over="ignore", invalid="ignore"):
+                lacking += np.where(count, weight * reader.means()[self.items] * count, 0.0)
+        return np.where(self.complete, self.scores, self.scores + lacking / self._divisors)
 
 
 def best_distinct(finalists: Iterable[Finalist], keep: int) -> list[Finalist]:
@@ -336,15 +392,17 @@ def _rank(
     longest = np.zeros(items)
     np.maximum.at(longest, pool.items, [1 + len(one.words) for one in pool.finalists])
     # Reading only what must be read saves rows, but takes many calls if bounds decide little. After the calls that a
-    # few complete sentences take in every direction, all finalists that can still win are read together.
-    patience = PATIENCE * len(ranking.weights) * longest
+    # few complete sentences take in every direction, all finalists that probably must be read are read together. They
+    # are read together at once if a call can read several words.
+    in_blocks = any(direction.tree.in_blocks for direction in ranking.weights)
+    patience = 0 if in_blocks else PATIENCE * len(ranking.weights) * longest
     going = np.ones(items, dtype=bool)
     calls = np.zeros(items)
     best = []
     readers = itertools.cycle([pool.readers[direction] for direction in ranking.weights])
     reader, at = next(readers), 0
     while True:
-        top, reading = pool.top(going, keep, calls < patience)
+        top, reading, likely = pool.top(going, keep, calls < patience)
         undecided = np.zeros(items, dtype=bool)
         undecided[pool.items[reading]] = True
         best.append(top[~undecided[pool.items[top]]])
@@ -353,11 +411,11 @@ def _rank(
             break
         # One direction reads from the first word to the last, then the other. An item is then read in the same order
         # in a batch as alone.
-        moved, at = reader.advance(reading, at)
+        moved, at = reader.advance(reading, likely, at)
         if len(moved):
             pool.update(moved)
             calls[np.unique(pool.items[moved])] += 1
-        if not len(moved) or not reader.tree.aligned:
+        if not len(moved) or reader.tree.in_blocks or not reader.tree.aligned:
             reader, at = next(readers), 0
 
     numbers = np.concatenate(best)

@@ -67,12 +67,17 @@ class Reader:
     def advance(self, some: np.ndarray, words: int) -> None:
         """Read candidates on until they have read ``words`` words behind the prefixes that they began with."""
         goals = np.minimum(self._begun[some] + words, self.lengths[some])
-        while len(going := some[self.known[some] < goals]):
-            if self.tree.aligned:
-                going = going[self.known[going] == self.known[going].min()]
-            places = self.known[going]
-            self.paths[going, places + 1] = self.tree.extend(self.paths[going, places], self.tokens[going, places])
-            self.known[going] += 1
+        behind = self.known[some] < goals
+        some, goals = some[behind], goals[behind]
+        if not len(some):
+            return
+        known = self.known[some]
+        rows = list(zip(some.tolist(), known.tolist(), goals.tolist(), strict=True))
+        unread = [self.tokens[row, since:until].tolist() for row, since, until in rows]
+        paths = self.tree.follow(self.paths[some, known], unread, goals < self.lengths[some])
+        for (row, since, until), path in zip(rows, paths, strict=True):
+            self.paths[row, since + 1 : until + 1] = path
+        self.known[some] = goals
 
 
 class Known(Protocol):

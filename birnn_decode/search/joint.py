@@ -594,15 +594,6 @@ def _compact(nodes: Nodes, scores: np.ndarray) -> tuple[Nodes, np.ndarray]:
 
 def read_all(direction: Direction, items: Sequence[int], sentences: Sequence[tuple[int, ...]]) -> Nodes:
     """Read sentences, in reading order, and return their prefixes: nodes [sentences, 1 + longest], -1 at the end."""
-    tree = direction.tree
-    paths = np.full((len(sentences), 1 + max(map(len, sentences), default=0)), -1)
-    lengths = np.array([len(words) for words in sentences], dtype=np.int64)
-    paths[:, 0] = tree.roots[list(items)]
-    for depth in range(paths.shape[1]):
-        some = np.flatnonzero(lengths > depth).tolist()
-        here = paths[lengths >= depth, depth]
-        tokens = np.array([sentences[number][depth] for number in some], dtype=np.int64)
-        children = tree.read(np.unique(here), paths[some, depth], tokens)
-        if len(some):
-            paths[some, depth + 1] = children
-    return paths
+    found = direction.tree.follow(direction.tree.roots[list(items)], sentences, through=True)
+    paths = stacked([np.array(path, dtype=np.int64) for path in found]).reshape(len(sentences), -1)
+    return np.concatenate([direction.tree.roots[list(items), None], paths], axis=1)

@@ -7,10 +7,16 @@ keeps both as long as they may be needed again: by later sweeps, by other widths
 scoring.
 
 A node is a number, and its values stand in columns. One array operation therefore serves the beams of a whole batch.
+
+If the scorer has the method ``steps``, ``follow`` reads several words after a prefix in one call. Such a call returns
+the scores after each of the words, but the state after the last one only. If another prefix is to be read on from a
+word in between, the words since the nearest prefix with a state are read again, and count as rows again.
 """
 
 from __future__ import annotations
 
+import bisect
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,9 +25,10 @@ import numpy as np
 
 from birnn_decode.backend import Array, Backend
 from birnn_decode.scorers.answers import backend_of, checked_pair, explain, faulty_scores
-from birnn_decode.scorers.protocol import Scorer
+from birnn_decode.scorers.protocol import Scorer, room_of
 from birnn_decode.search.columns import Columns
 from birnn_decode.search.memory import Memory
+from birnn_decode.search.reading import Asked, Batch, batches
 
 Nodes: TypeAlias = np.ndarray
 """Numbers of nodes, int64; -1 means none."""
@@ -64,6 +71,7 @@ class PrefixTree(Columns):
         memory: counts the bytes kept.
         rows: for each item the rows pushed through the model. A row is one token read by one hypothesis.
         sweeping: whether scores are kept; False after ``end_sweeps``.
+        in_blocks: whether one call can read several words of a prefix.
         items: column: the item of the prefix.
         parents: column: the prefix without its last token.
         tokens: column: the last token; START at the root.
@@ -93,7 +101,7 @@ class PrefixTree(Columns):
         self.sweeping = True
         items = len(encoded.sources)
         self.rows = np.zeros(items, dtype=np.int64)
-        self._every_state = every_state
+        self.in_blocks = getattr(scorer, "steps", None) is not None and not every_state
         self._branching = _table(branching)
         self._can_join = getattr(scorer, "join", None) is not None
         self._backend: Backend | None = None
@@ -109,7 +117,7 @@ class PrefixTree(Columns):
 
         every = np.arange(items)
         unread = self._new(every, every, -1, np.full(items, -1), 0.0, 0.0)
-        # The first state comes from ``start``, which ``states`` calls when it is needed: ``prefill`` starts by itself.
+        # The first state comes from ``start``, which ``states`` calls when it is needed.
         self._states.keep(unread, None, np.array(encoded.sources), encoded.count)
         self.roots = self._new(every, unread, scorer.start_token, np.zeros(items, dtype=np.int64), 0.0, 0.0)
 
@@ -168,16 +176,11 @@ class PrefixTree(Columns):
             beginnings: (item, words) pairs. The words of one item's pairs continue each other.
         """
         beginnings = sorted(beginnings, key=lambda beginning: (beginning[0], len(beginning[1])))
-        if getattr(self.scorer, "prefill", None) is not None and not self._every_state:
-            shortest = dict(reversed(beginnings))
-            self._prefill({item: words for item, words in shortest.items() if words})
+        if self.in_blocks:
+            shortest = {item: words for item, words in reversed(beginnings) if words}
+            self.follow(self.roots[list(shortest)], list(shortest.values()), through=True)
         longest = dict(beginnings)
-        nodes = self.roots[list(longest)]
-        lengths = np.array([len(words) for words in longest.values()], dtype=np.int64)
-        for place in range(lengths.max(initial=0)):
-            going = place < lengths
-            tokens = np.array([words[place] for words in longest.values() if place < len(words)])
-            nodes[going] = self.extend(nodes[going], tokens)
+        self._follow_by_steps(self.roots[list(longest)], list(longest.values()), through=False)
 
     def read(self, nodes: Nodes, parents: Nodes = NONE, tokens: np.ndarray = NONE) -> Nodes:
         """Push prefixes that were not pushed before, all in one call if the scorer allows it.
@@ -202,6 +205,8 @@ class PrefixTree(Columns):
         if len(unread):
             rows = sorted(set(zip(self.items[unread].tolist(), unread.tolist(), strict=True)))
             unread = np.array([node for _, node in rows])  # each once, those of one item together
+            if self.in_blocks:
+                self._reach(self.parents[unread])
             for batch in self._batches(unread):
                 self._push(batch)
         if missing.any():
@@ -213,6 +218,80 @@ class PrefixTree(Columns):
     def extend(self, parents: Nodes, tokens: np.ndarray) -> Nodes:
         """Return the children of nodes. Nodes without scores are read."""
         return self.read(NONE, parents, tokens)
+
+    def follow(
+        self, nodes: Nodes, words: Sequence[Sequence[int]], goes_on: Sequence[bool] | None = None, through: bool = False
+    ) -> list[list[int]]:
+        """Return the prefixes along the words after each node. Those that are not known are read.
+
+        If the scorer has ``steps``, they are read in one call, or in as few as it allows.
+
+        Args:
+            nodes: the nodes.
+            words: the words after each node.
+            goes_on: whether prefixes are likely to be read on after the words of each node, so that the state is kept
+                there; None: nowhere.
+            through: whether the scores after the last word are wanted, too, and the state.
+
+        Returns:
+            for each node the nodes of the prefixes, one per word.
+        """
+        if not self.in_blocks:
+            return self._follow_by_steps(nodes, words, through)
+        paths: list[list[int]] = [[] for _ in words]
+        ends = nodes.tolist()
+        waiting = list(range(len(words)))
+        while waiting:
+            for row in waiting:
+                ends[row] = self._descend(ends[row], words[row], paths[row])
+            waiting = [row for row in waiting if len(paths[row]) < len(words[row])]
+            known = self.known(np.array([ends[row] for row in waiting], dtype=np.int64)).tolist()
+            waiting = [row for row, there in zip(waiting, known, strict=True) if there]
+            if waiting:  # scores that were kept need no reading
+                tokens = np.array([words[row][len(paths[row])] for row in waiting])
+                self.extend(np.array([ends[row] for row in waiting]), tokens)
+        known = self.known(np.array(ends, dtype=np.int64)).tolist()
+        asked, unread = [], []
+        for row, (own, path) in enumerate(zip(words, paths, strict=True)):
+            rest = own[len(path) :]
+            if rest or (through and not known[row]):
+                pushed, last = (rest, None) if through else (rest[:-1], rest[-1])
+                kept = through or (goes_on is not None and bool(goes_on[row]))
+                asked.append(self._asked(ends[row], pushed, last, kept))
+                unread.append(row)
+        self._read_blocks(asked)
+        for row in unread:
+            self._descend(ends[row], words[row], paths[row])
+        return paths
+
+    def _descend(self, node: int, words: Sequence[int], path: list[int]) -> int:
+        """Complete a path, which ends with a node, by the nodes that are known, and return its last node."""
+        size = self.scorer.vocab_size
+        for word in words[len(path) :]:
+            child = self._child.get(node * size + word)
+            if child is None:
+                break
+            path.append(child)
+            node = child
+        return node
+
+    def _follow_by_steps(self, nodes: Nodes, words: Sequence[Sequence[int]], through: bool) -> list[list[int]]:
+        """Do the same as ``follow``, one word per call."""
+        ends = nodes.copy()
+        paths: list[list[int]] = [[] for _ in words]
+        waiting = np.array([len(own) + through for own in words], dtype=np.int64)
+        while len(going := np.flatnonzero(waiting)):
+            if self.aligned:
+                depths = self.depths[ends[going]]
+                going = going[depths == depths.min()]
+            waiting[going] -= 1
+            last = np.array([len(paths[row]) == len(words[row]) for row in going.tolist()], dtype=bool)
+            some = going[~last]
+            tokens = np.array([words[row][len(paths[row])] for row in some.tolist()], dtype=np.int64)
+            ends[some] = self.read(ends[going[last]], ends[some], tokens)
+            for row, node in zip(some.tolist(), ends[some].tolist(), strict=True):
+                paths[row].append(node)
+        return paths
 
     def grow(self, parents: Nodes, tokens: np.ndarray, scores: np.ndarray) -> Nodes:
         """Return the children of nodes, given the scores of the tokens."""
@@ -320,7 +399,8 @@ class PrefixTree(Columns):
         self._record(nodes, scores)
         self._states.keep(nodes, state)
         self.rows += np.bincount(self.items[nodes], minlength=len(self.rows))
-        self._states.let_go(parents[~self._branches[parents]])
+        # The state in which nothing was read is never let go: it is where everything can be read again from.
+        self._states.let_go(parents[~self._branches[parents] & (self.depths[parents] >= 0)])
 
     def states(self, nodes: Nodes) -> Any:
         """Return the scorer's state of one row per node. The nodes must have been read, and their states kept."""
@@ -343,25 +423,93 @@ class PrefixTree(Columns):
         """Select rows of a state that has ``size`` rows. No copy is needed if all rows stay in place."""
         return state if _in_place(rows, size) else self.scorer.select(state, self._indices(rows))
 
-    def _prefill(self, beginnings: dict[int, tuple[int, ...]]) -> None:
-        by_length: dict[int, list[int]] = {}
-        for item, words in sorted(beginnings.items()):
-            by_length.setdefault(len(words), []).append(item)
-        for length, items in by_length.items():
-            images = self._indices(np.array([self.encoded.sources[item] for item in items]))
-            read = np.array([[self.scorer.start_token, *beginnings[item]] for item in items])
-            asked = self.encoded.context, images, self._indices(read)
-            scores, state = ask(self.scorer, self.name, "prefill", asked, length + 1)
-            self._check(scores, (len(items), length + 1, self.scorer.vocab_size), "items, tokens, vocab_size")
-            nodes = self.roots[items]
-            for depth in range(length):
-                self._record(nodes, scores[:, depth])
-                children = self.extend(nodes, read[:, depth + 1])
-                self._drop_scores(nodes)
-                nodes = children
-            self._record(nodes, scores[:, length])
-            self._states.keep(nodes, state)
-            self.rows[items] += length + 1
+    # ------------------------------------------------------------------------------------------ several words per call
+
+    def _asked(self, node: int, words: Sequence[int], last: int | None, kept: bool) -> Asked:
+        """Return what reads a node and the words after it, from the nearest prefix with a state on."""
+        before: list[int] = []
+        while self._states.block[self.parents[node]] < 0:
+            before.append(int(self.tokens[node]))
+            node = int(self.parents[node])
+        return Asked((int(self.items[node]), node, *reversed(before), *words), last, kept)
+
+    def _reach(self, nodes: Nodes) -> None:
+        """Read nodes again whose states are missing."""
+        missing = nodes[self._states.block[nodes] < 0]
+        self._read_blocks([self._asked(node, (), None, True) for node in np.unique(missing).tolist()])
+
+    def _read_blocks(self, asked: Sequence[Asked]) -> None:
+        """Read what is asked for, and add it to the tree."""
+        if not asked:
+            return
+        firsts = np.array([one.row[1] for one in asked])
+        depths = self.depths[firsts]
+        kinds = depths if self.aligned else np.zeros_like(depths)
+        if not self._can_join:
+            kinds = kinds + len(self) * self._states.block[self.parents[firsts]]
+        for batch in batches(asked, depths, kinds, self._most_tokens, self.scorer.vocab_size):
+            self._push_block(batch)
+
+    @functools.cached_property
+    def _most_tokens(self) -> float:
+        return room_of(self.scorer, self.encoded.context)
+
+    def _push_block(self, batch: Batch) -> None:
+        """Read the rows of one call, and add the nodes that they are read for."""
+        firsts = np.array([row[1] for row in batch.rows])
+        lengths = batch.lengths
+        tokens = batch.tokens(self.tokens[firsts], self.scorer.end_token)
+        read = self._indices(tokens), self.states(self.parents[firsts])
+        deepest = int((self.depths[firsts] + lengths).max())
+        scores, state = ask(self.scorer, self.name, "steps", read, deepest)
+        self._check(scores, (*tokens.shape, self.scorer.vocab_size), "rows, tokens, vocab_size")
+        scores = scores.reshape(-1, self.scorer.vocab_size)
+        begins = batch.begins
+        if begins[-1] < len(scores):  # without those of padding
+            places = np.flatnonzero(np.arange(tokens.shape[1]) < np.array(lengths)[:, None])
+            scores = self.backend.gather([scores], np.zeros_like(places), places, stays=True)
+        normalised = self.backend.normalise(scores, self.normalized)
+        for place in normalised.faulty:
+            number = bisect.bisect_right(begins, place) - 1
+            (before,) = self.words(firsts[number : number + 1])
+            read_words = before + batch.rows[number][2 : 2 + place - begins[number]]
+            raise faulty_scores(self.number_of(int(firsts[number])), read_words, self.normalized, self.name)
+        normaliser = np.zeros(len(scores)) if normalised.normaliser is None else normalised.normaliser
+        walked = batch.walk(self._child, len(self), self.scorer.vocab_size)
+        if walked.new:
+            items, parents, words, places = np.array(walked.new).T
+            terms = self.backend.pick(normalised.scores, places, words) - normaliser[places]
+            self._grow_block(items, parents, words, terms)
+        nodes, places = np.array(list(walked.places.items())).T
+        self._keep_block(nodes, places, normalised.scores, normaliser)
+        rows = np.flatnonzero(batch.kept)
+        if len(rows):
+            self._states.keep(np.array(walked.ends)[rows], state, rows, len(lengths))
+        np.add.at(self.rows, self.items[firsts], lengths)
+
+    def _grow_block(self, items: np.ndarray, parents: Nodes, tokens: np.ndarray, terms: np.ndarray) -> None:
+        """Append nodes, each of which may be the parent of a later one."""
+        begin = len(self)
+        depths: list[int] = []
+        log_probs: list[float] = []
+        for parent, term in zip(parents.tolist(), terms.tolist(), strict=True):
+            if parent < begin:
+                depths.append(int(self.depths[parent]) + 1)
+                log_probs.append(float(self.log_probs[parent]) + term)
+            else:
+                depths.append(depths[parent - begin] + 1)
+                log_probs.append(log_probs[parent - begin] + term)
+        self._new(items, parents, tokens, np.array(depths), terms, np.array(log_probs))
+
+    def _keep_block(self, nodes: Nodes, places: np.ndarray, scores: Array, normaliser: np.ndarray) -> None:
+        """Keep the scores of nodes just read that may be asked for again, given their places among all scores."""
+        new = self._branches[nodes] & ~self.known(nodes)
+        if self.sweeping and new.any():
+            nodes, places = nodes[new], places[new]
+            if not _in_place(places, len(scores)):
+                scores = self.backend.gather([scores], np.zeros_like(places), places, stays=True)
+            self._scores.keep(nodes, scores)
+            self._normalisers[nodes] = normaliser[places]
 
     def _indices(self, values: np.ndarray) -> Array:
         return values if self._backend is None else self._backend.indices(values)
@@ -423,6 +571,8 @@ class _Blocks:
 
     def keep(self, nodes: Nodes, value: Any, rows: np.ndarray | None = None, size: int = 0) -> None:
         """Keep a value for nodes: one row for each, or some ``rows`` of the ``size`` rows that it has."""
+        if (again := self.block[nodes] >= 0).any():
+            self.let_go(nodes[again])
         self.block[nodes] = len(self.values)
         self.row[nodes] = np.arange(len(nodes)) if rows is None else rows
         self.values.append(value)
@@ -462,7 +612,7 @@ def ask(scorer: Scorer, name: str, method: str, arguments: Sequence[Any], tokens
     Args:
         scorer: the scorer.
         name: the name of its direction, for error messages.
-        method: ``"step"`` or ``"prefill"``.
+        method: ``"step"`` or ``"steps"``.
         arguments: what the method is given.
         tokens: the largest number of tokens of a prefix, START included, for error messages.
     """

@@ -17,7 +17,7 @@ from birnn_decode.tokenizers import as_vocabulary
 
 __all__ = ["Finding", "Report", "check_scorer"]
 
-OPTIONAL = ("join", "prefill", "score")  # checks of a method of the same name, which a scorer may lack
+OPTIONAL = ("join", "steps", "score")  # checks of a method of the same name, which a scorer may lack
 _OTHER = {"forward": "backward", "backward": "forward"}
 
 
@@ -215,10 +215,10 @@ CHECKS: tuple[tuple[str, Callable[[_Checks], None], tuple[str, ...]], ...] = (
     ("views", _Checks.views, ("select",)),
     ("scores", _Checks.scores, ("mutation",)),
     ("join", _Checks.join, ("views",)),
-    ("prefill", _Checks.prefill, ("select",)),
+    ("steps", _Checks.steps, ("select",)),
     ("score", _Checks.score, ("select",)),
     ("reference", _Checks.compared, ("batch",)),
-    ("alignment", _Checks.alignment, ("reference", "prefill", "score")),
+    ("alignment", _Checks.alignment, ("reference", "steps", "score")),
     ("start and end", _Checks.start_and_end, ("alignment",)),
     ("direction", _Checks.reading_order, ("start and end",)),
     ("start", _Checks.start, ("direction",)),

@@ -25,7 +25,7 @@ CURES = {
     "select": "let select gather the given rows of every part of the state, in the given order",
     "views": "let select return new arrays: no reused buffer, no view, no change in place",
     "scores": "return new scores from every step, or a copy of the buffer",
-    "prefill": "let prefill read the prefixes as step does, one token after another, for the images numbered items",
+    "steps": "let steps read each row of tokens as step does, one token after another, from the state that it is given",
     "score": "let score return, for each sentence, the log-probabilities in nats of its words in reading order, then "
     "that of the end",
     "reference": "compare the parts of the wrapper with the model's own forward pass",

@@ -184,23 +184,28 @@ class Running(Basics):
         if not all(np.array_equal(numbers_of(scores), copy) for scores, copy in kept):
             raise Fault("scores", "the scores that step returned change later: a later call writes to the same buffer")
 
-    def prefill(self) -> None:
-        """Check that prefixes read in one call give the same scores as token by token."""
-        items = [0, *self.all]
-        tokens = self.draw(len(items))
-        length = max(1, self.length - 1)
-        expected = self.expected(items, tokens)
-        context = self.reader.encode(self.all)
-        given = self.reader.indices(items), self.reader.indices(tokens[:, :length])
-        scores, state = self.reader.scored("prefill", (len(items), length), context, *given)
-        got = self.reader.log_probs(numbers_of(scores))
-        if self.differing(got, expected[:, :length]):
-            self._raise_shift(got, expected[:, :length], "prefill's scores", "step's")
-            raise Fault("prefill", "prefill gives other scores than step for the same tokens")
-        if length < self.length:
-            after, _ = self.reader.step(tokens[:, length], state)
-            if not self.same(self.reader.log_probs(after), expected[:, length]):
-                raise Fault("prefill", "the state that prefill returns continues as if it had read other tokens")
+    def steps(self) -> None:
+        """Check that tokens read in one call give the same scores as token by token, from the start and later on."""
+        numbers = [0, *self.all]
+        tokens = self.draw(len(numbers))
+        expected = self.expected(numbers, tokens)
+        last = max(1, self.length - 1)
+        for begin in {0, min(1, last - 1)}:
+            state = self.reader.select(self.reader.begin(self.all), numbers)
+            _, state = self.reader.read(tokens[:, :begin], state)
+            given = self.reader.indices(tokens[:, begin:last])
+            scores, after = self.reader.scored("steps", given.shape, given, state)
+            got, wanted = self.reader.log_probs(numbers_of(scores)), expected[:, begin:last]
+            if self.differing(got, wanted):
+                self._raise_shift(got, wanted, "steps's scores", "step's")
+                raise Fault("steps", "steps gives other scores than step for the same tokens")
+            if last < self.length:
+                further, _ = self.reader.step(tokens[:, last], after)
+                if not self.same(self.reader.log_probs(further), expected[:, last]):
+                    raise Fault("steps", "the state that steps returns continues as if it had read other tokens")
+            again, _ = self.reader.step(tokens[:, begin], state)
+            if not self.same(self.reader.log_probs(again), expected[:, begin]):
+                raise Fault("steps", "steps changes the state that it is given")
 
     def _raise_shift(self, got: np.ndarray, wanted: np.ndarray, name: str, than: str) -> None:
         """Raise a ``Fault`` if the values got [R, t, vocab] are the wanted ones, one token earlier or later."""
