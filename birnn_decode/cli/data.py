@@ -134,6 +134,7 @@ def decode(
     questions. The exit code is 0 if every question has an answer without an error, 3 if some answers are errors, 2 if
     nothing could be done, and 130 after Ctrl-C.
     """
+    from birnn_decode import Pair
     from birnn_decode.datasets import decode_dataset
 
     if model is not None and birnn is not None:
@@ -141,7 +142,7 @@ def decode(
     if not placed.workers:
         checked_device(placed.device)
     factory = functools.partial(load, model, birnn)
-    value = asked([method], factory, max_rounds=max_rounds)[method][1]
+    value = asked([method], Pair(None), max_rounds=max_rounds)[method][1]
     with _bar() as advance:
         try:
             done = decode_dataset(
@@ -204,18 +205,19 @@ def _bar() -> Iterator[Callable[[int, int, int], None]]:
 @click.command(short_help="Look at the answers of `decode`.")
 @click.argument("answers", type=click.Path(path_type=Path))
 @file_option("-o", "FILE", "A page in HTML to write, which holds everything that it shows.")
-@file_option("--images", "FOLDER", "Folder of the pictures. Default: the folder of ANSWERS.")
+@file_option("--images", "FOLDER", "Folder of the pictures. Default: the folder that `decode` took them from.")
 def report(answers: Path, o: Path | None, images: Path | None) -> None:
     """Describe the file ANSWERS of `birnn-decode decode`: counts, scores, stop reasons, errors and examples.
 
     If the questions had references, the report has the metrics of `birnn-decode evaluate` for them.
     """
-    from birnn_decode.evaluation.answers import describe
+    from birnn_decode.datasets.parts import images_of
+    from birnn_decode.evaluation import describe
     from birnn_decode.files import write_whole
     from birnn_decode.show.answers import page, print_description
 
     described = describe(answers)
     print_description(console(), described)
     if o is not None:
-        write_whole(o, page(described, answers.parent if images is None else images).encode())
+        write_whole(o, page(described, images or images_of(answers)).encode())
         click.echo(f"the page is {o}")

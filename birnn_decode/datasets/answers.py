@@ -8,44 +8,13 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from birnn_decode.datasets.columns import COLUMNS, OF_HYPOTHESIS
+from birnn_decode.datasets.questions import Question, QuestionFile
 from birnn_decode.files import reading
+from birnn_decode.result import DecodeResult, Hypothesis
 
-if TYPE_CHECKING:
-    from birnn_decode.datasets.questions import Question, QuestionFile
-    from birnn_decode.result import DecodeResult, Hypothesis
-
-# Each column of the answers with the type of its values. The other fields of the question follow.
-COLUMNS = {
-    "id": "id",
-    "text": "text",
-    "width": "integer",
-    "score": "number",
-    "joint": "number",
-    "log_prob_forward": "number",
-    "log_prob_backward": "number",
-    "pseudo_log_prob": "number",
-    "hypotheses": "hypotheses",
-    "stop": "text",
-    "rounds": "integer",
-    "rows": "integer",
-    "proved": "flag",
-    "upper_bound": "number",
-    "signature": "text",
-    "error": "text",
-}
-OF_HYPOTHESIS = {
-    "text": "text",
-    "width": "integer",
-    "tokens": "integers",
-    "score": "number",
-    "joint": "number",
-    "log_prob_forward": "number",
-    "log_prob_backward": "number",
-    "pseudo_log_prob": "number",
-    "broken": "texts",
-}
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 ROWS_AT_A_TIME = 4096
 
@@ -65,11 +34,13 @@ def answer(question: Question, result: DecodeResult | None, error: str | None = 
 
     A vector of features is left out. "-inf" stands for the logarithm of 0.
     """
-    found = dict.fromkeys(COLUMNS) | {"id": question.id, "hypotheses": [], "error": error}
+    found: dict[str, Any] = dict.fromkeys(COLUMNS) | {"id": question.id, "hypotheses": [], "error": error}
     if result is not None:
-        found["hypotheses"] = [_hypothesis(one) for one in result.hypotheses]
-        found |= {name: value for name, value in next(iter(found["hypotheses"]), {}).items() if name in COLUMNS}
+        hypotheses = [_hypothesis(one) for one in result.hypotheses]
+        for best in hypotheses[:1]:
+            found |= {name: value for name, value in best.items() if name in COLUMNS}
         found |= {
+            "hypotheses": hypotheses,
             "stop": str(result.stop),
             "rounds": result.rounds,
             "rows": result.rows_evaluated,
@@ -133,8 +104,8 @@ def read_answers(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
 
 def _parquet(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow  # type: ignore[import-untyped, unused-ignore]
-    import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]
+    import pyarrow
+    import pyarrow.parquet
 
     with reading(path, "file of answers"), path.open("rb") as opened:
         try:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from birnn_decode.datasets.decoder import Decoder, Job
+from birnn_decode.datasets.going import BadQuestionError, Going, loaded
 from birnn_decode.datasets.parts import Run
 from birnn_decode.datasets.questions import QuestionFile
-from birnn_decode.datasets.run import BadQuestionError, Going, loaded
 
 # What Ray reserves. If every worker reserved a whole CPU, none would be left for the tasks that read, and all would
 # wait for each other for ever.

@@ -154,13 +154,15 @@ class Decoder:
         given = {name: question.fields[name] for name in ("image", "features", "source") if _given(question, name)}
         if len(given) > 1:
             raise ValueError(f"the question has {' and '.join(given)}: give one of them")
-        ((name, value),) = given.items() if given else ((None, None),)
+        name, value = next(iter(given.items()), (None, None))
         if (wanted := self._wanted) is not None and name not in wanted:
             needed = " or ".join("no source" if one is None else one for one in wanted)
             raise ValueError(f"the question has {name or 'no source'}, and the model needs {needed}")
         if name == "features":
             return self._vector(value)
-        if name is not None and not isinstance(value, str):
+        if name is None:
+            return None
+        if not isinstance(value, str):
             raise ValueError(f"{name} must be text, got {value!r}")
         return self.job.images / value if name == "image" else value
 

@@ -208,12 +208,21 @@ class Run:
             "errors": errors,
             "seconds_decoding": round(sum(place.seconds for place in places.values()), 3),
             "sha256": file_checksum(self.output),
+            "images": str(questions.folder.resolve()),
         }
         manifest = {**about, "answers": answers}
         write_whole(self.manifest, _json(manifest))
         for path in self.parts.glob("part-*"):
             path.unlink()
         return manifest
+
+
+def images_of(output: Path) -> Path:
+    """Return the folder that paths of images in a file of answers are relative to."""
+    try:
+        return Path(json.loads(Run(output).manifest.read_bytes())["answers"]["images"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return output.parent
 
 
 def _merged(questions: QuestionFile, places: Mapping[tuple[int, int], Place]) -> Iterator[bytes]:

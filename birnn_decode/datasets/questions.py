@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from birnn_decode.captions.datasets import CaptionFile, read_captions
-from birnn_decode.datasets.answers import COLUMNS
+from birnn_decode.datasets.columns import COLUMNS
 from birnn_decode.files import reading
 
 WINDOW = 16  # batches that are read and sorted by width at a time
@@ -258,8 +258,8 @@ def _no_constant(name: str) -> NoReturn:
 
 def _parquet_rows(path: Path, first: int, count: int | None) -> Iterator[tuple[dict[str, Any], int]]:
     """The rows of a Parquet file from a row on, each with its number from 1."""
-    import pyarrow  # type: ignore[import-untyped, unused-ignore]
-    import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]
+    import pyarrow
+    import pyarrow.parquet
 
     with reading(path, "file of questions"), path.open("rb") as opened:
         try:

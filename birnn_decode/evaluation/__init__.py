@@ -1,6 +1,6 @@
 """Evaluation: the same questions to several methods, and figures with intervals of their answers."""
 
-from birnn_decode.evaluation.answers import AnswersReport, Histogram, describe
+from birnn_decode.evaluation.answers import AnswersReport, describe
 from birnn_decode.evaluation.asking import ask, asked, with_both_scores
 from birnn_decode.evaluation.blanks import Question, blank_questions, caption_questions
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
@@ -23,7 +23,6 @@ from birnn_decode.evaluation.report import Report, report, reports_csv, reports_
 __all__ = [
     "AnswersReport",
     "Cycle",
-    "Histogram",
     "Interval",
     "LinearCCA",
     "Metric",

@@ -52,8 +52,8 @@ th{border-bottom:1px solid #999}td.n,th.n{text-align:right;font-variant-numeric:
 <svg width="{{ width }}" height="{{ height + 20 }}" role="img" aria-label="{{ title }}">
 {% for x, y, w, h, what in bars(one) %}<rect x="{{ x }}" y="{{ y }}" width="{{ w }}" height="{{ h }}" fill="#0072B2">
 <title>{{ what }}</title></rect>
-{% endfor %}<text x="0" y="{{ height + 15 }}" font-size="12">{{ "%g"|format(one.edges[0]) }}</text>
-<text x="{{ width }}" y="{{ height + 15 }}" font-size="12" text-anchor="end">{{ "%g"|format(one.edges[-1]) }}</text>
+{% endfor %}<text x="0" y="{{ height + 15 }}" font-size="12">{{ ends(one)[0] }}</text>
+<text x="{{ width }}" y="{{ height + 15 }}" font-size="12" text-anchor="end">{{ ends(one)[1] }}</text>
 </svg><p class="note">median {{ "%.4g"|format(one.median) }}</p></div>
 {% endfor %}
 <div><h2>Why searches stopped</h2><table>
@@ -122,6 +122,7 @@ def page(report: AnswersReport, images: Path) -> str:
         tiles=_tiles(report),
         histograms=_histograms(report),
         bars=_bars,
+        ends=_ends,
         between=_between,
         first=_first,
         image=lambda answer: _picture(answer, images),
@@ -142,8 +143,8 @@ def print_description(terminal: Console, report: AnswersReport) -> None:
     terminal.print(f"{report.name}: {counts}", style="bold", highlight=False, markup=False)
     if report.metrics:
         table = Table("metric", "value [95 % interval]", box=None)
-        for name, one in report.metrics.items():
-            table.add_row(name, f"{one.value:.3f} {_between(one)}")
+        for name, metric in report.metrics.items():
+            table.add_row(name, f"{metric.value:.3f} {_between(metric)}")
         terminal.print("", f"compared with the references of {report.compared:,} questions", table, highlight=False)
     for title, one in _histograms(report):
         table = Table(box=None, show_header=False)
@@ -194,6 +195,12 @@ def _bars(one: Histogram) -> list[tuple[str, ...]]:
         sizes = (at * each + 1, HEIGHT - tall, each - 2, tall)
         found.append((*(f"{size:.1f}" for size in sizes), what))
     return found
+
+
+def _ends(one: Histogram) -> tuple[str, str]:
+    """What stands below the first and the last bar."""
+    half = 0.5 if _whole(one) else 0.0
+    return f"{one.edges[0] + half:.4g}", f"{one.edges[-1] - half:.4g}"
 
 
 def _between(one: Interval) -> str:
