@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from birnn_decode.checks import check_choice
 from birnn_decode.datasets.columns import COLUMNS, OF_HYPOTHESIS
 from birnn_decode.datasets.questions import Question, QuestionFile
 from birnn_decode.files import reading
@@ -21,6 +22,8 @@ ROWS_AT_A_TIME = 4096
 
 def format_of(output: Path, given: str | None) -> str:
     """Return the format of a file of answers: "jsonl", "parquet" or "coco"."""
+    if given is not None:
+        check_choice("form", given, ("jsonl", "parquet", "coco"))
     found = FORMATS.get(output.suffix) if given is None else given
     if found is None:
         raise ValueError(f"{output} must end in .jsonl or .parquet; the format coco may have any ending")

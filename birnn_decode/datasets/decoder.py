@@ -180,7 +180,8 @@ class Decoder:
     def _vector(self, given: Any) -> np.ndarray:
         if isinstance(given, list):
             try:
-                vector = np.array(given, dtype=np.float32)
+                with np.errstate(over="ignore"):  # what is too large becomes infinite
+                    vector = np.array(given, dtype=np.float32)
             except (ValueError, TypeError, OverflowError):
                 vector = np.array(np.nan)
             if vector.ndim != 1 or not np.isfinite(vector).all():
