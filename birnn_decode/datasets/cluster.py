@@ -6,11 +6,13 @@ decodes batches and writes them to parts itself. Only counts come back to this p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,19 +45,34 @@ def decode_on_ray(going: Going, models: Any, job: Job, workers: int, address: st
         OSError: a worker failed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # a failed worker is an exception, too
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is an exception, too
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Ray's own imports and threads
-        import ray
-        import ray.data
+        with _quiet():
+            import ray
+            import ray.data
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        _start(ray, workers, address)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            _start(ray, workers, address)
         try:
             resources = _resources(ray.cluster_resources(), workers, job.device, address)
             _decode(ray, going, models, job, workers, resources)
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what Ray's libraries in C++ print while they start, such as the level of their logs."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _start(ray: Any, workers: int, address: str | None) -> None:
