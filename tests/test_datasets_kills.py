@@ -182,7 +182,7 @@ def test_fifty_kills_of_the_command(tmp_path, workers):
         run = started(*given)
         # Half of the kills fall into the start, the others after some more batches.
         if draw.random() < 0.5:
-            threading.Event().wait(float(draw.uniform(0, 5)))
+            threading.Event().wait(float(draw.uniform(0, 15 if workers else 5)))
         else:
             goal = len([*folder.glob("part-*")]) + int(draw.integers(1, 3))
             while run.poll() is None and len([*folder.glob("part-*")]) < goal:
