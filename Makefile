@@ -8,7 +8,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test thorough test-numpy lint types docs dist evaluate results results-page bench bench-smoke format faults check clean
+.PHONY: demo test thorough kills test-numpy lint types docs dist evaluate results results-page bench bench-smoke format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -18,6 +18,9 @@ test: $(VENV)/.installed          ## the whole test suite
 
 thorough: $(VENV)/.installed      ## twelve thousand random problems against enumeration and the written-out algorithm
 	$(IN_PARALLEL) $(BIN)/python -m pytest -m thorough --numprocesses auto tests/test_thorough.py
+
+kills: $(VENV)/.installed         ## kill a run over 2,000 pictures fifty times, with one process and with two workers; half an hour
+	$(IN_PARALLEL) $(BIN)/python -m pytest -m kills -s tests/test_datasets_kills.py
 
 test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment without PyTorch
 	$(NUMPY_VENV)/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed here'"
@@ -83,7 +86,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,test,docs,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,parquet,ray,test,docs,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -184,6 +184,8 @@ PICTURES: dict[str, Picture | None] = {
     "look-ahead": Picture("time [ms]", (), {"ms": "look-ahead", "naive_ms": "naive look-ahead"}, x=("beams",)),
     "backends": Picture("time outside of the scorer [ms]", ("model", "items", "method"), BACKENDS),
     "start": None,
+    "data sets": None,
+    "memory of data sets": None,
     "tricks": Picture("time before over time after (whiskers: quartiles)", ("trick", "where"), {"ratio": ""}),
 }
 

@@ -201,7 +201,9 @@ def test_compare(picture):
 
 
 def test_scenes(tmp_path):
-    assert "3 pictures and dataset.json" in output_of("scenes", "--count", "3", "--seed", "4", "out", folder=tmp_path)
+    assert "3 pictures, dataset.json and questions.jsonl" in output_of(
+        "scenes", "--count", "3", "--seed", "4", "out", folder=tmp_path
+    )
     data = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
     assert [image["filename"] for image in data["images"]] == ["0000.png", "0001.png", "0002.png"]
     for number, image in enumerate(data["images"]):

@@ -17,6 +17,7 @@ ROOMS = (
     "cli",
     "show",
     "evaluation",
+    "datasets",
     "training",
     PACKAGE,
     "decoding",

@@ -12,7 +12,9 @@ EXTRAS = {
     "efficientnet_lite_pytorch": "efficientnet",
     "h5py": "hdf5",
     "matplotlib": "figures",
+    "pyarrow": "parquet",
     "pycocoevalcap": "evaluation",
+    "ray": "ray",
     "rdkit": "molecules",
     "tokenizers": "tokenizers",
 }
@@ -29,7 +31,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import checking, decoding, demo, evaluating, ranking, training
+    from birnn_decode.cli import checking, data, decoding, demo, evaluating, ranking, training
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -71,6 +73,8 @@ for command in (
     decoding.caption,
     decoding.compare,
     decoding.scenes,
+    data.decode,
+    data.report,
     training.train,
     evaluating.evaluate,
     evaluating.curves,

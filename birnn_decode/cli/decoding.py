@@ -224,7 +224,8 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
     """Draw scenes into the new folder OUT, with their captions in OUT/dataset.json.
 
     The file has the layout of Karpathy's caption data sets: a list "images" of file names with their captions, and with
-    the boxes of the shapes.
+    the boxes of the shapes. OUT/questions.jsonl has a question for each picture, for `birnn-decode decode`: the first
+    caption without the middle half of its words.
     """
     from rich.progress import track
 
@@ -232,7 +233,7 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
     from birnn_decode.files import write_whole
 
     new_folder(out)
-    images = []
+    images, questions = [], []
     for number in track(range(count), "drawing", console=Console(stderr=True), disable=not sys.stderr.isatty()):
         scene = make_scene(seed, number, sentences)
         name = f"{number:04d}.png"
@@ -242,9 +243,15 @@ def scenes(out: Path, count: int, seed: int, sentences: int) -> None:
             {"box": [round(edge, 4) for edge in shape.box], "label": f"{shape.colour} {shape.kind}"}
             for shape in scene.shapes
         ]
+        words = written[0]["tokens"]
+        begin, missing = len(words) // 4, -(-len(words) // 2)
+        template = " ".join([*words[:begin], *["_"] * missing, *words[begin + missing :]])
+        asked = {"id": number, "image": name, "template": template, "references": [" ".join(words)]}
+        questions.append(json.dumps(asked) + "\n")
         images.append({"filename": name, "imgid": number, "split": "test", "sentences": written, "regions": regions})
     write_whole(out / "dataset.json", json.dumps({"dataset": "scenes", "images": images}, indent=1).encode())
-    console().print(f"{count} pictures and dataset.json in {out}", highlight=False)
+    write_whole(out / "questions.jsonl", "".join(questions).encode())
+    console().print(f"{count} pictures, dataset.json and questions.jsonl in {out}", highlight=False)
 
 
 def _answer(decoding: Decoding, source: str, text: str | None) -> None:

@@ -1,5 +1,6 @@
 """Evaluation: the same questions to several methods, and figures with intervals of their answers."""
 
+from birnn_decode.evaluation.answers import AnswersReport, describe
 from birnn_decode.evaluation.asking import ask, asked, with_both_scores
 from birnn_decode.evaluation.blanks import Question, blank_questions, caption_questions
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
@@ -20,6 +21,7 @@ from birnn_decode.evaluation.ranking import (
 from birnn_decode.evaluation.report import Report, report, reports_csv, reports_json
 
 __all__ = [
+    "AnswersReport",
     "Cycle",
     "Interval",
     "LinearCCA",
@@ -36,6 +38,7 @@ __all__ = [
     "caption_log_probs",
     "caption_metrics",
     "caption_questions",
+    "describe",
     "interval",
     "joint_cycles",
     "mean_metric",
