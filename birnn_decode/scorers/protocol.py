@@ -222,9 +222,9 @@ def _wrapper_for(model: Any) -> Any:
     """Find the wrapper class for a model, or None."""
     transformers = sys.modules.get("transformers")
     if transformers is not None and isinstance(model, transformers.PreTrainedModel):
-        from birnn_decode.scorers.huggingface import kind_of
+        from birnn_decode.scorers.huggingface import HuggingFaceScorer
 
-        return kind_of(model)
+        return HuggingFaceScorer if model.can_generate() else None
     if hasattr(model, "get_logprobs_state"):
         from birnn_decode.scorers.torch import LogprobsStateScorer
 
