@@ -83,7 +83,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,test,docs,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,peft,test,docs,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -26,18 +26,18 @@ def built(model_class, config, seed, sharpness=5):
     return model
 
 
-def t5(**options):
+def t5(sharpness=0.7, **options):
     config = transformers.T5Config(
         **{"vocab_size": V, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, **options},
         pad_token_id=PAD,
         eos_token_id=END,
         decoder_start_token_id=PAD,
     )
-    return built(transformers.T5ForConditionalGeneration, config, 1, sharpness=0.7)
+    return built(transformers.T5ForConditionalGeneration, config, 1, sharpness)
 
 
 def untied_t5():
-    return t5(feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+    return t5(0.4, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
 
 
 def bart(**options):

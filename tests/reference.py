@@ -626,8 +626,8 @@ def free_search(
     """Free-running beam search: the model decides by its END token where a sentence stops.
 
     With n words read the candidates are (b, v) for every allowed word v and, if n >= min_length, v = END; the top-B
-    by sum survive (ties: lower (b, v) first; -inf dropped). Those that took END move to a list of the B best finished
-    ones. The search stops when no open beam is left, when B are finished and no open beam's sum exceeds the worst of
+    by sum are looked at (ties: lower (b, v) first; -inf dropped). Those that took END move to a list of the B best
+    finished ones. The top-B of the other candidates stay open. The search stops when no open beam is left, when B are finished and no open beam's sum exceeds the worst of
     them, or after max_length words, where what does not take END is dropped; if nothing is finished then, the open
     beams of max_length words are returned instead.
     Returns (sum of log-probabilities in nats, words in READING order, finished), best first.
@@ -646,12 +646,9 @@ def free_search(
                     candidates.append((-new_total, b, v, prefix))
         candidates.sort()
 
-        new_beams: list[Beam] = []
-        for negative, _, v, prefix in candidates[:beam_size]:
-            if v == model.end:
-                finished.append((-negative, prefix))
-            else:
-                new_beams.append(((*prefix, v), -negative))
+        finished += [(-negative, prefix) for negative, _, v, prefix in candidates[:beam_size] if v == model.end]
+        words = [candidate for candidate in candidates if candidate[2] != model.end]
+        new_beams: list[Beam] = [((*prefix, v), -negative) for negative, _, v, prefix in words[:beam_size]]
         finished.sort(key=lambda item: (-item[0], item[1]))
         finished = finished[:beam_size]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,7 @@ from birnn_decode.tokenizers import as_vocabulary, no_words
 REORDER = "reorder_cache"  # method of Hugging Face's caches
 CACHE, CROSS = "past_key_values", "cross_attention_cache"
 MEMORY = ("encoder_outputs", "encoder_hidden_states")  # what a decoder attends to
-TYPES = "token_type_ids"
+TYPES, POSITIONS = "token_type_ids", "position_ids"
 OWN = frozenset({CACHE, "logits_to_keep", EMBEDDINGS, *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL})
 ONE_ROW = {  # options of ``generate`` with which it prepares one row per source
     "num_beams": 1,
@@ -198,7 +199,7 @@ class _Prompt:
         if name in MEMORY and self.memory is not None:
             # Its keys and values are known. It only says how many rows there are, and takes no memory for them.
             return value[:1].expand(len(index), *value.shape[1:])
-        axis = value.ndim - 2 if name.endswith("position_ids") and isinstance(value, torch.Tensor) else 0
+        axis = value.ndim - 2 if name.endswith(POSITIONS) and isinstance(value, torch.Tensor) else 0
         if isinstance(value, torch.Tensor) and value.ndim > axis and value.shape[axis] == self.count:
             return value.index_select(axis, index)
         return value
@@ -365,13 +366,13 @@ class HuggingFaceScorer(Wrapper, Reader):
         """Return the number of tokens that the model has positions for, or None if there is no limit."""
         names = ("max_target_positions", "max_position_embeddings")
         most = next((value for name in names if (value := getattr(self._text_config, name, None)) is not None), None)
-        if not isinstance(most, int) or most < 1:
-            return None
-        for name, table in self.model.named_modules():
-            padding = getattr(table, "padding_idx", None)
-            if name.endswith("position_embeddings") and padding is not None and table.num_embeddings == most:
-                return most - int(padding) - 1  # RoBERTa and similar models count positions from after the padding
-        return most
+        return most - self._first_position if isinstance(most, int) and most > 0 else None
+
+    @functools.cached_property
+    def _first_position(self) -> int:
+        """The number of the first position. RoBERTa and similar models count positions from after the padding."""
+        tables = (table for name, table in self.model.named_modules() if name.endswith("position_embeddings"))
+        return max((1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
 
     # ------------------------------------------------------------------------------------------------------ the source
 
@@ -443,6 +444,8 @@ class HuggingFaceScorer(Wrapper, Reader):
             prompt = torch.cat([prompt, torch.full_like(prompt, config.forced_bos_token_id)], dim=1)
         if attends and not isinstance(inputs.get(CACHE), EncoderDecoderCache):
             inputs[CACHE] = EncoderDecoderCache(inputs[CACHE], copy.deepcopy(inputs[CACHE]))
+        if self._first_position and POSITIONS in inputs:
+            inputs[POSITIONS] = inputs[POSITIONS] + self._first_position
         read = model.prepare_inputs_for_generation(prompt, is_first_iteration=True, **inputs)
         attending: list[torch.nn.Module] = []
         with _writers(model, getattr(inputs.get(CACHE), CROSS, None), attending):
