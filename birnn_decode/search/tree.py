@@ -58,6 +58,7 @@ class PrefixTree(Columns):
         asked_again: False if no prefix is asked for in two calls of ``read``. No scores are kept between calls then.
         every_state: whether the states at known words are needed, too. Known words are then read one by one.
         memory: counts the bytes kept by both directions.
+        rows_per_call: the most prefixes or sentences that the scorer is given in one call; None for no limit.
 
     Attributes:
         roots: for each item the node that has read START alone.
@@ -81,11 +82,13 @@ class PrefixTree(Columns):
         asked_again: bool = True,
         every_state: bool = False,
         memory: Memory | None = None,
+        rows_per_call: int | None = None,
     ):
         super().__init__()
         self.scorer = scorer
         self.encoded = encoded
         self.name = name
+        self.rows_per_call = rows_per_call
         self.asked_again = asked_again
         self.aligned: bool = getattr(scorer, "aligned", True)
         self.normalized: bool = getattr(scorer, "normalized", False)
@@ -203,7 +206,8 @@ class PrefixTree(Columns):
             rows = sorted(set(zip(self.items[unread].tolist(), unread.tolist(), strict=True)))
             unread = np.array([node for _, node in rows])  # each once, those of one item together
             for batch in self._batches(unread):
-                self._push(batch)
+                for some in self.calls(len(batch)):
+                    self._push(batch[some])
         if missing.any():
             children[missing] = self._add(parents, tokens, self.pick(parents, tokens))
         if len(unread):
@@ -290,6 +294,11 @@ class PrefixTree(Columns):
         self._child.update(zip(row_of, children.tolist(), strict=True))
         return np.array([self._child[key] for key in keys]) if twice else children
 
+    def calls(self, rows: int) -> list[slice]:
+        """Divide rows among as many calls of the scorer as ``rows_per_call`` makes necessary."""
+        most = self.rows_per_call or max(rows, 1)
+        return [slice(begin, begin + most) for begin in range(0, rows, most)]
+
     def pick(self, nodes: Nodes, tokens: np.ndarray) -> np.ndarray:
         """Return the scores of one token after each node."""
         blocks, rows = self._scores.block[nodes], self._scores.row[nodes]
@@ -347,7 +356,8 @@ class PrefixTree(Columns):
         by_length: dict[int, list[int]] = {}
         for item, words in sorted(beginnings.items()):
             by_length.setdefault(len(words), []).append(item)
-        for length, items in by_length.items():
+        parts = [(length, own[some]) for length, own in by_length.items() for some in self.calls(len(own))]
+        for length, items in parts:
             images = self._indices(np.array([self.encoded.sources[item] for item in items]))
             read = np.array([[self.scorer.start_token, *beginnings[item]] for item in items])
             asked = self.encoded.context, images, self._indices(read)
