@@ -47,15 +47,49 @@ ONE_ROW = {  # options of ``generate`` with which it prepares one row per source
 }
 
 
-class _OpenedError(Exception):
-    """Ends ``generate`` before its first step, with everything that it has prepared."""
+@dataclass
+class Opened:
+    """What ``generate`` has prepared before its first step.
 
-    def __init__(self, model: Any, prompt: torch.Tensor, config: Any, inputs: dict[str, Any]):
+    Args:
+        model: The module that writes words. It is a part of the model if the model is made of several.
+        prompt: Tokens that are read before the words, ids [N, P].
+        config: Options of ``generate``.
+        inputs: Arguments that ``generate`` passes on from step to step.
+    """
+
+    model: Any
+    prompt: torch.Tensor
+    config: Any
+    inputs: dict[str, Any]
+
+    def every(self, expanded: int) -> Opened:
+        """Return one row per source of what was expanded to several rows per source."""
+        rows = len(self.prompt)
+
+        def one(name: str, value: Any) -> Any:
+            if isinstance(value, ModelOutput):
+                return type(value)({key: one(name, own) for key, own in value.items()})
+            axis = _axis_of_rows(name, value)
+            if isinstance(value, torch.Tensor) and value.ndim > axis and value.shape[axis] == rows:
+                return value.index_select(axis, torch.arange(0, rows, expanded, device=value.device))
+            return value
+
+        inputs = {name: one(name, value) for name, value in self.inputs.items()}
+        return Opened(self.model, self.prompt[::expanded], self.config, inputs)
+
+
+def _axis_of_rows(name: str, value: Any) -> int:
+    """Return the axis that counts the rows. Positions may have several axes in front, one for each kind of position."""
+    return value.ndim - 2 if name.endswith(POSITIONS) and isinstance(value, torch.Tensor) else 0
+
+
+class _StoppedError(Exception):
+    """Ends ``generate`` before its first step."""
+
+    def __init__(self, opened: Opened):
         super().__init__()
-        self.model = model
-        self.prompt = prompt  # ids [N, P]
-        self.config = config
-        self.inputs = inputs
+        self.opened = opened
 
 
 def _stop(
@@ -66,7 +100,7 @@ def _stop(
     generation_config: Any,
     **model_kwargs: Any,
 ) -> None:
-    raise _OpenedError(model, input_ids, generation_config, model_kwargs)
+    raise _StoppedError(Opened(model, input_ids, generation_config, model_kwargs))
 
 
 class _Beams:
@@ -199,7 +233,7 @@ class _Prompt:
         if name in MEMORY and self.memory is not None:
             # Its keys and values are known. It only says how many rows there are, and takes no memory for them.
             return value[:1].expand(len(index), *value.shape[1:])
-        axis = value.ndim - 2 if name.endswith(POSITIONS) and isinstance(value, torch.Tensor) else 0
+        axis = _axis_of_rows(name, value)
         if isinstance(value, torch.Tensor) and value.ndim > axis and value.shape[axis] == self.count:
             return value.index_select(axis, index)
         return value
@@ -407,10 +441,10 @@ class HuggingFaceScorer(Wrapper, Reader):
         if EMBEDDINGS in inputs and not self._attends and self._reads_start:
             begin = self.model.get_input_embeddings()(self.tokens([[self.start_token]] * len(images)))
             inputs[EMBEDDINGS] = torch.cat([inputs[EMBEDDINGS], begin], dim=1)
-        return self._begin(self._opened(inputs), len(images))
+        return self._begin(self.opened(inputs), len(images))
 
-    def _opened(self, inputs: dict[str, torch.Tensor]) -> _OpenedError:
-        """Return what ``generate`` prepares for batched sources."""
+    def opened(self, inputs: Mapping[str, torch.Tensor]) -> Opened:
+        """Return what ``generate`` prepares for batched sources, one row per source."""
         options: dict[str, Any] = {**self._options, **ONE_ROW, "custom_generate": _stop}
         if self._given_start is not None and self._attends:
             options["decoder_start_token_id"] = self.start_token
@@ -419,8 +453,8 @@ class HuggingFaceScorer(Wrapper, Reader):
         try:
             # Without its decorators, which switch gradients off.
             inspect.unwrap(type(self.model).generate)(self.model, **inputs, **options)
-        except _OpenedError as opened:
-            return opened
+        except _StoppedError as stopped:
+            return stopped.opened
         finally:
             logging.set_verbosity(verbosity)
         raise TypeError(
@@ -428,7 +462,7 @@ class HuggingFaceScorer(Wrapper, Reader):
             "PrefixScorer"
         )
 
-    def _begin(self, opened: _OpenedError, count: int) -> _State:
+    def _begin(self, opened: Opened, count: int) -> _State:
         """Read the prompts of all sources; return the state of one row per source."""
         model, prompt, config, inputs = opened.model, opened.prompt, opened.config, opened.inputs
         ends = config.eos_token_id if isinstance(config.eos_token_id, (list, tuple)) else [config.eos_token_id]
@@ -441,7 +475,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         if self._given_start is not None and attends:
             prompt[:, 0] = self.start_token  # of a model whose ``generate`` takes no other START
         if config.forced_bos_token_id is not None and prompt.shape[1] == 1:
-            prompt = torch.cat([prompt, torch.full_like(prompt, config.forced_bos_token_id)], dim=1)
+            opened.prompt = prompt = torch.cat([prompt, torch.full_like(prompt, config.forced_bos_token_id)], dim=1)
         if attends and not isinstance(inputs.get(CACHE), EncoderDecoderCache):
             inputs[CACHE] = EncoderDecoderCache(inputs[CACHE], copy.deepcopy(inputs[CACHE]))
         if self._first_position and POSITIONS in inputs:
@@ -550,6 +584,34 @@ class HuggingFaceScorer(Wrapper, Reader):
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the outputs, which are logits already."""
         return hidden
+
+
+class PreparedScorer(HuggingFaceScorer):
+    """Scorer of a model whose ``generate`` has prepared the sources already."""
+
+    TAKEN = ("eos_token_id", "pad_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id")
+
+    def __init__(self, opened: Opened):
+        options = {name: getattr(opened.config, name) for name in self.TAKEN}
+        super().__init__(opened.model, generate_kwargs=options)
+        self._prepared = opened
+
+    def encode(self, images: Sequence[Any]) -> _State:
+        """Read what ``generate`` has prepared, whatever the sources are."""
+        return self._begin(self._prepared, len(images))
+
+
+def rows_of_sources(inputs: Mapping[str, Any], count: int) -> list[dict[str, torch.Tensor]]:
+    """Divide batched inputs into those of each source.
+
+    Raises:
+        ValueError: An input does not have one row per source.
+    """
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    for name, value in tensors.items():
+        if len(value) != count:
+            raise ValueError(f"{name} has {len(value)} rows for {count} sources. Decode each source in a call of its own")
+    return [{name: value[row : row + 1] for name, value in tensors.items()} for row in range(count)]
 
 
 @contextlib.contextmanager
