@@ -17,9 +17,9 @@ from birnn_decode.scorers.huggingface import Opened, PreparedScorer, rows_of_sou
 from birnn_decode.scorers.pair import Pair
 
 # What the search does by itself, or takes from the configuration.
-KNOWN = ("MinLength", "MinNewTokensLength", "ForcedBOSToken", "ForcedEOSToken", "NoRepeatNGram", "NoBadWords")
-KNOWN += ("SuppressTokens", "SuppressTokensAtBegin")
-PROCESSORS = frozenset(f"{name}LogitsProcessor" for name in KNOWN)
+LENGTHS = ("MinLength", "MinNewTokensLength", "ForcedBOSToken", "ForcedEOSToken")
+WORDS = ("NoRepeatNGram", "NoBadWords", "SuppressTokens", "SuppressTokensAtBegin")
+PROCESSORS = frozenset(f"{name}LogitsProcessor" for name in (*LENGTHS, *WORDS))
 CRITERIA = frozenset({"MaxLengthCriteria", "EosTokenCriteria"})
 NO_INPUT = ("decoder_", "position_ids", "encoder_outputs", "past_key_values", "inputs_embeds")
 
@@ -39,8 +39,8 @@ def bidirectional(
     These options of ``generate`` are taken over: ``num_beams``, ``num_return_sequences``, ``max_length``,
     ``max_new_tokens``, ``min_length``, ``min_new_tokens``, ``length_penalty`` of 0 or 1, ``no_repeat_ngram_size``,
     ``bad_words_ids`` and ``force_words_ids`` of single tokens, ``suppress_tokens``, ``begin_suppress_tokens``,
-    ``forced_bos_token_id``, ``num_beam_groups`` with ``diversity_penalty``, and several ``eos_token_id``. Every sentence
-    takes END, whose probability counts. An option that the search cannot honour is an error.
+    ``forced_bos_token_id``, ``num_beam_groups`` with ``diversity_penalty``, and several ``eos_token_id``. Every
+    sentence takes END, whose probability counts. An option that the search cannot honour is an error.
 
     Args:
         model_b: the backward model: a Hugging Face model, or a `Scorer`.
@@ -95,7 +95,7 @@ def bidirectional(
         forward = PreparedScorer(prepared)
         if pictures:  # those of all sources are in one tensor, some for each row
             prepared.inputs = forward.opened(given).inputs
-        question = {**_question(generation_config, logits_processor, prepared.prompt.shape[1], forward), **options}
+        question = {**_question(generation_config, prepared.prompt.shape[1], forward), **options}
         results = decode(Pair(forward, model_b), sources, None, method, **question)
         return _output(results, forward, prepared)
 
@@ -128,7 +128,7 @@ def _refuse(config: Any, processors: Any, criteria: Any) -> None:
         raise ValueError(f"a bidirectional search cannot honour these options of generate: {', '.join(wrong)}.")
 
 
-def _question(config: Any, processors: Any, prompt: int, scorer: PreparedScorer) -> dict[str, Any]:
+def _question(config: Any, prompt: int, scorer: PreparedScorer) -> dict[str, Any]:
     """Return the keywords of `decode` that options of ``generate`` stand for."""
     banned = {phrase[0] for phrase in config.bad_words_ids or ()} - scorer.never
     constraints: list[Constraint] = []
@@ -166,5 +166,7 @@ def _output(results: Sequence[DecodeResult], scorer: PreparedScorer, prepared: O
     if not config.return_dict_in_generate:
         return sequences
     decodes = prepared.model.config.is_encoder_decoder
-    kind = GenerateBeamEncoderDecoderOutput if decodes else GenerateBeamDecoderOnlyOutput
-    return kind(sequences=sequences, sequences_scores=torch.tensor(scores, device=device) if config.output_scores else None)
+    kind: Any = GenerateBeamEncoderDecoderOutput if decodes else GenerateBeamDecoderOnlyOutput
+    return kind(
+        sequences=sequences, sequences_scores=torch.tensor(scores, device=device) if config.output_scores else None
+    )

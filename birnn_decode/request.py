@@ -393,9 +393,7 @@ class Request:
             ]
             encoded = Encoded(self.contexts.get(name), sources, self.sources, numbers)
             every_state = combine is not None
-            tree = PrefixTree(
-                scorer, name, encoded, branching, asked_again, every_state, memory, self.rows_per_call
-            )
+            tree = PrefixTree(scorer, name, encoded, branching, asked_again, every_state, memory, self.rows_per_call)
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.models.never))))
         return kind(tuple(directions), self.objective, self.rules, self.demands, combine)
 

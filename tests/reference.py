@@ -625,11 +625,11 @@ def free_search(
 ) -> list[tuple[float, Words, bool]]:
     """Free-running beam search: the model decides by its END token where a sentence stops.
 
-    With n words read the candidates are (b, v) for every allowed word v and, if n >= min_length, v = END; the top-B
-    by sum are looked at (ties: lower (b, v) first; -inf dropped). Those that took END move to a list of the B best
-    finished ones. The top-B of the other candidates stay open. The search stops when no open beam is left, when B are finished and no open beam's sum exceeds the worst of
-    them, or after max_length words, where what does not take END is dropped; if nothing is finished then, the open
-    beams of max_length words are returned instead.
+    With n words read the candidates are (b, v) for every allowed word v and, if n >= min_length, v = END (ties: lower
+    (b, v) first; -inf dropped). Of the top-B by sum, those that took END move to a list of the B best finished ones. The
+    top-B of the other candidates stay open. The search stops when no open beam is left, when B are finished and no open
+    beam's sum exceeds the worst of them, or after max_length words, where what does not take END is dropped; if nothing
+    is finished then, the open beams of max_length words are returned instead.
     Returns (sum of log-probabilities in nats, words in READING order, finished), best first.
     """
     finished: list[Scored] = []

@@ -228,7 +228,13 @@ def bert():
             ValueError,
             r"give inputs_embeds of shape \(3, 3, 8, 8\) for 3 sources; it must be \[N, P, hidden\]",
         ),
-        (lambda: gpt2(0), {}, ["a"], TypeError, "a source is a str; GPT2LMHeadModel takes mappings.*give encode=lambda te"),
+        (
+            lambda: gpt2(0),
+            {},
+            ["a"],
+            TypeError,
+            "a source is a str; GPT2LMHeadModel takes mappings.*give encode=lambda te",
+        ),
         (lambda: gpt2(0), {"reads_start": False}, [], ValueError, "reads_start=False needs an image before the words"),
         (
             lambda: gpt2(0),

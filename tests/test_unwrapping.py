@@ -6,11 +6,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import generators  # noqa: E402
-import torch.distributed  # noqa: E402
 
 from birnn_decode import BeamSearch, Pair, as_scorer, decode  # noqa: E402
 from birnn_decode.scorers import unwrapped  # noqa: E402
-
 
 OF_PEFT = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # it calls it
 

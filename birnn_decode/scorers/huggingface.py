@@ -24,11 +24,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from transformers import EncoderDecoderCache, GenerationMixin, PreTrainedModel
 from transformers.generation.utils import MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL
-from transformers.utils import ModelOutput, logging
+from transformers.utils import logging
+from transformers.utils.generic import ModelOutput
 
 from birnn_decode.scorers.reader import Reader
 from birnn_decode.scorers.sources import EMBEDDINGS, IDS, PICTURES, batched
-from birnn_decode.scorers.state import Cached, select_rows
+from birnn_decode.scorers.state import Cached
 from birnn_decode.scorers.wrappers import OPTIONS, Wrapper
 from birnn_decode.tokenizers import as_vocabulary, no_words
 
@@ -82,6 +83,12 @@ class Opened:
 def _axis_of_rows(name: str, value: Any) -> int:
     """Return the axis that counts the rows. Positions may have several axes in front, one for each kind of position."""
     return value.ndim - 2 if name.endswith(POSITIONS) and isinstance(value, torch.Tensor) else 0
+
+
+class _Passed(dict[str, Any]):
+    """An output that has a cache and nothing else."""
+
+    __getattr__ = dict.get
 
 
 class _StoppedError(Exception):
@@ -387,10 +394,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         """Return the ids that the configuration names or that ``generate`` suppresses."""
         places = (self._options, *map(vars, (self._text_config, self.model.config, self.model.generation_config)))
         named = [
-            token
-            for place in places
-            for name, token in place.items()
-            if name.endswith(("_token_id", "_token_index"))
+            token for place in places for name, token in place.items() if name.endswith(("_token_id", "_token_index"))
         ]
         flat = [one for token in named for one in (token if isinstance(token, (list, tuple)) else [token])]
         flat += self._option("suppress_tokens") or ()
@@ -406,7 +410,9 @@ class HuggingFaceScorer(Wrapper, Reader):
     def _first_position(self) -> int:
         """The number of the first position. RoBERTa and similar models count positions from after the padding."""
         tables = (table for name, table in self.model.named_modules() if name.endswith("position_embeddings"))
-        return max((1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0)
+        return max(
+            (1 + table.padding_idx for table in tables if getattr(table, "padding_idx", None) is not None), default=0
+        )
 
     # ------------------------------------------------------------------------------------------------------ the source
 
@@ -449,7 +455,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         if self._given_start is not None and self._attends:
             options["decoder_start_token_id"] = self.start_token
         verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # its advice is for searches of its own
+        logging.set_verbosity(40)  # errors only: its advice is for searches of its own
         try:
             # Without its decorators, which switch gradients off.
             inspect.unwrap(type(self.model).generate)(self.model, **inputs, **options)
@@ -458,8 +464,8 @@ class HuggingFaceScorer(Wrapper, Reader):
         finally:
             logging.set_verbosity(verbosity)
         raise TypeError(
-            f"{type(self.model).__name__}.generate does not pass custom_generate on. Wrap the model with TorchScorer or "
-            "PrefixScorer"
+            f"{type(self.model).__name__}.generate does not pass custom_generate on. Wrap the model with TorchScorer "
+            "or PrefixScorer"
         )
 
     def _begin(self, opened: Opened, count: int) -> _State:
@@ -551,7 +557,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         passed = {**inputs, CACHE: cache}
         if words > 1:
             passed = model._update_model_kwargs_for_generation(
-                ModelOutput({CACHE: cache}),
+                _Passed({CACHE: cache}),
                 passed,
                 is_encoder_decoder=model.config.is_encoder_decoder,
                 num_new_tokens=words - 1,
@@ -610,7 +616,9 @@ def rows_of_sources(inputs: Mapping[str, Any], count: int) -> list[dict[str, tor
     tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
     for name, value in tensors.items():
         if len(value) != count:
-            raise ValueError(f"{name} has {len(value)} rows for {count} sources. Decode each source in a call of its own")
+            raise ValueError(
+                f"{name} has {len(value)} rows for {count} sources. Decode each source in a call of its own"
+            )
     return [{name: value[row : row + 1] for name, value in tensors.items()} for row in range(count)]
 
 

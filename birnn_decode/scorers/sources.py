@@ -17,7 +17,9 @@ SHAPES = {
 }
 
 
-def batched(given: Any, count: int, *, main: str, dense: str, pad: int, left: bool, name: str) -> dict[str, torch.Tensor]:
+def batched(
+    given: Any, count: int, *, main: str, dense: str, pad: int, left: bool, name: str
+) -> dict[str, torch.Tensor]:
     """Make one mapping of batched tensors.
 
     Args:
@@ -80,7 +82,7 @@ def _single(source: Any, main: str, dense: str, name: str) -> dict[str, torch.Te
         return {dense if source.is_floating_point() else main: source[None]}
     if not isinstance(source, Mapping):
         how = (
-            f"tensors [channels, height, width], or mappings such as a processor returns. For other images give "
+            "tensors [channels, height, width], or mappings such as a processor returns. For other images give "
             'encode=lambda images: processor(images=images, return_tensors="pt").pixel_values'
             if dense == PICTURES
             else "mappings of tensors such as a tokenizer or processor returns. For other sources give "
