@@ -626,8 +626,8 @@ def free_search(
     """Free-running beam search: the model decides by its END token where a sentence stops.
 
     With n words read the candidates are (b, v) for every allowed word v and, if n >= min_length, v = END (ties: lower
-    (b, v) first; -inf dropped). Of the top-B by sum, those that took END move to a list of the B best finished ones. The
-    top-B of the other candidates stay open. The search stops when no open beam is left, when B are finished and no open
+    (b, v) first; -inf dropped). Those of the top-B that took END move to a list of the B best finished ones. The
+    top-B of the others stay open. The search stops when no open beam is left, when B are finished and no open
     beam's sum exceeds the worst of them, or after max_length words, where what does not take END is dropped; if nothing
     is finished then, the open beams of max_length words are returned instead.
     Returns (sum of log-probabilities in nats, words in READING order, finished), best first.
