@@ -86,7 +86,11 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
+<<<<<<< HEAD
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,parquet,ray,test,docs,dev]'
+=======
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,peft,test,docs,dev]'
+>>>>>>> hub
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

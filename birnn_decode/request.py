@@ -68,6 +68,10 @@ class Options(TypedDict, total=False):
             need for one step is not counted. A batch that needs more is split and decoded in parts, with the same
             results; a single item is always decoded. ``rows_evaluated`` does not count the rows that a batch had read
             before it was split (default: None, no limit).
+        rows_per_call: the most prefixes or sentences that go through a model in one call, whatever the method, the
+            number of items and ``beam_size``. The results are the same, up to rounding. A smaller number needs less
+            memory for a step and more time. The sources of a list are encoded in one call, as ever (default: None, no
+            limit).
 
     Example:
         >>> from birnn_decode import Options, decode
@@ -88,6 +92,7 @@ class Options(TypedDict, total=False):
     min_length: int
     max_length: int | None
     memory_limit: int | None
+    rows_per_call: int | None
 
 
 DEFAULTS = Options(
@@ -101,6 +106,7 @@ DEFAULTS = Options(
     min_length=0,
     max_length=None,
     memory_limit=None,
+    rows_per_call=None,
 )
 
 
@@ -313,6 +319,7 @@ class Request:
         beam_size: B, of all groups together.
         diversity: the groups of the beam; None for one group.
         memory_limit: in bytes; None for no limit.
+        rows_per_call: None for no limit.
         sentences: the words of each item's sentences if these are to be scored and nothing is searched; else None.
     """
 
@@ -327,6 +334,7 @@ class Request:
     beam_size: int = 1
     diversity: Diversity | None = None
     memory_limit: int | None = None
+    rows_per_call: int | None = None
     sentences: Sequence[Sequence[tuple[int, ...]]] | None = None
 
     @property
@@ -384,7 +392,8 @@ class Request:
                 for one in self.items
             ]
             encoded = Encoded(self.contexts.get(name), sources, self.sources, numbers)
-            tree = PrefixTree(scorer, name, encoded, branching, asked_again, combine is not None, memory)
+            every_state = combine is not None
+            tree = PrefixTree(scorer, name, encoded, branching, asked_again, every_state, memory, self.rows_per_call)
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.models.never))))
         return kind(tuple(directions), self.objective, self.rules, self.demands, combine)
 
@@ -448,7 +457,7 @@ def ask(
     given: dict[str, Any] = {**DEFAULTS, **options}
     given["beam_size"] = check_count("beam_size", given["beam_size"], 1)
     check_count("min_length", given["min_length"])
-    for name, least in (("max_length", 0), ("memory_limit", 1)):
+    for name, least in (("max_length", 0), ("memory_limit", 1), ("rows_per_call", 1)):
         if given[name] is not None:
             check_count(name, given[name], least)
     if (diversity := given["diversity"]) is not None:
@@ -506,6 +515,7 @@ def ask(
         given["beam_size"],
         diversity,
         given["memory_limit"],
+        given["rows_per_call"],
         sentences,
     )
 

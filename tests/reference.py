@@ -657,11 +657,11 @@ def free_search(
 ) -> list[tuple[float, Words, bool]]:
     """Free-running beam search: the model decides by its END token where a sentence stops.
 
-    With n words read the candidates are (b, v) for every allowed word v and, if n >= min_length, v = END; the top-B
-    by sum survive (ties: lower (b, v) first; -inf dropped). Those that took END move to a list of the B best finished
-    ones. The search stops when no open beam is left, when B are finished and no open beam's sum exceeds the worst of
-    them, or after max_length words, where what does not take END is dropped; if nothing is finished then, the open
-    beams of max_length words are returned instead.
+    With n words read the candidates are (b, v) for every allowed word v and, if n >= min_length, v = END (ties: lower
+    (b, v) first; -inf dropped). Those of the top-B that took END move to a list of the B best finished ones. The
+    top-B of the others stay open. The search stops when no open beam is left, when B are finished and no open
+    beam's sum exceeds the worst of them, or after max_length words, where what does not take END is dropped; if nothing
+    is finished then, the open beams of max_length words are returned instead.
     Returns (sum of log-probabilities in nats, words in READING order, finished), best first.
     """
     finished: list[Scored] = []
@@ -678,12 +678,9 @@ def free_search(
                     candidates.append((-new_total, b, v, prefix))
         candidates.sort()
 
-        new_beams: list[Beam] = []
-        for negative, _, v, prefix in candidates[:beam_size]:
-            if v == model.end:
-                finished.append((-negative, prefix))
-            else:
-                new_beams.append(((*prefix, v), -negative))
+        finished += [(-negative, prefix) for negative, _, v, prefix in candidates[:beam_size] if v == model.end]
+        words = [candidate for candidate in candidates if candidate[2] != model.end]
+        new_beams: list[Beam] = [((*prefix, v), -negative) for negative, _, v, prefix in words[:beam_size]]
         finished.sort(key=lambda item: (-item[0], item[1]))
         finished = finished[:beam_size]
 

@@ -171,13 +171,13 @@ def test_special_tokens_and_ids_beyond_the_tokenizer_are_no_words():
 def no_start():
     model = vit_gpt2(0)
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
-    model.config.decoder.bos_token_id = None
+    model.config.decoder.bos_token_id = model.generation_config.bos_token_id = None
     return model
 
 
 def two_ends():
     model = git(0)
-    model.config.eos_token_id = [2, 3]
+    model.generation_config.eos_token_id = [2, 3]
     return model
 
 
@@ -213,38 +213,44 @@ def bert():
             ValueError,
             r"VisionEncoderDecoderModel has no id for start_token \(None\). Give start_token=",
         ),
-        (two_ends, {}, [], ValueError, r"GitForCausalLM has several ids for end_token \(\[2, 3\]\). Give end_token="),
         (bert, {}, [], TypeError, "BertModel, which is not a Scorer"),
         (
             lambda: blip(0),
             {},
             ["a.png"],
             TypeError,
-            "an image is a str; BlipForCond.*give encode=lambda images: processor",
+            "a source is a str; BlipForCond.*give encode=lambda images: processor",
         ),
-        (lambda: gpt2(0), {}, pixels(), TypeError, "GPT2LMHeadModel does not see images. Give encode="),
+        (
+            lambda: gpt2(0),
+            {},
+            pixels(),
+            ValueError,
+            r"give inputs_embeds of shape \(3, 3, 8, 8\) for 3 sources; it must be \[N, P, hidden\]",
+        ),
+        (
+            lambda: gpt2(0),
+            {},
+            ["a"],
+            TypeError,
+            "a source is a str; GPT2LMHeadModel takes mappings.*give encode=lambda te",
+        ),
         (lambda: gpt2(0), {"reads_start": False}, [], ValueError, "reads_start=False needs an image before the words"),
         (
             lambda: gpt2(0),
             {"encode": torch.stack},
             pixels(),
             ValueError,
-            r"shape \(3, 3, 8, 8\) for 3 images; it must be \[N, P, hidden\], embeddings",
+            r"shape \(3, 3, 8, 8\) for 3 sources; it must be \[N, P, hidden\], embeddings",
         ),
         (
             lambda: gpt2(0),
             {"colour": 3},
             [],
             TypeError,
-            "no option colour for a .*GPT2LMHeadModel. The options are .*reads_start",
+            "no option colour for a .*GPT2LMHeadModel. The options are .*generate_kwargs.*reads_start",
         ),
-        (
-            lambda: git(0),
-            {"reads_start": False},
-            [],
-            TypeError,
-            "no option reads_start for .*. The options are direction, encode",
-        ),
+        (lambda: git(0), {"reads_start": False}, [], ValueError, "reads_start=False needs an image before the words"),
         (lambda: git(0), {"vocab_size": 9}, [], TypeError, "no option vocab_size for a"),
         (lambda: git(0), {"never": 7}, [], TypeError, "never must be a set of ids.* got 7"),
         (
@@ -252,9 +258,9 @@ def bert():
             {"encode": crops},
             pixels(),
             ValueError,
-            r"shape \(6, 3, 8, 8\) for 3 images; it must be \[N, ch",
+            r"shape \(6, 3, 8, 8\) for 3 sources; it must be \[N, ch",
         ),
-        (lambda: blip(0), {}, [pixels()[0][None]], ValueError, r"shape \(1, 1, 3, 8, 8\) for 1 images; it must be"),
+        (lambda: blip(0), {}, [pixels()[0][None]], ValueError, r"shape \(1, 1, 3, 8, 8\) for 1 sources; it must be"),
         (
             lambda: blip(0),
             {"encode": enumerate},

@@ -1,4 +1,4 @@
-"""memory_limit: a batch that would take more is searched in parts."""
+"""memory_limit and rows_per_call: a batch that would take more is searched in parts, with the same answers."""
 
 import gc
 import weakref
@@ -49,6 +49,39 @@ def test_parts_have_the_answers_of_the_whole(method, seed, batch, limit, table, 
     whole = SEARCHES[method](models, images, asked)
     parts = SEARCHES[method](models, images, asked, memory_limit=limit)
     assert list(map(told, parts)) == list(map(told, whole))
+
+
+@pytest.mark.parametrize("method", SEARCHES)
+@given(
+    seed=seeds,
+    batch=st.lists(templates(V), min_size=1, max_size=4),
+    rows=st.sampled_from([1, 2, 5]),
+    table=table_options,
+    members=members,
+)
+def test_few_rows_at_a_time_have_the_same_answers(method, seed, batch, rows, table, members):
+    models = pair(seed, V, **table, **members)
+    asked = [Template.from_tokens(one) for one in batch]
+    images = list(range(len(batch)))[::-1]
+    whole = SEARCHES[method](models, images, asked)
+    calls = []
+    for model in models:
+        for name in ("step", "steps", "score"):
+            if getattr(model, name, None) is not None:
+                setattr(model, name, counted(getattr(model, name), {"score": 1}.get(name, 0), calls))
+    parts = SEARCHES[method](models, images, asked, rows_per_call=rows)
+    assert list(map(told, parts)) == list(map(told, whole))
+    assert max(calls) <= rows
+
+
+def counted(function, place, calls):
+    """The function, which also notes how many rows it is given."""
+
+    def noting(*arguments):
+        calls.append(len(arguments[place]))
+        return function(*arguments)
+
+    return noting
 
 
 def test_what_is_kept_stays_below_the_limit(monkeypatch):

@@ -28,7 +28,7 @@ TINY_TEXT = {
 }
 
 
-def built(model_class, config, seed):
+def built(model_class, config, seed, sharpness=8):
     """A model with weights that make its distributions far from flat, in double precision."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -36,7 +36,7 @@ def built(model_class, config, seed):
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(8)
+                parameter.mul_(sharpness)
     return model
 
 

@@ -149,11 +149,13 @@ def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer
 
     These models are recognised:
 
-    - Hugging Face's ``VisionEncoderDecoderModel``, BLIP, GIT and causal language models;
+    - every model of Hugging Face that has ``generate``: encoder-decoders such as T5, BART, Marian and Whisper,
+      captioners such as BLIP, and language models, also those that see pictures;
     - models with ``get_logprobs_state``, with the option ``features``;
     - functions ``(images, prefixes) -> scores``, with the options ``vocab_size``, ``start_token`` and ``end_token``.
       The result is a `PrefixScorer`.
 
+    A model inside of ``DataParallel``, ``DistributedDataParallel``, ``torch.compile`` or PEFT is taken out first.
     `decode` and the other functions of the package wrap their models in this way. Call `as_scorer` yourself only to
     give options.
 
@@ -181,6 +183,7 @@ def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer
         >>> as_scorer(scorer) is scorer
         True
     """
+    model = unwrapped(model)
     if all(hasattr(model, name) for name in REQUIRED):
         if options:
             raise TypeError(
@@ -194,6 +197,46 @@ def as_scorer(model: Any, /, direction: str = "given", **options: Any) -> Scorer
     return _checked(model, direction)
 
 
+def unwrapped(model: Any) -> Any:
+    """Return the model inside of PyTorch's and PEFT's wrappers.
+
+    ``DataParallel``, ``DistributedDataParallel``, a module of ``torch.compile`` and a ``PeftModel`` decode as the model
+    inside. The weights that PEFT puts into the layers of this model, such as LoRA, take part.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The innermost model; ``model`` itself if it is not wrapped.
+
+    Raises:
+        TypeError: PEFT adds a prompt in front of the model, which the model inside does not have.
+
+    Example:
+        >>> import torch
+        >>> from birnn_decode.scorers import unwrapped
+        >>> model = torch.nn.Linear(2, 2)
+        >>> unwrapped(torch.nn.DataParallel(model)) is model
+        True
+    """
+    torch, peft = sys.modules.get("torch"), sys.modules.get("peft")
+    while torch is not None:
+        if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif isinstance(model, torch.nn.Module) and "_orig_mod" in model._modules:
+            model = model._orig_mod
+        elif peft is not None and isinstance(model, peft.PeftModel):
+            if model.active_peft_config.is_prompt_learning:
+                raise TypeError(
+                    f"{type_name(model)} puts a learnt prompt in front of the model, which decoding would leave out. "
+                    "Wrap it with PrefixScorer"
+                )
+            model = model.get_base_model()
+        else:
+            break
+    return model
+
+
 def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
     """Wrap a model that is recognised."""
     given = f"the {direction} model is {type_name(model)}"
@@ -204,8 +247,9 @@ def _wrapped(model: Any, direction: str, options: dict[str, Any]) -> Any:
             "decode(model, image, template)"
         )
     if wrapper is None:
+        no_head = ", and has no language-modeling head for generate" if hasattr(model, "can_generate") else ""
         raise TypeError(
-            f"{given}, which is not a Scorer: it lacks "
+            f"{given}, which is not a Scorer{no_head}: it lacks "
             f"{', '.join(name for name in REQUIRED if not hasattr(model, name))}. Wrap a decoder of recurrent layers "
             "with birnn_decode.scorers.recurrent.RecurrentScorer, a step function with StepScorer or "
             "birnn_decode.scorers.torch.TorchScorer, a function of (images, prefixes) with PrefixScorer"
@@ -224,9 +268,9 @@ def _wrapper_for(model: Any) -> Any:
     """Find the wrapper class for a model, or None."""
     transformers = sys.modules.get("transformers")
     if transformers is not None and isinstance(model, transformers.PreTrainedModel):
-        from birnn_decode.scorers.huggingface import kind_of
+        from birnn_decode.scorers.huggingface import HuggingFaceScorer
 
-        return kind_of(model)
+        return HuggingFaceScorer if model.can_generate() else None
     if hasattr(model, "get_logprobs_state"):
         from birnn_decode.scorers.torch import LogprobsStateScorer
 

@@ -153,9 +153,10 @@ def _grows(cache: Any) -> bool:
     transformers = sys.modules.get("transformers")
     if transformers is None or not all(isinstance(part, transformers.Cache) for part in _parts(cache)):
         return False
-    from transformers.cache_utils import DynamicLayer
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    return all(type(layer) is DynamicLayer for part in _parts(cache) for layer in part.layers)
+    growing = (DynamicLayer, DynamicSlidingWindowLayer)
+    return all(type(layer) in growing for part in _parts(cache) for layer in part.layers)
 
 
 def _parts(cache: Any) -> list[Any]:

@@ -38,9 +38,9 @@ def free_search(
 ) -> list[list[FreeHypothesis]]:
     """Run classical beam search from START, all items in one batch.
 
-    Each step keeps the B best continuations, END being one of them. A hypothesis that takes END is finished, and the B
-    best finished ones are kept. An item leaves the batch if no open hypothesis can still rise above its worst finished
-    one, or at ``max_length`` words.
+    Each step takes the B best continuations, END being one of them. A hypothesis that takes END is finished, and the B
+    best finished ones are kept. The B best continuations with another word stay open. An item leaves the batch if no
+    open hypothesis can still rise above its worst finished one, or at ``max_length`` words.
 
     Args:
         direction: the direction that writes.
@@ -63,10 +63,18 @@ def free_search(
         tree.read(nodes)
         banned = [token for token in direction.banned if token != end or length < min_length]
         holds = [Hold(held[item], length) if item in held else None for item in beams] if held else []
-        chosen = choose(direction, stacked(list(beams.values())), 1.0, None, banned, beam_size, holds)
+        open_beams = stacked(list(beams.values()))
+        chosen = choose(direction, open_beams, 1.0, None, banned, beam_size, holds)
+        longer = chosen.copy()
+        some = np.flatnonzero(((tree.tokens[chosen] == end) & (chosen >= 0)).any(axis=1))
+        if len(some) and length < max_length:  # places that END has taken go to the next best words
+            held_of_some = [holds[number] for number in some] if holds else []
+            longer[some] = choose(
+                direction, open_beams[some], 1.0, None, [*banned, end], beam_size, held_of_some, lift=False
+            )
         tree.done(nodes)
         before, beams = beams, {}
-        for item, children in zip(before, chosen, strict=True):
+        for item, children, still_open in zip(before, chosen, longer, strict=True):
             children = children[children >= 0]
             ends = tree.tokens[children] == end
             done, own = finished[item], held.get(item)
@@ -75,7 +83,7 @@ def free_search(
             del done[beam_size:]
             if length == max_length and not done:
                 done += _hypotheses(direction, before[item], False, own)
-            still_open = children[~ends]
+            still_open = still_open[(still_open >= 0) & (tree.tokens[still_open] != end)]
             full = len(done) == beam_size
             if len(still_open) and not (full and _scores(direction, still_open[:1], own)[0] <= done[-1].score):
                 beams[item] = still_open

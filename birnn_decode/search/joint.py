@@ -169,6 +169,10 @@ class JointCoupling(Coupling):
     def log_probs(self, left: Nodes, right: Nodes) -> Array:
         """Return log p(v | left, right) of R pairs of prefixes that have been read, [R, vocab]."""
         tree = self.forward.tree
+        calls = tree.calls(len(left))
+        if self.combine is not None and len(calls) > 1:
+            parts = [self.log_probs(left[some], right[some]) for some in calls]
+            return tree.backend.gather(parts, *np.divmod(np.arange(len(left)), len(parts[0])), stays=True)
         if self.combine is None:
             with np.errstate(over="ignore"):  # models mask with the lowest number there is
                 scores = tree.gather(left) + tree.backend.array(self.backward.tree.gather(right))

@@ -115,15 +115,33 @@ class Batch:
         return walked
 
 
-def batches(asked: Sequence[Asked], depths: np.ndarray, kinds: np.ndarray, room: float, vocab_size: int) -> list[Batch]:
+class Limits(NamedTuple):
+    """What one call may read.
+
+    Attributes:
+        tokens: the largest number of tokens of a prefix, START included. Padding counts.
+        rows: the largest number of rows; None for no limit.
+        vocab_size: the size of the vocabulary.
+    """
+
+    tokens: float
+    rows: int | None
+    vocab_size: int
+
+    def rows_of(self, length: int) -> int:
+        """Return the largest number of rows with ``length`` tokens."""
+        most = max(1, LARGEST_BLOCK // (length * self.vocab_size))
+        return most if self.rows is None else min(most, self.rows)
+
+
+def batches(asked: Sequence[Asked], depths: np.ndarray, kinds: np.ndarray, limits: Limits) -> list[Batch]:
     """Return the calls that read what is asked for.
 
     Args:
         asked: what is asked for.
         depths: the depth of the node that each row begins with, [asked].
         kinds: rows of different kinds are not read in one call, [asked].
-        room: the largest number of tokens of a prefix, START included. Padding counts.
-        vocab_size: the size of the vocabulary.
+        limits: what one call may read.
     """
     of: dict[Row, tuple[int, int]] = {}
     kept: set[Row] = set()
@@ -139,13 +157,13 @@ def batches(asked: Sequence[Asked], depths: np.ndarray, kinds: np.ndarray, room:
     for row in sorted(rows, key=lambda row: (row not in kept, -len(row))):
         kind, depth = of[row]
         groups = lengths.setdefault(kind, {})
-        fitting = [] if row in kept else [one for one in groups if one >= len(row) and depth + one - 1 <= room]
+        fitting = [] if row in kept else [one for one in groups if one >= len(row) and depth + one - 1 <= limits.tokens]
         groups.setdefault(min(fitting, default=len(row)), []).append(row)
     found = []
     for groups in lengths.values():
         for length, group in groups.items():
             group.sort()
-            at_a_time = max(1, LARGEST_BLOCK // ((length - 1) * vocab_size))
+            at_a_time = limits.rows_of(length - 1)
             for begin in range(0, len(group), at_a_time):
                 some = group[begin : begin + at_a_time]
                 found.append(Batch(some, [row in kept for row in some], [asked_of[row] for row in some]))

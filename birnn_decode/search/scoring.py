@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,10 +35,13 @@ def score_given(
         return []
     scorer, name = tree.scorer, tree.name
     sources = np.array([tree.encoded.sources[item] for item in items])
+    calls = tree.calls(len(sentences))
     if getattr(scorer, "score", None) is None:
-        return _step_by_step(tree, items, sources, sentences, gradients)
+        parts = [_step_by_step(tree, items[some], sources[some], sentences[some], gradients) for some in calls]
+        return list(itertools.chain(*parts))
     try:
-        arrays = scorer.score(tree.encoded.context, sources, list(sentences))  # type: ignore[attr-defined]
+        asked = [(tree.encoded.context, sources[some], list(sentences[some])) for some in calls]
+        arrays = [terms for one in asked for terms in scorer.score(*one)]  # type: ignore[attr-defined]
     except (IndexError, RuntimeError) as error:
         explain(error, 1 + max(map(len, sentences)), name)
     if len(arrays) != len(sentences):

@@ -249,6 +249,7 @@ def choose(
     banned: Sequence[int],
     beam_size: int,
     holds: Sequence[Hold | None] = (),
+    lift: bool = True,
 ) -> Nodes:
     """Return the B best continuations of each beam, nodes [problems, B], best first; -1 fills a beam with fewer.
 
@@ -263,6 +264,7 @@ def choose(
         banned: ids that are no candidates.
         beam_size: B.
         holds: the constraints of each problem; empty if there are none.
+        lift: whether constraints are lifted if they rule out every possible word.
     """
     tree = direction.tree
     restraint = Restraint(direction, holds, beams, weight) if holds else None
@@ -278,7 +280,7 @@ def choose(
     if restraint is not None:
         restraint.pay(rows, which, parents, chosen[alive])
         stuck, loose = restraint.stuck(chosen)
-        if stuck:
+        if stuck and lift:
             own = None if steer is None else steer[tree.backend.indices(stuck)]
             chosen[stuck] = choose(direction, beams[stuck], weight, own, banned, beam_size, loose)
     return chosen

@@ -28,7 +28,7 @@ from birnn_decode.scorers.answers import backend_of, checked_pair, explain, faul
 from birnn_decode.scorers.protocol import Scorer, room_of
 from birnn_decode.search.columns import Columns
 from birnn_decode.search.memory import Memory
-from birnn_decode.search.reading import Asked, Batch, batches
+from birnn_decode.search.reading import Asked, Batch, Limits, batches
 
 Nodes: TypeAlias = np.ndarray
 """Numbers of nodes, int64; -1 means none."""
@@ -65,6 +65,7 @@ class PrefixTree(Columns):
         asked_again: False if no prefix is asked for in two calls of ``read``. No scores are kept between calls then.
         every_state: whether the states at known words are needed, too. Known words are then read one by one.
         memory: counts the bytes kept by both directions.
+        rows_per_call: the most prefixes or sentences that the scorer is given in one call; None for no limit.
 
     Attributes:
         roots: for each item the node that has read START alone.
@@ -89,11 +90,13 @@ class PrefixTree(Columns):
         asked_again: bool = True,
         every_state: bool = False,
         memory: Memory | None = None,
+        rows_per_call: int | None = None,
     ):
         super().__init__()
         self.scorer = scorer
         self.encoded = encoded
         self.name = name
+        self.rows_per_call = rows_per_call
         self.asked_again = asked_again
         self.aligned: bool = getattr(scorer, "aligned", True)
         self.normalized: bool = getattr(scorer, "normalized", False)
@@ -208,7 +211,8 @@ class PrefixTree(Columns):
             if self.in_blocks:
                 self._reach(self.parents[unread])
             for batch in self._batches(unread):
-                self._push(batch)
+                for some in self.calls(len(batch)):
+                    self._push(batch[some])
         if missing.any():
             children[missing] = self._add(parents, tokens, self.pick(parents, tokens))
         if len(unread):
@@ -369,6 +373,11 @@ class PrefixTree(Columns):
         self._child.update(zip(row_of, children.tolist(), strict=True))
         return np.array([self._child[key] for key in keys]) if twice else children
 
+    def calls(self, rows: int) -> list[slice]:
+        """Divide rows among as many calls of the scorer as ``rows_per_call`` makes necessary."""
+        most = self.rows_per_call or max(rows, 1)
+        return [slice(begin, begin + most) for begin in range(0, rows, most)]
+
     def pick(self, nodes: Nodes, tokens: np.ndarray) -> np.ndarray:
         """Return the scores of one token after each node."""
         blocks, rows = self._scores.block[nodes], self._scores.row[nodes]
@@ -447,12 +456,12 @@ class PrefixTree(Columns):
         kinds = depths if self.aligned else np.zeros_like(depths)
         if not self._can_join:
             kinds = kinds + len(self) * self._states.block[self.parents[firsts]]
-        for batch in batches(asked, depths, kinds, self._most_tokens, self.scorer.vocab_size):
+        for batch in batches(asked, depths, kinds, self._limits):
             self._push_block(batch)
 
     @functools.cached_property
-    def _most_tokens(self) -> float:
-        return room_of(self.scorer, self.encoded.context)
+    def _limits(self) -> Limits:
+        return Limits(room_of(self.scorer, self.encoded.context), self.rows_per_call, self.scorer.vocab_size)
 
     def _push_block(self, batch: Batch) -> None:
         """Read the rows of one call, and add the nodes that they are read for."""
