@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 from birnn_decode.methods import BSCD, METHODS, Method, Outcome, Search
 from birnn_decode.objective import Objective
 from birnn_decode.posterior import Posterior, posterior_of
+from birnn_decode.record import Record
 from birnn_decode.request import DEFAULTS, Options, Request, ask
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers.pair import Pair
@@ -71,7 +72,7 @@ def decode(models: Any, source: Any, template: Any = None, method: Method = BSCD
             and one source serves all templates of a list (default: None).
         method: `BSCD`, `BeamSearch`, `Rerank`, `Gibbs` or `Exact` (default: ``BSCD()``).
         **options: the keywords of `Options`: ``beam_size``, ``objective``, ``vocabulary``, ``constraints``,
-            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length`` and ``memory_limit``.
+            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length``, ``memory_limit`` and ``record``.
 
     Returns:
         a `DecodeResult`; a list of them if ``source`` or ``template`` is a list, decoded as one batch.
@@ -360,6 +361,7 @@ def _result(request: Request, coupling: Coupling, item: int, outcome: Outcome, s
         proved=outcome.proved,
         upper_bound=outcome.upper_bound,
         posterior=_posterior(request, outcome, hypotheses),
+        record=_record(request, coupling, item),
     )
 
 
@@ -370,12 +372,13 @@ def _posterior(request: Request, outcome: Outcome, hypotheses: Sequence[Hypothes
     whole = models.kind is PairCoupling and request.objective.scope == "sentence" and not changed
     if outcome.masses is None or not whole or not answers or any(one.broken for one in answers):
         return None
-
-    def text(token: int) -> str | None:
-        return None if models.vocabulary is None else models.vocabulary.decode([token])
-
     joints = {one.tokens: one.joint for one in hypotheses if one.joint is not None}
-    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, text)
+    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, models.word)
+
+
+def _record(request: Request, coupling: Coupling, item: int) -> Record | None:
+    """Return the record of an item; None if nothing was recorded."""
+    return None if coupling.recorder is None else coupling.recorder.record(item, request.models.word)
 
 
 def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeResult:
@@ -400,4 +403,5 @@ def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeR
         trace=tuple(Round(sum(one.rows for one in same), sum(one.new_sentences for one in same)) for same in rounds),
         seconds=sum(result.seconds for result in found),
         proved=all(result.proved for result in found),
+        record=None if found[0].record is None else Record.joined([one.record for one in found if one.record]),
     )

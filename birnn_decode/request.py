@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from birnn_decode import backend
-from birnn_decode.checks import check_count, check_type, type_name
+from birnn_decode.checks import check_count, check_flag, check_type, type_name
 from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, clash
 from birnn_decode.objective import Objective
 from birnn_decode.scorers.joint import JointScorer, halves_of
@@ -29,6 +29,7 @@ from birnn_decode.search.holding import Check, Demands, Problem
 from birnn_decode.search.joint import JointCoupling
 from birnn_decode.search.memory import Memory
 from birnn_decode.search.pair import PairCoupling
+from birnn_decode.search.recorder import Recorder
 from birnn_decode.search.tree import Encoded, PrefixTree
 from birnn_decode.spelling import spell
 from birnn_decode.template import MAX_WIDTH, FixedTemplate, Template, Vocabulary, check_against_vocabulary
@@ -68,6 +69,7 @@ class Options(TypedDict, total=False):
             need for one step is not counted. A batch that needs more is split and decoded in parts, with the same
             results; a single item is always decoded. ``rows_evaluated`` does not count the rows that a batch had read
             before it was split (default: None, no limit).
+        record: whether `DecodeResult.record` keeps what the search saw. The results are the same (default: False).
 
     Example:
         >>> from birnn_decode import Options, decode
@@ -88,6 +90,7 @@ class Options(TypedDict, total=False):
     min_length: int
     max_length: int | None
     memory_limit: int | None
+    record: bool
 
 
 DEFAULTS = Options(
@@ -101,6 +104,7 @@ DEFAULTS = Options(
     min_length=0,
     max_length=None,
     memory_limit=None,
+    record=False,
 )
 
 
@@ -235,6 +239,10 @@ class Models:
         """Return the text of a sentence that fills a template. A whole caption is spelled as it is."""
         return spell(template or Template(()), words, runs, self.vocabulary)
 
+    def word(self, token: int) -> str | None:
+        """Return the text of one id; None without a vocabulary."""
+        return None if self.vocabulary is None else self.vocabulary.decode([token])
+
     def check_ids(self, template: Template, name: str) -> None:
         """Check that the scorers have the ids of a template."""
         boundaries = {token for one in self.scorers.values() for token in (one.start_token, one.end_token)}
@@ -313,6 +321,7 @@ class Request:
         beam_size: B, of all groups together.
         diversity: the groups of the beam; None for one group.
         memory_limit: in bytes; None for no limit.
+        record: whether searches are recorded.
         sentences: the words of each item's sentences if these are to be scored and nothing is searched; else None.
     """
 
@@ -327,6 +336,7 @@ class Request:
     beam_size: int = 1
     diversity: Diversity | None = None
     memory_limit: int | None = None
+    record: bool = False
     sentences: Sequence[Sequence[tuple[int, ...]]] | None = None
 
     @property
@@ -386,16 +396,18 @@ class Request:
             encoded = Encoded(self.contexts.get(name), sources, self.sources, numbers)
             tree = PrefixTree(scorer, name, encoded, branching, asked_again, combine is not None, memory)
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.models.never))))
-        return kind(tuple(directions), self.objective, self.rules, self.demands, combine)
+        recorder = Recorder() if self.record else None
+        return kind(tuple(directions), self.objective, self.rules, self.demands, combine, recorder)
 
-    def write_freely(self, directions: Sequence[Direction]) -> list[Finalist]:
+    def write_freely(self, coupling: Coupling, directions: Sequence[Direction]) -> list[Finalist]:
         """Let each direction write the whole captions freely, if it knows where a sentence ends."""
         items = [number for number, item in enumerate(self.items) if item.fixed is None and self.models.kind.writes]
         written = []
         for direction in directions:
             held = {number: self.demands.hold_freely(number, direction.reverse, self.lengths.most) for number in items}
             asked = {number: one for number, one in held.items() if one is not None}
-            found = free_search(direction, items, self.share, self.lengths.least, self.lengths.most, asked)
+            lengths = self.lengths.least, self.lengths.most
+            found = free_search(direction, items, self.share, *lengths, asked, coupling.recorder)
             for number, hypotheses in zip(items, found, strict=True):
                 for one in hypotheses:
                     words = direction.words_in_reading_order(one.words)
@@ -451,6 +463,7 @@ def ask(
     for name, least in (("max_length", 0), ("memory_limit", 1)):
         if given[name] is not None:
             check_count(name, given[name], least)
+    check_flag("record", given["record"])
     if (diversity := given["diversity"]) is not None:
         check_type("diversity", diversity, Diversity, "Diversity(groups=5, strength=0.5)")
         if given["beam_size"] % diversity.groups:
@@ -506,6 +519,7 @@ def ask(
         given["beam_size"],
         diversity,
         given["memory_limit"],
+        given["record"],
         sentences,
     )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from birnn_decode.posterior import Posterior
+from birnn_decode.record import Record, plain
 
 
 class StopReason(str, enum.Enum):
@@ -143,7 +144,7 @@ class Hypothesis:
             >>> Hypothesis((5, 7), "a dog", ((7,),), -1.5).to_dict()["blanks"]
             [[7]]
         """
-        return _plain(self)
+        return plain(self)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,7 @@ class DecodeResult:
         posterior: Probabilities of the hypotheses and of the words at the blank positions. None if the hypotheses are
             not ranked by the J of whole sentences: with a `JointModel`, `BeamSearch`, ``scope="blank"``, score hooks or
             `Diversity`. None, too, if there is no hypothesis, or if the hypotheses violate a constraint.
+        record: What the search saw and kept. None without ``record=True``. Not compared when results are compared.
 
     Example:
         >>> from birnn_decode import decode
@@ -219,6 +221,7 @@ class DecodeResult:
     proved: bool = False
     upper_bound: float | None = None
     posterior: Posterior | None = None
+    record: Record | None = field(default=None, compare=False)
 
     @property
     def gap(self) -> float | None:
@@ -269,17 +272,4 @@ class DecodeResult:
             >>> DecodeResult((), StopReason.DEAD_END, 0, 7, "bscd", (), 0.1, "none").to_dict()["stop"]
             'dead_end'
         """
-        return {**_plain(self), "stop": str(self.stop), "advice": self.stop.advice, "gap": _plain(self.gap)}
-
-
-def _plain(value: Any) -> Any:
-    """Return a value ready for JSON: a dataclass as the dict of its fields, a tuple as a list, a tensor as a number."""
-    if is_dataclass(value):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    if hasattr(value, "detach"):  # a tensor, scored with gradients
-        value = value.detach().item()
-    if isinstance(value, float) and math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return value
+        return {**plain(self), "stop": str(self.stop), "advice": self.stop.advice, "gap": plain(self.gap)}

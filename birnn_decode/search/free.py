@@ -9,6 +9,7 @@ import numpy as np
 
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.holding import Held, Hold, Paid
+from birnn_decode.search.recorder import Recorder
 from birnn_decode.search.sweep import choose, stacked
 from birnn_decode.search.tree import Nodes
 
@@ -35,6 +36,7 @@ def free_search(
     min_length: int,
     max_length: int,
     held: Mapping[int, Held] = {},
+    recorder: Recorder | None = None,
 ) -> list[list[FreeHypothesis]]:
     """Run classical beam search from START, all items in one batch.
 
@@ -49,6 +51,7 @@ def free_search(
         min_length: END is no candidate before this number of words.
         max_length: a hypothesis with this number of words takes END next or is dropped.
         held: the constraints on each item; items without constraints are left out.
+        recorder: what notes the search; None if there is no record.
 
     Returns:
         for each item its finished hypotheses, best first; the open ones of ``max_length`` words if nothing finished.
@@ -56,6 +59,7 @@ def free_search(
     tree, end = direction.tree, direction.tree.scorer.end_token
     beams: dict[int, Nodes] = {item: tree.roots[item : item + 1] for item in items}
     finished: dict[int, list[FreeHypothesis]] = {item: [] for item in items}
+    tape = None if recorder is None else recorder.write(direction, items, beam_size)
     for length in range(max_length + 1):
         if not beams:
             break
@@ -63,7 +67,12 @@ def free_search(
         tree.read(nodes)
         banned = [token for token in direction.banned if token != end or length < min_length]
         holds = [Hold(held[item], length) if item in held else None for item in beams] if held else []
-        chosen = choose(direction, stacked(list(beams.values())), 1.0, None, banned, beam_size, holds)
+        continued = stacked(list(beams.values()))
+        noting = None
+        if tape is not None:
+            position = -1 - length if direction.reverse else length
+            noting = tape.at(np.array(list(beams)), [position] * len(beams), continued, None)
+        chosen = choose(direction, continued, 1.0, None, banned, beam_size, holds, noting)
         tree.done(nodes)
         before, beams = beams, {}
         for item, children in zip(before, chosen, strict=True):
