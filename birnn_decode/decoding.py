@@ -373,12 +373,13 @@ def _posterior(request: Request, outcome: Outcome, hypotheses: Sequence[Hypothes
     if outcome.masses is None or not whole or not answers or any(one.broken for one in answers):
         return None
     joints = {one.tokens: one.joint for one in hypotheses if one.joint is not None}
-    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, models.word)
+    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, models.spelled)
 
 
 def _record(request: Request, coupling: Coupling, item: int) -> Record | None:
     """Return the record of an item; None if nothing was recorded."""
-    return None if coupling.recorder is None else coupling.recorder.record(item, request.models.word)
+    models, recorder = request.models, coupling.recorder
+    return None if recorder is None else recorder.record(item, models.vocab_size, models.spelled)
 
 
 def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeResult:

@@ -254,6 +254,7 @@ class Record:
         searches: The searches, one for each choice of widths. `Exact` adds those with more beams.
         bounds: For `Exact`, the bound as it falls; empty for other methods.
         pool: Ids of all finished sentences that the search has ranked, each once, in the order of meeting.
+        vocab_size: Number of ids that a word is chosen from (V).
         texts: Pairs of an id and its text, for all ids of the record. Empty without a vocabulary.
         schema: Version of the layout of ``to_dict``.
 
@@ -272,6 +273,7 @@ class Record:
     searches: tuple[RecordedSearch, ...]
     bounds: tuple[Bound, ...] = ()
     pool: tuple[Words, ...] = ()
+    vocab_size: int = 0
     texts: tuple[tuple[int, str], ...] = ()
     schema: int = field(default=SCHEMA, init=False)
 

@@ -239,9 +239,9 @@ class Models:
         """Return the text of a sentence that fills a template. A whole caption is spelled as it is."""
         return spell(template or Template(()), words, runs, self.vocabulary)
 
-    def word(self, token: int) -> str | None:
-        """Return the text of one id; None without a vocabulary."""
-        return None if self.vocabulary is None else self.vocabulary.decode([token])
+    def spelled(self, words: Sequence[int]) -> str | None:
+        """Return the text of ids; None without a vocabulary."""
+        return None if self.vocabulary is None else self.vocabulary.decode([*words])
 
     def check_ids(self, template: Template, name: str) -> None:
         """Check that the scorers have the ids of a template."""

@@ -348,22 +348,24 @@ class Recorder:
         for item, words in sentences:
             self._pool.setdefault(item, {})[words] = None
 
-    def record(self, item: int, text: Callable[[int], str | None]) -> Record:
+    def record(self, item: int, vocab_size: int, text: Callable[[Sequence[int]], str | None]) -> Record:
         """Make the record of an item.
 
         Args:
             item: the number of the item.
+            vocab_size: V.
             text: gives the text of an id.
         """
         searches = tuple(self._search(log) for log in self._logs if log.item == item)
         pool = tuple(self._pool.get(item, ()))
         ids = {word for words in pool for word in words}
         ids |= {word for one in searches for words in _all_words(one) for word in words}
-        texts = ((word, text(word)) for word in sorted(ids))
+        texts = ((word, text([word])) for word in sorted(ids))
         return Record(
             searches,
             tuple(self._bounds.get(item, ())),
             pool,
+            vocab_size,
             tuple((word, own) for word, own in texts if own is not None),
         )
 
