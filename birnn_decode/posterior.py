@@ -191,7 +191,7 @@ def posterior_of(
     return Posterior(
         tuple(sentences),
         tuple(
-            tuple(WordProbability(token, *rest) for (token,), *rest in best_between(place, place + 1))
+            tuple(WordProbability(token, own, chance) for (token,), own, chance in best_between(place, place + 1))
             for place in places
         ),
         tuple(tuple(SpanProbability(*one) for one in best_between(begin, end)) for begin, end in template.runs),

@@ -304,7 +304,7 @@ class Record:
             >>> Record(()).to_dict()["schema"]
             1
         """
-        return plain(self)  # type: ignore[no-any-return]
+        return {name: plain(value) for name, value in vars(self).items()}
 
     def to_json(self) -> str:
         """Return ``to_dict`` as JSON.
@@ -343,7 +343,7 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """Return a value ready for JSON: a dataclass or a named tuple as a dict, a tuple as a list, a tensor as a number."""
+    """Return a value ready for JSON: dataclasses and named tuples as dicts, tuples as lists, tensors as numbers."""
     if is_dataclass(value):
         return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, tuple):

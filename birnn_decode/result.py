@@ -144,7 +144,7 @@ class Hypothesis:
             >>> Hypothesis((5, 7), "a dog", ((7,),), -1.5).to_dict()["blanks"]
             [[7]]
         """
-        return plain(self)  # type: ignore[no-any-return]
+        return plain(self)
 
 
 @dataclass(frozen=True)

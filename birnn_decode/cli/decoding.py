@@ -54,9 +54,9 @@ class Decoding:
     device: str
     beam_size: int
     max_rounds: int
-    top: int
-    as_json: bool
     demanded: Demanded
+    top: int = 1
+    as_json: bool = False
     birnn: Path | None = None
     exact_rows: int | None = None
 
@@ -76,16 +76,16 @@ class Decoding:
         return "birnn-bscd" if self.models.pair is None else "bscd" if self.exact_rows is None else "exact"
 
     def results(
-        self, names: Sequence[str], source: Any, templates: Sequence[Template | None]
+        self, names: Sequence[str], source: Any, templates: Sequence[Template | None], record: bool = False
     ) -> list[dict[str, DecodeResult]]:
-        """Answer each template by methods, named as in an evaluation."""
+        """Answer each template by methods, named as in an evaluation, and record the searches if asked to."""
         from birnn_decode import compare
         from birnn_decode.evaluation import asked, with_both_scores
 
         pair, birnn = self.models.pair, self.models.birnn
         self.models.warm_up(source, templates[0])
         found: list[dict[str, DecodeResult]] = [{} for _ in templates]
-        options = {"beam_size": self.beam_size, **self.demanded.options}
+        options = {"beam_size": self.beam_size, "record": record, **self.demanded.options}
         methods = asked(names, pair, birnn, self.max_rounds, self.exact_rows or 1)
         for models in self.models.each:
             own = {name: method for name, (of, method) in methods.items() if of is models}

@@ -111,7 +111,8 @@ class Continuations(NamedTuple):
     def best(self, count: int) -> Continuations:
         """Return the ``count`` best of each problem."""
         kept = self.ranks < count
-        return Continuations(*(column[kept] for column in self[:-1]), self.restraint)
+        columns = {name: column[kept] for name, column in self._asdict().items() if name != "restraint"}
+        return self._replace(**columns)
 
 
 class JointRanking(Ranking):

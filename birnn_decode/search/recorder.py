@@ -6,6 +6,7 @@ and no prefix is added to a tree, so the rows and the answers of a search are th
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,8 +147,12 @@ class Turned(NamedTuple):
         """Return the same for some of the turns."""
         opposite = self.opposite
         if opposite is not None:
-            holds, prior = ([own[row] for row in rows] if own else [] for own in (opposite.holds, opposite.prior))
-            opposite = Opposite(opposite.direction, opposite.beams[rows], holds, prior)
+            opposite = Opposite(
+                opposite.direction,
+                opposite.beams[rows],
+                [opposite.holds[row] for row in rows] if opposite.holds else [],
+                [opposite.prior[row] for row in rows] if opposite.prior else [],
+            )
         return Turned(self.tape, self.numbers[rows], self.positions[rows], self.beams[rows], opposite)
 
     def saw(
@@ -169,7 +174,8 @@ class Turned(NamedTuple):
             rests, looks = best_behind(opposite.direction, opposite.beams[rows], tokens, asked)
             looks = opposite.direction.weight * looks
             if opposite.prior:
-                changes -= np.array([opposite.prior[row][token] for row, token in zip(rows, tokens, strict=True)])
+                asked_for = zip(rows.tolist(), tokens.tolist(), strict=True)
+                changes -= np.array([opposite.prior[row][token] for row, token in asked_for])
         self.tape.add(
             _Notes(
                 self.numbers[rows],
@@ -272,19 +278,14 @@ class Recorder:
         tape = Tape(direction, opposite if opposite is not None and opposite.weight else None)
         for number, problem in enumerate(problems):
             log = self._current[id(problem)]
-
-            def step(number: int = number, round: int = log.round) -> Sweep:
-                return Sweep(direction.tree.name, round, looks, False, self._seen(tape, number))
-
-            log.steps.append(step)
+            log.steps.append(functools.partial(self._sweep, tape, number, log.round, looks))
         return tape
 
     def repeat(self, direction: Direction, problems: Iterable[Problem]) -> None:
         """Note that the sweeps of some problems are not run again."""
         for problem in problems:
             log = self._current[id(problem)]
-            sweep = Sweep(direction.tree.name, log.round, True, True, ())
-            log.steps.append(lambda sweep=sweep: sweep)
+            log.steps.append(functools.partial(Sweep, direction.tree.name, log.round, True, True, ()))
 
     def write(self, direction: Direction, items: Sequence[int], beam_size: int) -> Tape:
         """Begin the free searches of some items, and return their tape."""
@@ -294,8 +295,14 @@ class Recorder:
             if log is None:
                 log = _Log(None, item, beam_size)
                 self._logs.append(log)
-            log.steps.append(lambda item=item: Writing(direction.tree.name, self._seen(tape, item)))
+            log.steps.append(functools.partial(self._writing, tape, item))
         return tape
+
+    def _sweep(self, tape: Tape, number: int, round: int, looks: bool) -> Sweep:
+        return Sweep(tape.direction.tree.name, round, looks, False, self._seen(tape, number))
+
+    def _writing(self, tape: Tape, number: int) -> Writing:
+        return Writing(tape.direction.tree.name, self._seen(tape, number))
 
     def _seen(self, tape: Tape, number: int) -> tuple[Choice, ...]:
         if tape not in self._choices:
@@ -327,8 +334,7 @@ class Recorder:
             found[number].append(Splice(words, direction.position(place, len(words)), value, scores.get(one)))
         for problem, own in zip(problems, found, strict=True):
             log = self._current[id(problem)]
-            step = Splices(log.round, tuple(own))
-            log.steps.append(lambda step=step: step)
+            log.steps.append(functools.partial(Splices, log.round, tuple(own)))
 
     def draw(self, chain: Any, problem: Problem, position: int, word: int, log_probs: np.ndarray) -> None:
         """Note the draw of a chain. Log-probabilities are given up to a constant, [vocab]."""

@@ -239,7 +239,7 @@ def sweep(
     course = Course(direction, problems)
     beams = course.start(beam_size)
     held_fixed = stacked([] if ahead is None else ahead.frontiers)  # [problems, 1 + places, beams]
-    tape = None if recorder is None else recorder.sweep(direction, problems, ahead and ahead.opposite)
+    tape = None if recorder is None else recorder.sweep(direction, problems, None if ahead is None else ahead.opposite)
     for turn in course.turns(beams, by_sum=weight > 0):
         behind = None if ahead is None else held_fixed[turn.numbers, turn.behind]
         steer, banned = steering(direction, turn, ahead, behind)
