@@ -12,6 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
+__all__ = [
+    "Bound",
+    "Candidate",
+    "Choice",
+    "Draw",
+    "Draws",
+    "Record",
+    "RecordedSearch",
+    "Splice",
+    "Splices",
+    "Sweep",
+    "Writing",
+]
+
 SCHEMA = 1
 
 Words: TypeAlias = tuple[int, ...]
@@ -126,7 +140,7 @@ class Writing:
 
 @dataclass(frozen=True)
 class Splice:
-    """Hold one sentence made of a prefix of a forward beam, a word, and a suffix of a backward beam.
+    """Hold one sentence made of a forward prefix, a word, and a backward suffix.
 
     Attributes:
         words: Ids of the whole sentence.
@@ -267,7 +281,7 @@ class Record:
         >>> [(step.kind, step.round) for step in record.searches[0].steps][:3]
         [('sweep', 0), ('sweep', 0), ('splices', 0)]
         >>> record.text(record.searches[0].steps[0].choices[0].candidates[0].words)
-        'a small green'
+        'a small purple'
     """
 
     searches: tuple[RecordedSearch, ...]
@@ -304,7 +318,7 @@ class Record:
             >>> Record(()).to_dict()["schema"]
             1
         """
-        return {name: plain(value) for name, value in vars(self).items()}
+        return {entry.name: plain(getattr(self, entry.name)) for entry in fields(self)}
 
     def to_json(self) -> str:
         """Return ``to_dict`` as JSON.

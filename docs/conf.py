@@ -77,6 +77,8 @@ HOMES = (
     "birnn_decode.evaluation",
     "birnn_decode.training",
     "birnn_decode.Scorer",
+    "birnn_decode.record",
+    "birnn_decode.show",
 )
 
 

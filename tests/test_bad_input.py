@@ -131,6 +131,7 @@ TABLE = [
     *wrongs(decode, "max_length", ValueError, 9, shown="template"),
     *wrongs(decode, "memory_limit", TypeError, "1 GB", *NO_COUNTS),
     *wrongs(decode, "memory_limit", ValueError, 0, -1),
+    *wrongs(decode, "record", TypeError, None, 1, "yes"),
     *wrongs(BSCD, "max_rounds", TypeError, None, *NO_COUNTS),
     *wrongs(BSCD, "max_rounds", ValueError, -1),
     *wrongs(BSCD, "prior", TypeError, "x", {"a": 1}),

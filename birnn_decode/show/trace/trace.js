@@ -299,12 +299,12 @@
     const step = frame.step === undefined ? null : one.steps[frame.step];
     const now = frame.kind === "choice" ? place(one, step.choices[frame.choice][0]) : -1;
     if (now >= 0) svg.append(draw("rect", { class: "here", x: layout.columns[now].x - 8, y: 0, width: layout.columns[now].width + 16, height, rx: 6 }));
-    const names = draw("svg", { class: "names", width: 88, height, viewBox: `0 0 88 ${height}`, "aria-hidden": true });
+    const names = draw("svg", { class: "names", width: 100, height, viewBox: `0 0 100 ${height}`, "aria-hidden": true });
     if (has("forward")) names.append(draw("text", { class: "side f", x: 2, y: y.forward(0) + 4 }, "forward →"));
     if (has("backward")) names.append(draw("text", { class: "side b", x: 2, y: y.backward(0) + 4 }, "← backward"));
     names.append(draw("text", { class: "number", x: 2, y: middle + 8 }, "sentence"));
     for (const direction of ["forward", "backward"]) if (has(direction)) {
-      for (let rank = 0; rank < count; rank += 1) names.append(draw("text", { class: "number", x: 86, y: y[direction](rank) + 4, "text-anchor": "end" }, `${rank + 1}`));
+      for (let rank = 0; rank < count; rank += 1) names.append(draw("text", { class: "number", x: 98, y: y[direction](rank) + 4, "text-anchor": "end" }, `${rank + 1}`));
     }
     const links = draw("g", {}), chips = draw("g", {});
     svg.append(links, chips);
