@@ -14,7 +14,7 @@ from birnn_decode.objective import Objective
 from birnn_decode.posterior import Posterior, posterior_of
 from birnn_decode.record import Record
 from birnn_decode.request import DEFAULTS, Options, Request, ask
-from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
+from birnn_decode.result import Compared, DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers.pair import Pair
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.finalists import Finalist
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     OneTemplate: TypeAlias = Template | str | None
-    Compared: TypeAlias = dict[str, DecodeResult]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -127,7 +126,8 @@ def compare(models: Any, source: Any, template: Any = None, methods: Any = None,
         **options: as for `decode`.
 
     Returns:
-        a dict of results by the names of the methods; a list of dicts if ``source`` or ``template`` is a list.
+        a dict of results by the names of the methods, which a notebook shows as a table; a list of dicts if ``source``
+        or ``template`` is a list.
 
     Raises:
         TypeError: as `decode`.
@@ -145,7 +145,7 @@ def compare(models: Any, source: Any, template: Any = None, methods: Any = None,
     request = ask(models, source, template, options)
     found: dict[Method, list[DecodeResult]] = {}
     results = {one.name: _answer(request, one, found) for one in _checked_methods(methods, request)}
-    of_items = [{name: own[item] for name, own in results.items()} for item in range(len(request.items))]
+    of_items = [Compared({name: own[item] for name, own in results.items()}) for item in range(len(request.items))]
     return of_items if request.batch else of_items[0]
 
 
@@ -301,6 +301,7 @@ def _hypothesis(request: Request, coupling: Coupling, one: Finalist) -> Hypothes
         penalty=one.penalty or 0.0,
         broken=one.broken + (request.demands.check_names if one.rejected else ()),
         finished=one.finished,
+        runs=one.template.runs,
         **coupling.described(one),
     )
 

@@ -19,6 +19,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 sys.path.insert(0, str(Path(__file__).parent))
 
 import command_line
+import notebook_page
 
 import birnn_decode
 
@@ -162,10 +163,12 @@ def write_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def write_commands(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Add to the page of the command line what the program says of its commands."""
+def write_pages(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Add what the program says of its commands to the page of the command line, and a notebook to its page."""
     if docname == "cli":
         source[0] += command_line.page()
+    if docname == "notebook":
+        source[0] += notebook_page.page(Path(__file__).parents[1] / "examples" / "look_into_a_search.ipynb")
 
 
 def setup(app: Sphinx) -> None:
@@ -174,4 +177,4 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("builder-inited", sign)
     app.connect("autodoc-skip-member", once)
-    app.connect("source-read", write_commands)
+    app.connect("source-read", write_pages)

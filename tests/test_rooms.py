@@ -31,6 +31,7 @@ ROOMS = (
     "constraints",
     "objective",
     "result",
+    "markup",
     "record",
     "posterior",
     "backend",

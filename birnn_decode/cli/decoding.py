@@ -34,6 +34,7 @@ from birnn_decode.cli.constraining import Demanded, constraint_options
 from birnn_decode.files import reading
 
 if TYPE_CHECKING:
+    from birnn_decode.posterior import Posterior
     from birnn_decode.result import DecodeResult
     from birnn_decode.template import Template
 
@@ -143,7 +144,10 @@ decoding_options = bundled(
     beam_size_option,
     max_rounds_option,
     count_option(
-        "--top", default=1, help="Number of sentences to print for each method, at most B. --json prints all."
+        "--top",
+        default=1,
+        help="Number of sentences to print for each method, at most B. From 2 on, `fill` also prints the most probable "
+        "words of each blank and position. --json prints all.",
     ),
     click.option(
         "--json", "as_json", is_flag=True, help='Print everything as JSON, for programs. The log of 0 is "-inf".'
@@ -256,6 +260,8 @@ def _answer(decoding: Decoding, source: str, text: str | None) -> None:
         return
     terminal, result = console(), results[decoding.method]
     print_table(terminal, decoding, results, template)
+    if template is not None and decoding.top > 1 and result.posterior is not None:
+        _print_posterior(terminal, result.posterior, decoding.top)
     if decoding.method != "exact":
         rounds = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
         terminal.print(f"{result.stop} after {rounds}. {result.stop.advice}", highlight=False)
@@ -322,6 +328,19 @@ def print_table(
         if result.hypotheses and result.best.broken:
             broken = "; ".join(result.best.broken)
             terminal.print(f"{method} found no sentence that satisfies all constraints: {broken}", highlight=False)
+
+
+def _print_posterior(terminal: Console, posterior: Posterior, top: int) -> None:
+    from birnn_decode.show.tables import posterior_table
+
+    terminal.print()
+    terminal.print(posterior_table(posterior, top))
+    terminal.print()
+    low = posterior.mass[0]
+    share = f"they have at least {low:.2f} of the probability of all sentences" if low else "the others do not count"
+    terminal.print(
+        f"P: probability among the {posterior.sentences} sentences whose J is known; {share}", highlight=False
+    )
 
 
 def _print_proof(terminal: Console, result: DecodeResult) -> None:

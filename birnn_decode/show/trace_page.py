@@ -239,11 +239,10 @@ def _hypothesis(one: Hypothesis, result: DecodeResult, words: _Words, at: int) -
         "both": one.token_conditionals,
     }
     share = None if result.posterior is None else _number(result.posterior.hypotheses[at].estimate, 6)
-    record = result.record
-    search = next((own for own in record.searches if _fits(own, one)), None) if record is not None else None
+    blanks = {at for begin, end in one.runs for at in range(begin, end)}
     return {
         "words": words.all(one.tokens),
-        "blank": [] if search is None else [int(not isinstance(own, int)) for own in search.template],
+        "blank": [int(at in blanks) for at in range(len(one.tokens))],
         "score": _number(one.score),
         "joint": _number(one.joint if one.joint is not None else one.pseudo_log_prob),
         "sums": [_number(one.log_prob_forward), _number(one.log_prob_backward)],
