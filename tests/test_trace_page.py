@@ -143,7 +143,7 @@ def test_buttons_keys_slider_and_chapters(opened):
     assert "step 5 of" in page.locator("#slider").get_attribute("aria-valuetext")
     page.get_by_role("button", name="round 1 →").click()
     assert page.locator("[aria-current=step]").text_content() == "round 1 →"
-    assert page.locator("#heading").text_content().startswith("Round 1: left to right")
+    assert page.locator("#heading").text_content().startswith("Round 1, left to right: word")
 
 
 def test_play_and_pause(opened):
@@ -333,7 +333,7 @@ def test_every_method_can_be_chosen(opened):
     assert names.nth(2).get_attribute("aria-pressed") == "true"
     names.nth(0).click()
     assert one.page.locator("#ranking h2").text_content() == "The sentences of urnn-f, word by word"
-    assert one.walk()[1].startswith("left to right, word 2 of 7")
+    assert one.walk()[1].startswith("Forward beam search: word 2 of 7")
 
 
 # ------------------------------------------------------------------------------------------------- without a browser

@@ -145,8 +145,8 @@
       return [`Cut and join${step.round ? ` after round ${step.round}` : ""}`, [
         "At every position, a beginning from ", make("span", { class: "forward" }, "above"), ", a word, and an ending from ",
         make("span", { class: "backward" }, "below"), " make a whole sentence. ",
-        `The ${step.count} most promising sentences are new. Both models read on in them, ever fewer of them, and read ${whole === 1 ? "the best one" : `the ${whole} best`} to the end. `,
-        "A good sentence that no single search would have found can turn up here.",
+        `${step.count === 1 ? "One promising sentence is" : `The ${step.count} most promising sentences are`} new. The value of a join says how much each model likes its own half. `,
+        `Whether the halves fit shows only when each model reads on into the half of the other. Sentences that get worse are given up early, and ${whole === 1 ? "one is" : `${whole} are`} read to the end. That gives J.`,
       ]];
     }
     return [`Sweep ${step.round} of the chains`, [
@@ -165,6 +165,7 @@
     return ["The question", [
       `${what}.${count > 2 ? tries : ""} Two models know such sentences. `, named("forward"), " guesses the next word from everything to its left. ",
       named("backward"), " guesses the word before from everything to its right. A good sentence is one that both find probable. ",
+      `The beams of the forward model will stand above the sentence, those of the backward model below it, the best ones next to it. `,
       `You are watching “${own.name}”: ${own.title}. Press Play, or step with the arrow keys.`,
     ]];
   }
@@ -180,7 +181,8 @@
     const known = (back ? best.slice(at + 1) : best.slice(0, at)).filter((own) => own !== undefined);
     const others = before > 1 ? `, and ${plural(before - 1, back ? "other ending" : "other beginning", back ? "other endings" : "other beginnings")}` : "";
     const asks = back ? "Which word comes before?" : "Which word comes next?";
-    const title = `${step.looks ? `Round ${step.round}: ` : step.kind === "writing" ? "Writing freely: " : ""}${back ? "right to left" : "left to right"}, word ${step.kind === "writing" ? number + 1 : `${at + 1} of ${size(one)}`}`;
+    const name = step.looks ? `Round ${step.round}, ${back ? "right to left" : "left to right"}` : `${back ? "Backward" : "Forward"} ${step.kind === "writing" ? "writing" : "beam search"}`;
+    const title = `${name}: word ${step.kind === "writing" ? number + 1 : `${at + 1} of ${size(one)}`}`;
     const readNow = known.length ? ["has read ", quoted(short(known, back)), others] : [back ? "begins at the end of the sentence" : "begins at the start of the sentence"];
     const many = own.vocab ? `${before > 1 ? `${before} × ` : ""}${own.vocab} candidates` : "all candidates";
     const stay = kept(choice);
@@ -204,7 +206,7 @@
   function sayEnd(one, step, number) {
     const back = step.direction === "backward";
     if (step.repeated) {
-      return [`Round ${step.round}: ${back ? "right to left" : "left to right"}`, [
+      return [`Round ${step.round}, ${back ? "right to left" : "left to right"}`, [
         "The other side is as it was before an earlier sweep, so this sweep would choose the same words again. It is not run.",
       ]];
     }
@@ -220,11 +222,28 @@
       return ["The free search is complete", [named(step.direction), " has written whole sentences of different lengths. The lengths it found are searched next with both models."]];
     }
     if (step.looks) {
-      return [`Round ${step.round}: the sweep is complete`, ["The best sentence at the end of the sweep is ", best, ". The beams that you see are the look-ahead of the next sweep, which runs the other way."]];
+      return [`Round ${step.round}: the sweep is complete`, ["The best sentence at the end of the sweep is ", best, ".", ...judged(words), " The beams that you see are the look-ahead of the next sweep, which runs the other way."]];
     }
-    const blind = open.length ? [" It chose every word without seeing ", quoted(short(open, !back)), ". Does it fit?"] : ["."];
-    return [`The ${back ? "backward" : "forward"} search is complete`, [named(step.direction), " likes ", best, " best.", ...(open.length ? blind : [])]];
+    const blind = open.length ? [" It chose every word without seeing ", quoted(short(open, !back)), ". Do they fit?"] : [];
+    return [`The ${back ? "backward" : "forward"} search is complete`, [named(step.direction), " likes ", best, " best.", ...blind, ...judged(words)]];
   }
+
+  // What both models think of a sentence that some method on this page has read to its end.
+  function judged(words) {
+    const found = data.methods.flatMap((own) => own.hypotheses).find((one) => one.sums[0] !== null && one.sums[1] !== null && text(one.words) === text(words.filter((own) => own !== undefined)));
+    return found ? [` Read whole by both models, its J is ${nats(found.joint)}. `, ...weakest(found)] : [];
+  }
+  function weakest(hypothesis) {
+    let worst = null;
+    for (const direction of ["forward", "backward"]) {
+      (hypothesis.terms[direction] ?? []).slice(0, hypothesis.words.length).forEach((value, at) => {
+        if (value !== null && (!worst || value < worst.value)) worst = { value, at, direction };
+      });
+    }
+    if (!worst || worst.value > -4) return [];
+    return ["Its weakest point is ", quoted([hypothesis.words[worst.at]]), `, to which the ${worst.direction} model gives only ${nats(worst.value, 1)} nats${worst.value < -4.7 ? `, a chance of 1 in ${about(Math.exp(-worst.value))}` : ""}.`];
+  }
+  const about = (number) => Number(number.toPrecision(1)).toLocaleString("en");
 
   function bestOfAll() {
     return data.methods.filter((one) => one.hypotheses.length && one.hypotheses[0].joint !== null)
@@ -236,7 +255,7 @@
     const best = own.hypotheses[0], top = bestOfAll();
     const said = [`${own.name} answers `, quoted(best.words), ". "];
     if (best.joint !== null && best.sums[0] !== null) {
-      said.push(`Its J is ${nats(best.joint)}: ${nats(best.sums[0])} from the forward model and ${nats(best.sums[1])} from the backward model. `);
+      said.push(`Its J is ${nats(best.joint)}: ${nats(best.sums[0])} from the forward model and ${nats(best.sums[1])} from the backward model. `, ...weakest(best), " ");
       if (top && top !== own && top.hypotheses[0].joint > best.joint + 0.005) {
         said.push(`${top.name} found a sentence with a better J, ${nats(top.hypotheses[0].joint)}: `, quoted(top.hypotheses[0].words), ". ");
       } else if (data.methods.length > 1) said.push("No other method on this page found a better one. ");
@@ -260,8 +279,8 @@
     for (const hypothesis of method().hypotheses) if (hypothesis.words.length === one.template.length) hypothesis.words.forEach((own, at) => see(at, own));
     let x = MARGIN;
     const found = longest.map((letters) => {
-      const width = 12 + 7.1 * letters, column = { x, width };
-      x += width + 15;
+      const width = 10 + 7 * letters, column = { x, width };
+      x += width + 13;
       return column;
     });
     widths.set(one, { columns: found, width: x });
@@ -294,12 +313,14 @@
     const has = (direction) => one.steps.some((step) => isSweep(step) && step.direction === direction);
     const top = has("forward") ? count * LANE + 16 : 8, middle = top + 15, bottom = top + 46;
     const height = bottom + (has("backward") ? count * LANE + 14 : 4);
-    const svg = draw("svg", { width: layout.width, height, viewBox: `0 0 ${layout.width} ${height}` });
+    // A long sentence is drawn a little smaller. If that is not enough, the board scrolls.
+    const scale = Math.max(0.78, Math.min(1, (host.clientWidth - 102) / layout.width));
+    const svg = draw("svg", { width: layout.width * scale, height: height * scale, viewBox: `0 0 ${layout.width} ${height}` });
     const y = { forward: (rank) => top - 8 - LANE * rank - CHIP / 2, backward: (rank) => bottom + 8 + LANE * rank + CHIP / 2 - 6 };
     const step = frame.step === undefined ? null : one.steps[frame.step];
     const now = frame.kind === "choice" ? place(one, step.choices[frame.choice][0]) : -1;
     if (now >= 0) svg.append(draw("rect", { class: "here", x: layout.columns[now].x - 8, y: 0, width: layout.columns[now].width + 16, height, rx: 6 }));
-    const names = draw("svg", { class: "names", width: 100, height, viewBox: `0 0 100 ${height}`, "aria-hidden": true });
+    const names = draw("svg", { class: "names", width: 100 * scale, height: height * scale, viewBox: `0 0 100 ${height}`, "aria-hidden": true });
     if (has("forward")) names.append(draw("text", { class: "side f", x: 2, y: y.forward(0) + 4 }, "forward →"));
     if (has("backward")) names.append(draw("text", { class: "side b", x: 2, y: y.backward(0) + 4 }, "← backward"));
     names.append(draw("text", { class: "number", x: 2, y: middle + 8 }, "sentence"));
@@ -332,7 +353,7 @@
     roving(host);
     lightUp(frame, 0);
     const column = layout.columns[now >= 0 ? now : Math.max(0, one.template.findIndex((known) => typeof known !== "number"))];
-    if (column) scroller.scrollLeft = Math.max(0, column.x + column.width / 2 - scroller.clientWidth / 2);
+    if (column) scroller.scrollLeft = Math.max(0, scale * (column.x + column.width / 2) - scroller.clientWidth / 2);
   }
 
   const clipped = (own) => ([...own].length > 18 ? `${[...own].slice(0, 17).join("")}…` : own);
@@ -382,8 +403,9 @@
     const host = $("board");
     host.querySelectorAll(".lit").forEach((one) => one.classList.remove("lit"));
     host.querySelectorAll(".join").forEach((one) => one.remove());
+    const one = search(), step = one && one.steps[frame.step];
+    if (frame.kind === "splices" && step.splices[rank]) lightSentence(frame, step.splices[rank][0], step.splices[rank][1]);
     if (frame.kind !== "choice" && frame.kind !== "end") return;
-    const one = search(), step = one.steps[frame.step];
     if (frame.choice < 0 || !step.choices[frame.choice][1][rank]) return;
     const lit = (own, choice, row) => {
       for (let now = choice; now >= 0 && row >= 0; now -= 1) {
@@ -407,6 +429,18 @@
       const back = step.direction === "backward";
       const [x1, y1] = middle(source, !back), [x2, y2] = middle(target, back);
       host.querySelector(".scroller svg").append(draw("path", { class: "join", d: `M${x1},${y1} C${x1 + (back ? -30 : 30)},${y1} ${x2 + (back ? 30 : -30)},${y2} ${x2},${y2}` }));
+    }
+  }
+
+  // Light up the beams that a joined sentence comes from.
+  function lightSentence(frame, words, join) {
+    const one = search();
+    for (const [direction, lanes] of Object.entries(lanesAt(one, frame))) {
+      for (const [at, entry] of lanes) {
+        if (direction === "forward" ? at > join : at <= join) continue;
+        const rank = entry.step.choices[entry.choice][1].findIndex((row, own) => row[2] && read(one, entry.step, entry.choice, own).every((each, place) => each === undefined || each === words[place]));
+        if (rank >= 0) $("board").querySelectorAll(`[data-key="${direction} ${at} ${rank}"]`).forEach((found) => found.classList.add("lit"));
+      }
     }
   }
 
@@ -477,11 +511,13 @@
     const table = make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "beginning, word and ending"), make("th", { scope: "col", class: "n" }, "value of the join"), make("th", { scope: "col", class: "n" }, "J, read to the end"))));
     const body = make("tbody");
     const top = Math.max(...step.splices.map((splice) => splice[3] ?? -Infinity));
-    for (const [words, at, value, score] of step.splices) {
-      body.append(make("tr", { class: score !== null && score === top ? "best" : "" },
+    step.splices.forEach(([words, at, value, score], number) => {
+      const row = make("tr", { class: score !== null && score === top ? "best" : "", tabindex: 0 },
         make("td", {}, make("span", { class: "forward" }, text(words.slice(0, at))), data.space, make("strong", {}, word(words[at])), data.space, make("span", { class: "backward" }, text(words.slice(at + 1)))),
-        make("td", { class: "n" }, nats(value)), make("td", { class: "n" }, score === null ? "given up" : nats(score))));
-    }
+        make("td", { class: "n" }, nats(value)), make("td", { class: "n" }, score === null ? "given up" : nats(score)));
+      for (const kind of ["mouseenter", "focus"]) row.addEventListener(kind, () => lightUp(state.frames[state.frame], number));
+      body.append(row);
+    });
     table.append(body);
     return make("div", { class: "scroll" }, table, step.count > step.splices.length ? make("p", { class: "note" }, `and ${step.count - step.splices.length} more`) : null);
   }
