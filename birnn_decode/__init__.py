@@ -12,7 +12,8 @@ from birnn_decode.constraints import (
 from birnn_decode.decoding import bscd_decode, compare, decode, score_sentences
 from birnn_decode.methods import BSCD, BeamSearch, Exact, Gibbs, Rerank
 from birnn_decode.objective import Objective
-from birnn_decode.posterior import Posterior, Probability, WordProbability
+from birnn_decode.posterior import Posterior, Probability, SpanProbability, WordProbability
+from birnn_decode.record import Record
 from birnn_decode.request import Options
 from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import Pair, PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
@@ -41,9 +42,11 @@ __all__ = [
     "Posterior",
     "PrefixScorer",
     "Probability",
+    "Record",
     "Rerank",
     "Round",
     "Scorer",
+    "SpanProbability",
     "StepScorer",
     "StopReason",
     "Template",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 from birnn_decode.methods import BSCD, METHODS, Method, Outcome, Search
 from birnn_decode.objective import Objective
 from birnn_decode.posterior import Posterior, posterior_of
+from birnn_decode.record import Record
 from birnn_decode.request import DEFAULTS, Options, Request, ask
-from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
+from birnn_decode.result import Compared, DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers.pair import Pair
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.finalists import Finalist
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     OneTemplate: TypeAlias = Template | str | None
-    Compared: TypeAlias = dict[str, DecodeResult]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -71,8 +71,8 @@ def decode(models: Any, source: Any, template: Any = None, method: Method = BSCD
             and one source serves all templates of a list (default: None).
         method: `BSCD`, `BeamSearch`, `Rerank`, `Gibbs` or `Exact` (default: ``BSCD()``).
         **options: the keywords of `Options`: ``beam_size``, ``objective``, ``vocabulary``, ``constraints``,
-            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length``, ``memory_limit`` and
-            ``rows_per_call``.
+            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length``, ``memory_limit``, ``rows_per_call`` and
+            ``record``.
 
     Returns:
         a `DecodeResult`; a list of them if ``source`` or ``template`` is a list, decoded as one batch.
@@ -127,7 +127,8 @@ def compare(models: Any, source: Any, template: Any = None, methods: Any = None,
         **options: as for `decode`.
 
     Returns:
-        a dict of results by the names of the methods; a list of dicts if ``source`` or ``template`` is a list.
+        a dict of results by the names of the methods, which a notebook shows as a table; a list of dicts if ``source``
+        or ``template`` is a list.
 
     Raises:
         TypeError: as `decode`.
@@ -145,7 +146,7 @@ def compare(models: Any, source: Any, template: Any = None, methods: Any = None,
     request = ask(models, source, template, options)
     found: dict[Method, list[DecodeResult]] = {}
     results = {one.name: _answer(request, one, found) for one in _checked_methods(methods, request)}
-    of_items = [{name: own[item] for name, own in results.items()} for item in range(len(request.items))]
+    of_items = [Compared({name: own[item] for name, own in results.items()}) for item in range(len(request.items))]
     return of_items if request.batch else of_items[0]
 
 
@@ -301,6 +302,7 @@ def _hypothesis(request: Request, coupling: Coupling, one: Finalist) -> Hypothes
         penalty=one.penalty or 0.0,
         broken=one.broken + (request.demands.check_names if one.rejected else ()),
         finished=one.finished,
+        runs=one.template.runs,
         **coupling.described(one),
     )
 
@@ -361,6 +363,7 @@ def _result(request: Request, coupling: Coupling, item: int, outcome: Outcome, s
         proved=outcome.proved,
         upper_bound=outcome.upper_bound,
         posterior=_posterior(request, outcome, hypotheses),
+        record=_record(request, coupling, item),
     )
 
 
@@ -371,12 +374,14 @@ def _posterior(request: Request, outcome: Outcome, hypotheses: Sequence[Hypothes
     whole = models.kind is PairCoupling and request.objective.scope == "sentence" and not changed
     if outcome.masses is None or not whole or not answers or any(one.broken for one in answers):
         return None
-
-    def text(token: int) -> str | None:
-        return None if models.vocabulary is None else models.vocabulary.decode([token])
-
     joints = {one.tokens: one.joint for one in hypotheses if one.joint is not None}
-    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, text)
+    return posterior_of(joints, answers[0].template, outcome.masses, request.beam_size, models.spelled)
+
+
+def _record(request: Request, coupling: Coupling, item: int) -> Record | None:
+    """Return the record of an item; None if nothing was recorded."""
+    models, recorder = request.models, coupling.recorder
+    return None if recorder is None else recorder.record(item, models.vocab_size, models.spelled)
 
 
 def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeResult:
@@ -401,4 +406,5 @@ def _of_groups(found: Sequence[DecodeResult], checks: frozenset[str]) -> DecodeR
         trace=tuple(Round(sum(one.rows for one in same), sum(one.new_sentences for one in same)) for same in rounds),
         seconds=sum(result.seconds for result in found),
         proved=all(result.proved for result in found),
+        record=None if found[0].record is None else Record.joined([one.record for one in found if one.record]),
     )

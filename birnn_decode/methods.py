@@ -155,7 +155,7 @@ class BeamSearch(Method):
         """Search with one model, and rank what it has found by its own log-probability."""
         coupling = request.coupling(single_sweep=True)
         direction = next(one for one in coupling.directions if one.tree.name == self.direction)
-        written = request.write_freely([direction]) if request.lengths.widths is None else []
+        written = request.write_freely(coupling, [direction]) if request.lengths.widths is None else []
         searches, (rows,) = bscd(replace(coupling, directions=(direction,)), request.problems(), request.share, 0)
         finalists = [*_met(searches), *written]
         scopes = ["reach" if self.rank == "blank" and not request.writes(one) else "sentence" for one in request.items]
@@ -334,7 +334,8 @@ class Gibbs(Method):
         budgets: list[Any] = [
             self.rows[one.number] if isinstance(self.rows, tuple) else self.rows for one in request.items
         ]
-        problems = request.problems(request.write_freely(coupling.directions) if request.lengths.widths is None else ())
+        written = request.write_freely(coupling, coupling.directions) if request.lengths.widths is None else ()
+        problems = request.problems(written)
         for direction in coupling.directions:
             open_templates(direction, problems)
         shares = [math.inf if own is None else max(own // request.groups, 1) for own in budgets]
@@ -540,7 +541,7 @@ def _descend(
     more_follows: bool = False,
 ) -> tuple[list[Problem], list[Outcome]]:
     """Run BSCD, and rank every finished sentence that it has met: the problems, and the outcome of each item."""
-    written = request.write_freely(coupling.directions)
+    written = request.write_freely(coupling, coupling.directions)
     problems = request.problems(written)
     searches, rows = bscd(coupling, problems, request.share, max_rounds, prior, splices)
     widths = request.lengths.widths

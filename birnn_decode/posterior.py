@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,6 +61,25 @@ class WordProbability:
 
 
 @dataclass(frozen=True)
+class SpanProbability:
+    """Hold words that fill a whole blank, and their probability there.
+
+    Attributes:
+        tokens: Ids of the words.
+        text: The words as text. None without a vocabulary.
+        probability: Probability that the sentence has these words at the positions of the blank.
+
+    Example:
+        >>> SpanProbability((5, 7), "a dog", Probability(0.8, 0.7, 0.85)).text
+        'a dog'
+    """
+
+    tokens: tuple[int, ...]
+    text: str | None
+    probability: Probability
+
+
+@dataclass(frozen=True)
 class Posterior:
     """Hold the probabilities of the sentences and words that a search has found.
 
@@ -84,6 +103,8 @@ class Posterior:
         words: For each word in `Hypothesis.blanks` of the best hypothesis, in sentence order, the most probable words
             at this position, at most ``beam_size``, highest estimate first. If sentences of several lengths are
             allowed, the probabilities are those among the sentences that are as long as the best hypothesis.
+        spans: The same for whole blanks: for each blank in `Hypothesis.blanks` of the best hypothesis, the most
+            probable words at its positions, at most ``beam_size``.
         mass: ``(low, high)``: bounds of the share of the probability that the sentences with a known J have together.
             ``high`` is always 1.
         sentences: Number of the sentences with a known J.
@@ -99,10 +120,13 @@ class Posterior:
         True
         >>> [(one.text, round(one.probability.estimate, 2)) for one in posterior.words[0]]
         [('above', 0.66), ('below', 0.34)]
+        >>> [one.text for one in posterior.spans[0]]
+        ['above', 'below']
     """
 
     hypotheses: tuple[Probability, ...]
     words: tuple[tuple[WordProbability, ...], ...]
+    spans: tuple[tuple[SpanProbability, ...], ...]
     mass: tuple[float, float]
     sentences: int
 
@@ -137,7 +161,7 @@ def posterior_of(
     template: FixedTemplate,
     masses: Masses,
     most: int,
-    text: Callable[[int], str | None],
+    text: Callable[[Sequence[int]], str | None],
 ) -> Posterior:
     """Return the posterior of an answer.
 
@@ -146,7 +170,7 @@ def posterior_of(
         template: what the best one fills.
         masses: what the search knows of other sentences.
         most: the largest number of words at a position.
-        text: gives the text of a word.
+        text: gives the text of words.
     """
     known = {**masses.known, **hypotheses}
     total, unknown = log_sum(list(known.values())), masses.bound()
@@ -154,21 +178,25 @@ def posterior_of(
     length = len(template)
     same = {words: value for words, value in known.items() if len(words) == length}
     total_same, unknown_same = log_sum(list(same.values())), masses.bound(length)
-    found = []
-    for position in itertools.chain(*(range(begin, end) for begin, end in template.runs)):
-        values: dict[int, list[float]] = {}
+
+    def best_between(begin: int, end: int) -> Iterator[tuple[tuple[int, ...], str | None, Probability]]:
+        values: dict[tuple[int, ...], list[float]] = {}
         for words, value in same.items():
-            values.setdefault(words[position], []).append(value)
-        sums = {token: log_sum(own) for token, own in values.items()}
-        best = sorted(sums, key=lambda token: (-sums[token], token))[:most]
-        found.append(
-            tuple(
-                WordProbability(token, text(token), _probability(sums[token], total_same, unknown_same, unknown_same))
-                for token in best
-            )
-        )
+            values.setdefault(words[begin:end], []).append(value)
+        sums = {tokens: log_sum(own) for tokens, own in values.items()}
+        for tokens in sorted(sums, key=lambda tokens: (-sums[tokens], tokens))[:most]:
+            yield tokens, text(tokens), _probability(sums[tokens], total_same, unknown_same, unknown_same)
+
+    places = itertools.chain(*(range(begin, end) for begin, end in template.runs))
     return Posterior(
-        tuple(sentences), tuple(found), (_probability(total, total, unknown).low, 1.0), sentences=len(known)
+        tuple(sentences),
+        tuple(
+            tuple(WordProbability(token, own, chance) for (token,), own, chance in best_between(place, place + 1))
+            for place in places
+        ),
+        tuple(tuple(SpanProbability(*one) for one in best_between(begin, end)) for begin, end in template.runs),
+        (_probability(total, total, unknown).low, 1.0),
+        sentences=len(known),
     )
 
 

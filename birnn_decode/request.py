@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 from birnn_decode import backend
-from birnn_decode.checks import check_count, check_type, type_name
+from birnn_decode.checks import check_count, check_flag, check_type, type_name
 from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, clash
 from birnn_decode.objective import Objective
 from birnn_decode.scorers.joint import JointScorer, halves_of
@@ -29,6 +29,7 @@ from birnn_decode.search.holding import Check, Demands, Problem
 from birnn_decode.search.joint import JointCoupling
 from birnn_decode.search.memory import Memory
 from birnn_decode.search.pair import PairCoupling
+from birnn_decode.search.recorder import Recorder
 from birnn_decode.search.tree import Encoded, PrefixTree
 from birnn_decode.spelling import spell
 from birnn_decode.template import MAX_WIDTH, FixedTemplate, Template, Vocabulary, check_against_vocabulary
@@ -72,6 +73,7 @@ class Options(TypedDict, total=False):
             number of items and ``beam_size``. The results are the same, up to rounding. A smaller number needs less
             memory for a step and more time. The sources of a list are encoded in one call, as ever (default: None, no
             limit).
+        record: whether `DecodeResult.record` keeps what the search saw. The results are the same (default: False).
 
     Example:
         >>> from birnn_decode import Options, decode
@@ -93,6 +95,7 @@ class Options(TypedDict, total=False):
     max_length: int | None
     memory_limit: int | None
     rows_per_call: int | None
+    record: bool
 
 
 DEFAULTS = Options(
@@ -107,6 +110,7 @@ DEFAULTS = Options(
     max_length=None,
     memory_limit=None,
     rows_per_call=None,
+    record=False,
 )
 
 
@@ -241,6 +245,10 @@ class Models:
         """Return the text of a sentence that fills a template. A whole caption is spelled as it is."""
         return spell(template or Template(()), words, runs, self.vocabulary)
 
+    def spelled(self, words: Sequence[int]) -> str | None:
+        """Return the text of ids; None without a vocabulary."""
+        return None if self.vocabulary is None else self.vocabulary.decode([*words])
+
     def check_ids(self, template: Template, name: str) -> None:
         """Check that the scorers have the ids of a template."""
         boundaries = {token for one in self.scorers.values() for token in (one.start_token, one.end_token)}
@@ -320,6 +328,7 @@ class Request:
         diversity: the groups of the beam; None for one group.
         memory_limit: in bytes; None for no limit.
         rows_per_call: None for no limit.
+        record: whether searches are recorded.
         sentences: the words of each item's sentences if these are to be scored and nothing is searched; else None.
     """
 
@@ -335,6 +344,7 @@ class Request:
     diversity: Diversity | None = None
     memory_limit: int | None = None
     rows_per_call: int | None = None
+    record: bool = False
     sentences: Sequence[Sequence[tuple[int, ...]]] | None = None
 
     @property
@@ -395,16 +405,18 @@ class Request:
             every_state = combine is not None
             tree = PrefixTree(scorer, name, encoded, branching, asked_again, every_state, memory, self.rows_per_call)
             directions.append(Direction(tree, weights[name], reverse, tuple(sorted(self.models.never))))
-        return kind(tuple(directions), self.objective, self.rules, self.demands, combine)
+        recorder = Recorder() if self.record else None
+        return kind(tuple(directions), self.objective, self.rules, self.demands, combine, recorder)
 
-    def write_freely(self, directions: Sequence[Direction]) -> list[Finalist]:
+    def write_freely(self, coupling: Coupling, directions: Sequence[Direction]) -> list[Finalist]:
         """Let each direction write the whole captions freely, if it knows where a sentence ends."""
         items = [number for number, item in enumerate(self.items) if item.fixed is None and self.models.kind.writes]
         written = []
         for direction in directions:
             held = {number: self.demands.hold_freely(number, direction.reverse, self.lengths.most) for number in items}
             asked = {number: one for number, one in held.items() if one is not None}
-            found = free_search(direction, items, self.share, self.lengths.least, self.lengths.most, asked)
+            lengths = self.lengths.least, self.lengths.most
+            found = free_search(direction, items, self.share, *lengths, asked, coupling.recorder)
             for number, hypotheses in zip(items, found, strict=True):
                 for one in hypotheses:
                     words = direction.words_in_reading_order(one.words)
@@ -460,6 +472,7 @@ def ask(
     for name, least in (("max_length", 0), ("memory_limit", 1), ("rows_per_call", 1)):
         if given[name] is not None:
             check_count(name, given[name], least)
+    check_flag("record", given["record"])
     if (diversity := given["diversity"]) is not None:
         check_type("diversity", diversity, Diversity, "Diversity(groups=5, strength=0.5)")
         if given["beam_size"] % diversity.groups:
@@ -516,6 +529,7 @@ def ask(
         diversity,
         given["memory_limit"],
         given["rows_per_call"],
+        given["record"],
         sentences,
     )
 

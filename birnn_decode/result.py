@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+import html
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from birnn_decode.markup import shaded, table
 from birnn_decode.posterior import Posterior
+from birnn_decode.record import Record, plain
 
 
 class StopReason(str, enum.Enum):
@@ -106,6 +109,8 @@ class Hypothesis:
             except for a `JointModel` or another `JointScorer`.
         token_conditionals: log P(word | all other words of the sentence) for each word in sentence order. None
             except for a `JointModel` or another `JointScorer`.
+        runs: For each blank of the template, where it begins and ends in the sentence, from 0. The words of `blanks`
+            are those of ``tokens[begin:end]``.
 
     Example:
         >>> from birnn_decode import decode
@@ -133,6 +138,24 @@ class Hypothesis:
     finished: bool = True
     pseudo_log_prob: float | None = None
     token_conditionals: tuple[float, ...] | None = None
+    runs: tuple[tuple[int, int], ...] = ()
+
+    def _html(self) -> str:
+        """Write the sentence with words shaded by their log-probability under both models, and blanks in bold."""
+        terms = [
+            own
+            for own in (self.token_log_probs_forward, self.token_log_probs_backward, self.token_conditionals)
+            if own is not None
+        ]
+        text = str(self.tokens) if self.text is None else self.text
+        words, between = text.split(" "), " "
+        if len(words) != len(self.tokens):
+            words, between = [*text], ""
+        if len(words) != len(self.tokens) or not terms:  # subwords
+            return html.escape(text)
+        log_probs = [math.fsum(float(own[place]) for own in terms) for place in range(len(words))]
+        marked = {place for begin, end in self.runs for place in range(begin, end)}
+        return shaded(words, log_probs, marked, between)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a dict for JSON.
@@ -144,7 +167,7 @@ class Hypothesis:
             >>> Hypothesis((5, 7), "a dog", ((7,),), -1.5).to_dict()["blanks"]
             [[7]]
         """
-        return _plain(self)
+        return plain(self)
 
 
 @dataclass(frozen=True)
@@ -198,6 +221,7 @@ class DecodeResult:
         posterior: Probabilities of the hypotheses and of the words at the blank positions. None if the hypotheses are
             not ranked by the J of whole sentences: with a `JointModel`, `BeamSearch`, ``scope="blank"``, score hooks or
             `Diversity`. None, too, if there is no hypothesis, or if the hypotheses violate a constraint.
+        record: What the search saw and kept. None without ``record=True``. Not compared when results are compared.
 
     Example:
         >>> from birnn_decode import decode
@@ -220,6 +244,7 @@ class DecodeResult:
     proved: bool = False
     upper_bound: float | None = None
     posterior: Posterior | None = None
+    record: Record | None = field(default=None, compare=False, repr=False)
 
     @property
     def gap(self) -> float | None:
@@ -260,6 +285,15 @@ class DecodeResult:
             )
         return self.hypotheses[0]
 
+    def _repr_html_(self) -> str:
+        """Write the hypotheses as a table for a notebook."""
+        rows = [
+            [str(rank), one._html(), *_cells(one), "" if self.posterior is None else _share(self, rank - 1)]
+            for rank, one in enumerate(self.hypotheses, 1)
+        ]
+        stop = f"{self.stop} after {self.rounds} round{'' if self.rounds == 1 else 's'}, {self.rows_evaluated} rows"
+        return f"{table(['', 'sentence', *_HEADER, 'P'], rows)}<small>{html.escape(stop)}. {_SHADES}</small>"
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, the advice and the gap as a dict for JSON.
 
@@ -270,17 +304,45 @@ class DecodeResult:
             >>> DecodeResult((), StopReason.DEAD_END, 0, 7, "bscd", (), 0.1, "none").to_dict()["stop"]
             'dead_end'
         """
-        return {**_plain(self), "stop": str(self.stop), "advice": self.stop.advice, "gap": _plain(self.gap)}
+        return {**plain(self), "stop": str(self.stop), "advice": self.stop.advice, "gap": plain(self.gap)}
 
 
-def _plain(value: Any) -> Any:
-    """Return a value ready for JSON: a dataclass as the dict of its fields, a tuple as a list, a tensor as a number."""
-    if is_dataclass(value):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
-    if hasattr(value, "detach"):  # a tensor, scored with gradients
-        value = value.detach().item()
-    if isinstance(value, float) and math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return value
+class Compared(dict[str, DecodeResult]):
+    """Hold the results of several methods for one source and template, by the names of the methods.
+
+    It is a dict, which a notebook shows as a table.
+
+    Example:
+        >>> one = Hypothesis((5,), "a", ((5,),), -1.5)
+        >>> result = DecodeResult((one,), StopReason.CONVERGED, 2, 40, "bscd", (), 0.1, "none")
+        >>> list(Compared(bscd=result))
+        ['bscd']
+    """
+
+    def _repr_html_(self) -> str:
+        """Write the best sentences as a table for a notebook."""
+        rows = []
+        for name, result in self.items():
+            if result.hypotheses:
+                best = result.best
+                rows.append([html.escape(name), best._html(), *_cells(best), str(result.rows_evaluated)])
+            else:
+                rows.append([html.escape(name), f"<i>no sentence ({result.stop})</i>", *[""] * len(_HEADER), ""])
+        return f"{table(['method', 'sentence', *_HEADER, 'rows'], rows)}<small>{_SHADES}</small>"
+
+
+_HEADER = ("score", "J", "log P→", "log P←")
+_SHADES = "A word is darker if the two models together find it less probable. The words in the blanks are in bold."
+
+
+def _cells(one: Hypothesis) -> list[str]:
+    """Return the numbers of a hypothesis."""
+    joint = one.joint if one.joint is not None else one.pseudo_log_prob
+    numbers = one.score, joint, one.log_prob_forward, one.log_prob_backward
+    return ["" if number is None else f"{float(number):.2f}" for number in numbers]
+
+
+def _share(result: DecodeResult, place: int) -> str:
+    """Return the probability of a hypothesis."""
+    assert result.posterior is not None
+    return f"{result.posterior.hypotheses[place].estimate:.2f}"

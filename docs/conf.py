@@ -19,8 +19,12 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 sys.path.insert(0, str(Path(__file__).parent))
 
 import command_line
+import notebook_page
 
 import birnn_decode
+from birnn_decode.captions import make_scene
+from birnn_decode.models import default_pair
+from birnn_decode.show import trace_page
 
 project = "birnn_decode"
 author = "The birnn_decode developers"
@@ -77,6 +81,8 @@ HOMES = (
     "birnn_decode.evaluation",
     "birnn_decode.training",
     "birnn_decode.Scorer",
+    "birnn_decode.record",
+    "birnn_decode.show",
 )
 
 
@@ -160,10 +166,30 @@ def write_formula(translator: Any, node: nodes.math | nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def write_commands(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Add to the page of the command line what the program says of its commands."""
+EXAMPLE = """```{raw} html
+<p><strong><a href="trace-example.html">Open this search</a></strong> and step through it.</p>
+```"""
+
+
+def write_pages(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Add what the program says of its commands to the page of the command line, and a notebook to its page."""
     if docname == "cli":
         source[0] += command_line.page()
+    if docname == "trace":  # the other readers of the Markdown file have no such page
+        source[0] = source[0].replace("](trace.png)\n", f"](trace.png)\n\n{EXAMPLE}\n", 1)
+    if docname == "notebook":
+        source[0] += notebook_page.page(Path(__file__).parents[1] / "examples" / "look_into_a_search.ipynb")
+
+
+def write_example(app: Sphinx, error: Exception | None) -> None:
+    """Write the trace page that the page on traces links to."""
+    if error is None:
+        picture = make_scene(seed=2, number=4).picture()
+        template = "a small green circle _ _ _ _ _ _ _ _ _ _ above a large yellow star"
+        results = birnn_decode.compare(
+            default_pair(), picture, template, ["urnn-f", "urnn-b", "rerank", "bscd"], record=True
+        )
+        trace_page(results, Path(app.outdir) / "trace-example.html", picture=picture)
 
 
 def setup(app: Sphinx) -> None:
@@ -172,4 +198,5 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (write_formula, None), (write_formula, None))
     app.connect("builder-inited", sign)
     app.connect("autodoc-skip-member", once)
-    app.connect("source-read", write_commands)
+    app.connect("source-read", write_pages)
+    app.connect("build-finished", write_example)

@@ -28,7 +28,8 @@ JOINT, BIRNN = "search/joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
 EXACT, LEAVES, SEARCH_ERRORS = "search/exact.py", "search/leaves.py", "evaluation/search_errors.py"
 CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
-HALVING = "search/halving.py"
+HALVING, BEHIND, RECORDER = "search/halving.py", "search/behind.py", "search/recorder.py"
+TRACE, MARKUP = "show/trace_page.py", "markup.py"
 POSTERIOR = "posterior.py"
 BLANKS, BACKEND = "evaluation/blanks.py", "backend/base.py"
 VOCABULARIES = "vocabularies.py"
@@ -633,7 +634,7 @@ FAULTS = {
         (
             BSCD,
             "        if splicing is not None:\n"
-            "            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior)  # line 4a\n",
+            "            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior, recorder)  # line 4a\n",
             "",
         )
     ],
@@ -693,7 +694,7 @@ FAULTS = {
         (JOINT, "left.known[some]\n", "np.maximum(left.known[some] - 1, since + 1)\n")
     ],
     "exact: no wider beams": [("methods.py", "2 * coupling.rows(item) <= budget.share}", "False}")],
-    "splices: the first beam behind": [(SPLICES, "nodes[np.arange(len(nodes)), sums.argmax(axis=1)]", "nodes[:, 0]")],
+    "splices: the first beam behind": [(BEHIND, "best = sums.argmax(axis=1)", "best = 0 * rows")],
     "splices: of the place before": [(SPLICES, "theirs[numbers, turn.behind]", "theirs[numbers, turn.behind - 1]")],
     "splices: the best alone": [(BSCD, "AT_EACH_POSITION = 4", "AT_EACH_POSITION = 1")],
     "splices: what lies behind stands as it was read": [(HALVING, "*suffix[-2::-1])", "*suffix[:-1])")],
@@ -738,7 +739,7 @@ FAULTS = {
     "constraints: free writing pays nothing": [
         (HOLDING, "costs = () if reverse else self._costs(item, template)", "costs = ()")
     ],
-    "constraints: splices of what has not paid": [(SPLICES, "if holds and second.weight:", "if False:")],
+    "constraints: splices of what has not paid": [(BEHIND, "if holds and direction.weight:", "if False:")],
     "constraints: sentences of other lengths are over again": [(CONSTRAINTS, "if len(one) == len(words)]", "]")],
     "constraints: words that must appear one by one": [
         (
@@ -855,7 +856,11 @@ FAULTS = {
         ("cli/common.py", "birnn is not None and model is None:\n        raise", "False:\n        raise")
     ],
     "constraints: joint sweeps do not hold them": [
-        (JOINT, "                turn.holds,\n            )\n", "                [],\n            )\n")
+        (
+            JOINT,
+            "                turn.holds,\n                noting,\n            )\n",
+            "                [],\n                noting,\n            )\n",
+        )
     ],
     "evaluation: a Bi-RNN's methods ask the pair": [(ASKING, "(birnn, methods[own])", "(pair, methods[own])")],
     "evaluation: a clash of one question ends all": [
@@ -982,6 +987,31 @@ FAULTS = {
     ],
     "grounding: a region that shows more of another": [
         ("evaluation/grounding.py", " and overlaps[number] == max(overlaps)", "")
+    ],
+    "record: look-ahead without its weight": [
+        (RECORDER, "looks = opposite.direction.weight * looks", "looks = 1.0 * looks")
+    ],
+    "record: prior left out": [(RECORDER, "            if opposite.prior:\n", "            if False:\n")],
+    "record: costs of constraints left out": [
+        (RECORDER, "        if restraint is not None:\n            changes", "        if False:\n            changes")
+    ],
+    "record: words in reading order": [
+        (RECORDER, "(token, *own[::-1]) if reverse else (*own, token)", "(*own, token)")
+    ],
+    "record: the far side mirrored": [(RECORDER, "rest = rest[::-1]", "pass")],
+    "record: dropped candidates kept": [(RECORDER, "ranks < keep,", "ranks >= 0,")],
+    "record: constraints that were lifted noted twice": [
+        (RECORDER, "if last.get((number, position)) != turn:", "if (number, position) not in last:")
+    ],
+    "record: chances of draws not normalised": [(RECORDER, " - np.log(np.exp(log_probs - peak).sum()))", ")")],
+    "record: all items in one pool": [(RECORDER, "tuple(self._pool.get(item, ()))", "tuple(self._pool.get(0, ()))")],
+    "record: every group the first": [("record.py", "replace(own, group=group)", "replace(own, group=0)")],
+    "trace: the end of the script in a word": [(TRACE, 'data.replace("<", "\\\\u003c")', "data")],
+    "trace: the wrong beam behind": [(TRACE, "max(beyond) if reverse else min(beyond)", "min(beyond)")],
+    "trace: titles not escaped": [(TRACE, "autoescape=True", "autoescape=False")],
+    "notebooks: words not escaped": [(MARKUP, 'f"{html.escape(word)}</span>"', 'f"{word}</span>"')],
+    "posterior: spans one word short": [
+        (POSTERIOR, "in best_between(begin, end)) for", "in best_between(begin, max(begin, end - 1))) for")
     ],
 }
 

@@ -133,6 +133,7 @@ TABLE = [
     *wrongs(decode, "memory_limit", ValueError, 0, -1),
     *wrongs(decode, "rows_per_call", TypeError, "8", *NO_COUNTS),
     *wrongs(decode, "rows_per_call", ValueError, 0, -1),
+    *wrongs(decode, "record", TypeError, None, 1, "yes"),
     *wrongs(BSCD, "max_rounds", TypeError, None, *NO_COUNTS),
     *wrongs(BSCD, "max_rounds", ValueError, -1),
     *wrongs(BSCD, "prior", TypeError, "x", {"a": 1}),

@@ -200,6 +200,36 @@ def test_compare(picture):
     assert answer["template"] == TEMPLATE
 
 
+def test_how_sure_the_answer_is(picture):
+    expected = decode(default_pair(), picture, TEMPLATE).posterior
+    printed = output_of("fill", picture, TEMPLATE, "--top", "2")
+    lines = printed[printed.index("most probable") :].splitlines()
+    spans = [one for own in expected.spans for one in own[:2]]
+    for line, one in zip(lines[1:], spans, strict=False):
+        assert line.split()[-1] == f"{one.probability.estimate:.2f}"
+        assert f" {one.text} " in line
+    words = lines[1 + len(spans) :]
+    for number, (line, own) in enumerate(zip(words, expected.words, strict=False), 1):
+        assert line.startswith(f"word {number} ")
+        assert own[0].text in line
+    assert f"among the {expected.sentences} sentences whose J is known; the others do not count" in printed
+    proved = output_of("fill", picture, "a _ circle is _ a _ square", "--top", "2", "--exact", "2000", runner=run_here)
+    assert "of the probability of all sentences" in proved
+    assert "most probable" not in output_of("fill", picture, TEMPLATE, runner=run_here)
+
+
+def test_trace(picture, tmp_path):
+    printed = output_of("trace", picture, TEMPLATE, "--exact", "300", folder=tmp_path)
+    assert printed == "5 searches in trace.html: open it in a browser\n"
+    page = (tmp_path / "trace.html").read_text(encoding="utf-8")
+    best = decode(default_pair(), picture, TEMPLATE).best
+    assert [name in page for name in ('"name":"bscd"', '"name":"exact"', "data:image/png;base64,")] == [True] * 3
+    assert all(f'"{word}"' in page for word in best.text.split())
+    assert len(page) < 10**6
+    output_of("trace", picture, TEMPLATE, "-o", "trace.html", "--beam-size", "2", folder=tmp_path, runner=run_here)
+    assert len((tmp_path / "trace.html").read_text(encoding="utf-8")) < len(page)
+
+
 def test_scenes(tmp_path):
     assert "3 pictures, dataset.json and questions.jsonl" in output_of(
         "scenes", "--count", "3", "--seed", "4", "out", folder=tmp_path
@@ -216,7 +246,8 @@ def test_scenes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["fill"], ["caption"], ["compare"], ["scenes"], ["train"], ["evaluate"], ["curves"]]
+    "command",
+    [[], ["demo"], ["fill"], ["caption"], ["compare"], ["scenes"], ["train"], ["evaluate"], ["curves"], ["trace"]],
 )
 def test_help(command):
     printed = output_of(*command, "--help")
@@ -252,6 +283,8 @@ def test_help(command):
         (["fil"], "No such command 'fil'"),
         (["fill", "PICTURE"], "give TEMPLATE or --templates FILE, one of them"),
         (["fill", "PICTURE", "_", "--tpo", "3"], "No such option"),
+        (["trace", "PICTURE", "a small red circle"], "has no blank: write _ for a missing word"),
+        (["trace", "PICTURE", "a _", "-o", "nowhere/trace.html"], "nowhere"),
     ],
 )  # fmt: skip
 def test_refusals(arguments, message, picture, files, tmp_path):

@@ -25,6 +25,7 @@ PUBLIC = [
     "birnn_decode.captions",
     "birnn_decode.molecules",
     "birnn_decode.datasets",
+    "birnn_decode.record",
     *(NEED_TORCH if TORCH else ()),
 ]
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples", "Note", "References")

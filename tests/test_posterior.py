@@ -89,18 +89,29 @@ def satisfiable(template, satisfied):
 
 def words_at(probabilities, length, position):
     """The probability of each word at a position of the sentences of a length."""
+    spans = spans_between(probabilities, length, position, position + 1)
+    return {word: value for (word,), value in spans.items()}
+
+
+def spans_between(probabilities, length, begin, end):
+    """The probability of the words between two positions of the sentences of a length."""
     some = {words: value for words, value in probabilities.items() if len(words) == length}
     total = math.fsum(some.values())
     sums = {}
     for words, value in some.items():
-        sums[words[position]] = sums.get(words[position], 0.0) + value / total
+        sums[words[begin:end]] = sums.get(words[begin:end], 0.0) + value / total
     return sums
 
 
 def positions_of(template, best):
     """The positions of the words in the blanks of a hypothesis."""
+    return [at for begin, end in runs_of(template, best) for at in range(begin, end)]
+
+
+def runs_of(template, best):
+    """Where each blank of a hypothesis begins and ends."""
     return next(
-        [at for begin, end in fixed.runs for at in range(begin, end)]
+        fixed.runs
         for fixed in template.fixed()
         if len(fixed) == len(best.tokens)
         and fixed.blanks(best.tokens) == best.blanks
@@ -127,6 +138,13 @@ def assert_true(result, template, probabilities, beam_size):
         assert estimates == sorted(estimates, reverse=True)
         for one in own:
             assert_between(one.probability, true[one.token])
+    for (begin, end), own in zip(runs_of(template, best), given.spans, strict=True):
+        true = spans_between(probabilities, len(best.tokens), begin, end)
+        assert 1 <= len(own) <= min(beam_size, len(true))
+        estimates = [one.probability.estimate for one in own]
+        assert estimates == sorted(estimates, reverse=True)
+        for one in own:
+            assert_between(one.probability, true[one.tokens])
     assert len(result.hypotheses) <= given.sentences <= len(probabilities)
     # So many sentences have at most this share.
     most = math.fsum(sorted(probabilities.values(), reverse=True)[: given.sentences])
@@ -137,7 +155,8 @@ def assert_true(result, template, probabilities, beam_size):
 
 def ends(given):
     """All intervals of a posterior."""
-    return [*given.hypotheses, *(one.probability for own in given.words for one in own)]
+    parts = [*given.words, *given.spans]
+    return [*given.hypotheses, *(one.probability for own in parts for one in own)]
 
 
 # ----------------------------------------------------------------------------------------------------------- intervals

@@ -32,6 +32,8 @@ ROOMS = (
     "constraints",
     "objective",
     "result",
+    "markup",
+    "record",
     "posterior",
     "backend",
     "spelling",
@@ -47,7 +49,18 @@ SEARCHING = ("decoding", "methods", "request", "search")
 MEETING = tuple(f"{PACKAGE}.scorers.{name}" for name in ("protocol", "answers", "joint"))
 PAIR = f"{PACKAGE}.scorers.pair"
 # Rooms that import nothing else than the standard library and these; the search takes its arrays through a backend.
-PLAIN = (*SEARCHING, "constraints", "objective", "result", "spelling", "template", "tokenizers", "checks", "version")
+PLAIN = (
+    *SEARCHING,
+    "constraints",
+    "objective",
+    "record",
+    "result",
+    "spelling",
+    "template",
+    "tokenizers",
+    "checks",
+    "version",
+)
 LIBRARIES = {"numpy", "scipy", *sys.stdlib_module_names}
 FOR_TYPES = {"typing_extensions"}
 

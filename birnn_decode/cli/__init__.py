@@ -31,7 +31,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import checking, data, decoding, demo, evaluating, ranking, training
+    from birnn_decode.cli import checking, data, decoding, demo, evaluating, ranking, tracing, training
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -46,6 +46,7 @@ Start with:
   birnn-decode demo --molecule           the same with a molecule
   birnn-decode scenes pictures           example pictures with captions
   birnn-decode fill pictures/0000.png "a _ _ is {1-6} a _ _"
+  birnn-decode trace pictures/0000.png "a _ _ is {1-6} a _ _"
   birnn-decode evaluate --captions pictures/dataset.json --images pictures
 
 \b
@@ -72,6 +73,7 @@ for command in (
     decoding.fill,
     decoding.caption,
     decoding.compare,
+    tracing.trace,
     decoding.scenes,
     data.decode,
     data.report,

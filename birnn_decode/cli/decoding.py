@@ -34,6 +34,7 @@ from birnn_decode.cli.constraining import Demanded, constraint_options
 from birnn_decode.files import reading
 
 if TYPE_CHECKING:
+    from birnn_decode.posterior import Posterior
     from birnn_decode.result import DecodeResult
     from birnn_decode.template import Template
 
@@ -54,9 +55,9 @@ class Decoding:
     device: str
     beam_size: int
     max_rounds: int
-    top: int
-    as_json: bool
     demanded: Demanded
+    top: int = 1
+    as_json: bool = False
     birnn: Path | None = None
     exact_rows: int | None = None
 
@@ -76,16 +77,16 @@ class Decoding:
         return "birnn-bscd" if self.models.pair is None else "bscd" if self.exact_rows is None else "exact"
 
     def results(
-        self, names: Sequence[str], source: Any, templates: Sequence[Template | None]
+        self, names: Sequence[str], source: Any, templates: Sequence[Template | None], record: bool = False
     ) -> list[dict[str, DecodeResult]]:
-        """Answer each template by methods, named as in an evaluation."""
+        """Answer each template by methods, named as in an evaluation, and record the searches if asked to."""
         from birnn_decode import compare
         from birnn_decode.evaluation import asked, with_both_scores
 
         pair, birnn = self.models.pair, self.models.birnn
         self.models.warm_up(source, templates[0])
         found: list[dict[str, DecodeResult]] = [{} for _ in templates]
-        options = {"beam_size": self.beam_size, **self.demanded.options}
+        options = {"beam_size": self.beam_size, "record": record, **self.demanded.options}
         methods = asked(names, pair, birnn, self.max_rounds, self.exact_rows or 1)
         for models in self.models.each:
             own = {name: method for name, (of, method) in methods.items() if of is models}
@@ -143,7 +144,10 @@ decoding_options = bundled(
     beam_size_option,
     max_rounds_option,
     count_option(
-        "--top", default=1, help="Number of sentences to print for each method, at most B. --json prints all."
+        "--top",
+        default=1,
+        help="Number of sentences to print for each method, at most B. From 2 on, `fill` also prints the most probable "
+        "words of each blank and position. --json prints all.",
     ),
     click.option(
         "--json", "as_json", is_flag=True, help='Print everything as JSON, for programs. The log of 0 is "-inf".'
@@ -263,6 +267,8 @@ def _answer(decoding: Decoding, source: str, text: str | None) -> None:
         return
     terminal, result = console(), results[decoding.method]
     print_table(terminal, decoding, results, template)
+    if template is not None and decoding.top > 1 and result.posterior is not None:
+        _print_posterior(terminal, result.posterior, decoding.top)
     if decoding.method != "exact":
         rounds = "1 round" if result.rounds == 1 else f"{result.rounds} rounds"
         terminal.print(f"{result.stop} after {rounds}. {result.stop.advice}", highlight=False)
@@ -329,6 +335,19 @@ def print_table(
         if result.hypotheses and result.best.broken:
             broken = "; ".join(result.best.broken)
             terminal.print(f"{method} found no sentence that satisfies all constraints: {broken}", highlight=False)
+
+
+def _print_posterior(terminal: Console, posterior: Posterior, top: int) -> None:
+    from birnn_decode.show.tables import posterior_table
+
+    terminal.print()
+    terminal.print(posterior_table(posterior, top))
+    terminal.print()
+    low = posterior.mass[0]
+    share = f"they have at least {low:.2f} of the probability of all sentences" if low else "the others do not count"
+    terminal.print(
+        f"P: probability among the {posterior.sentences} sentences whose J is known; {share}", highlight=False
+    )
 
 
 def _print_proof(terminal: Console, result: DecodeResult) -> None:

@@ -41,6 +41,7 @@ from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.halving import Splicing
 from birnn_decode.search.holding import NEVER, Problem
+from birnn_decode.search.recorder import Recorder
 from birnn_decode.search.splices import Splices
 from birnn_decode.search.sweep import Ahead, Prior, open_templates
 
@@ -188,12 +189,15 @@ def bscd(
     directions = coupling.directions
     splicing = coupling.splicing if splices and max_rounds else None
     searches = [Search(problem) for problem in problems]
+    recorder = coupling.recorder
+    if recorder is not None:
+        recorder.begin(problems, beam_size)
     for direction in directions:  # line 1
         open_templates(direction, problems)
         _move(searches, direction, coupling.sweep(direction, problems, beam_size))
     going = [search for search in searches if search.stop is None]
     if splicing is not None:
-        _splice(splicing, going, beam_size, beam_size, prior)  # line 1a
+        _splice(splicing, going, beam_size, beam_size, prior, recorder)  # line 1a
     rows = [_rows(coupling)]
     for search in going:
         search.end_round(beam_size, splicing is not None)
@@ -202,19 +206,23 @@ def bscd(
     while going and len(rows) <= max_rounds:  # line 2
         for search in going:
             search.begin_round()
+        if recorder is not None:
+            recorder.begin_round([search.problem for search in going])
         for direction, opposite in zip(directions, reversed(directions), strict=True):  # lines 3 and 4
             unsettled = [search for search in going if search.stop is None]
             # A sweep depends on the opposite beams alone, so the sweep after the same beams is not repeated.
             new = [search for search in unsettled if (direction, search.beams[opposite][1]) not in search._replies]
             ahead = Ahead(opposite, [search.beams[opposite][0] for search in new], prior)
             swept = coupling.sweep(direction, [search.problem for search in new], beam_size, ahead)
+            if recorder is not None:
+                recorder.repeat(direction, [search.problem for search in unsettled if search not in new])
             for search, frontier in zip(new, swept, strict=True):
                 search._replies[direction, search.beams[opposite][1]] = frontier
             replies = [search._replies[direction, search.beams[opposite][1]] for search in unsettled]
             _move(unsettled, direction, replies, meet=splicing is None)
         going = [search for search in going if search.stop is None]
         if splicing is not None:
-            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior)  # line 4a
+            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior, recorder)  # line 4a
         for search in going:
             search.end_round(beam_size, splicing is not None)  # line 5
         rows.append(_rows(coupling))
@@ -253,7 +261,14 @@ def _move(searches: Sequence[Search], direction: Direction, frontiers: Sequence[
             search.meet(list(itertools.islice(sentences, len(last))))
 
 
-def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, complete: int, prior: Prior | None) -> None:
+def _splice(
+    splicing: Splicing,
+    searches: Sequence[Search],
+    beam_size: int,
+    complete: int,
+    prior: Prior | None,
+    recorder: Recorder | None,
+) -> None:
     """Read the best splices that were not read before, some of them to their ends, and keep the best sentences.
 
     Args:
@@ -262,6 +277,7 @@ def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, comp
         beam_size: B.
         complete: the largest number of splices of each search that are read to their ends.
         prior: the prior to be subtracted when beams of both directions are joined.
+        recorder: what notes the search; None if there is no record.
     """
     if not searches:
         return
@@ -285,6 +301,9 @@ def _splice(splicing: Splicing, searches: Sequence[Search], beam_size: int, comp
     splices, sentences = splices.take(chosen), [sentences[one] for one in chosen.tolist()]
     candidates = splicing.candidates(problems, splices, sentences)
     some, scores = candidates.best(complete)
+    if recorder is not None:
+        read = dict(zip(some.tolist(), scores.tolist(), strict=True))
+        recorder.splice(splicing.directions[0], problems, splices.columns, sentences, read)
     found: list[list[Best]] = [[] for _ in searches]
     for one, score in zip(some.tolist(), scores.tolist(), strict=True):
         found[candidates.numbers[one]].append(Best(bool(candidates.rejected[one]), score, sentences[one]))

@@ -22,6 +22,7 @@ from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking
 from birnn_decode.search.halving import Splicing
 from birnn_decode.search.holding import Demands, Problem
+from birnn_decode.search.recorder import Recorder
 from birnn_decode.search.sweep import Ahead
 
 
@@ -36,6 +37,7 @@ class Coupling(ABC):
         demands: the constraints on sentences.
         combine: for a joint model, ``(left state, right state) -> scores [R, vocab]`` of the halves' states of R rows
             each; None: the halves' scores are added.
+        recorder: what notes the search; None if there is no record.
         writes: whether one direction alone knows where a sentence ends.
         share: the share of a score hook's change that counts in each direction.
         every_score: whether the scores at known words are needed.
@@ -46,6 +48,7 @@ class Coupling(ABC):
     rules: Sequence[str | float]
     demands: Demands
     combine: Callable[[Any, Any], Array] | None = None
+    recorder: Recorder | None = None
 
     writes: ClassVar[bool]
     share: ClassVar[float]
@@ -74,6 +77,11 @@ class Coupling(ABC):
     def rows(self, item: int) -> int:
         """Return the rows that have gone through the models for an item so far."""
         return sum(int(direction.tree.rows[item]) for direction in self.directions)
+
+    def note(self, finalists: Sequence[Finalist]) -> None:
+        """Note sentences that are ranked, if there is a record."""
+        if self.recorder is not None:
+            self.recorder.rank((one.item, one.words) for one in finalists)
 
     @abstractmethod
     def sweep(

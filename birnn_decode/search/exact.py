@@ -86,6 +86,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from birnn_decode.objective import apply_length_rule, value_needed
+from birnn_decode.record import Bound
 from birnn_decode.result import StopReason
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction
@@ -374,6 +375,10 @@ class _Proving:
                 proof.stop = StopReason.PROVED
             elif late or self.coupling.rows(item) >= self.budget.share:
                 proof.stop = StopReason.BUDGET
+            if self.coupling.recorder is not None:
+                best = next((one.score for one in proof.answers if not one.rejected), None)
+                upper = proof.upper if best is None else max(proof.upper, best)
+                self.coupling.recorder.bound(item, Bound(self.coupling.rows(item), upper, best))
 
     def read(self, going: Sequence[int]) -> None:
         """Expand the next leaves of all searches, one direction after the other."""

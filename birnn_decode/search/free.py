@@ -9,6 +9,7 @@ import numpy as np
 
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.holding import Held, Hold, Paid
+from birnn_decode.search.recorder import Recorder
 from birnn_decode.search.sweep import choose, stacked
 from birnn_decode.search.tree import Nodes
 
@@ -35,6 +36,7 @@ def free_search(
     min_length: int,
     max_length: int,
     held: Mapping[int, Held] = {},
+    recorder: Recorder | None = None,
 ) -> list[list[FreeHypothesis]]:
     """Run classical beam search from START, all items in one batch.
 
@@ -49,6 +51,7 @@ def free_search(
         min_length: END is no candidate before this number of words.
         max_length: a hypothesis with this number of words takes END next or is dropped.
         held: the constraints on each item; items without constraints are left out.
+        recorder: what notes the search; None if there is no record.
 
     Returns:
         for each item its finished hypotheses, best first; the open ones of ``max_length`` words if nothing finished.
@@ -56,6 +59,7 @@ def free_search(
     tree, end = direction.tree, direction.tree.scorer.end_token
     beams: dict[int, Nodes] = {item: tree.roots[item : item + 1] for item in items}
     finished: dict[int, list[FreeHypothesis]] = {item: [] for item in items}
+    tape = None if recorder is None else recorder.write(direction, items, beam_size)
     for length in range(max_length + 1):
         if not beams:
             break
@@ -64,7 +68,11 @@ def free_search(
         banned = [token for token in direction.banned if token != end or length < min_length]
         holds = [Hold(held[item], length) if item in held else None for item in beams] if held else []
         open_beams = stacked(list(beams.values()))
-        chosen = choose(direction, open_beams, 1.0, None, banned, beam_size, holds)
+        noting = None
+        if tape is not None:
+            position = -1 - length if direction.reverse else length
+            noting = tape.at(np.array(list(beams)), [position] * len(beams), open_beams, None)
+        chosen = choose(direction, open_beams, 1.0, None, banned, beam_size, holds, noting)
         longer = chosen.copy()
         some = np.flatnonzero(((tree.tokens[chosen] == end) & (chosen >= 0)).any(axis=1))
         if len(some) and length < max_length:  # places that END has taken go to the next best words

@@ -46,7 +46,11 @@ def gibbs(
     going = [
         Chain(problem, coupling.directions, (sampling.seed, number)) for problem in problems for number in range(chains)
     ]
+    if coupling.recorder is not None:
+        coupling.recorder.begin(problems, chains)
     for sweep in range(sampling.sweeps):
+        if coupling.recorder is not None:
+            coupling.recorder.begin_round(dict.fromkeys(chain.problem for chain in going))
         since_begin = sweep % (sampling.restart_after + 1)
         for chain in going:
             if not since_begin:
@@ -96,3 +100,5 @@ def _draw(coupling: Coupling, moving: Sequence[tuple[Chain, int]]) -> None:
             token = chain.draw(log_probs)
         if token is not None:
             chain.put(at, token)
+            if coupling.recorder is not None:
+                coupling.recorder.draw(chain, chain.problem, at, token, log_probs)

@@ -48,8 +48,9 @@ from birnn_decode.search.direction import Direction
 from birnn_decode.search.finalists import Finalist, Ranking, best_distinct
 from birnn_decode.search.halving import Known, Reader, Splicing
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint
+from birnn_decode.search.recorder import RUNNERS_UP, Turned
 from birnn_decode.search.splices import Splices, blank_places, once, prefixes
-from birnn_decode.search.sweep import Ahead, Course, Prior, best_of, stacked, steering, sweep
+from birnn_decode.search.sweep import Ahead, Course, Prior, best_of, positions, stacked, steering, sweep
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 
@@ -106,6 +107,12 @@ class Continuations(NamedTuple):
     behind: np.ndarray
     values: np.ndarray
     restraint: Restraint | None
+
+    def best(self, count: int) -> Continuations:
+        """Return the ``count`` best of each problem."""
+        kept = self.ranks < count
+        columns = {name: column[kept] for name, column in self._asdict().items() if name != "restraint"}
+        return self._replace(**columns)
 
 
 class JointRanking(Ranking):
@@ -211,7 +218,7 @@ class JointCoupling(Coupling):
     ) -> list[JointFrontier | None]:
         """Sweep one direction over all problems. There is no prior."""
         if ahead is None:
-            alone = sweep(direction, problems, beam_size)
+            alone = sweep(direction, problems, beam_size, recorder=self.recorder)
             return [None if nodes is None else _of_half_alone(direction, nodes) for nodes in alone]
         course = Course(direction, problems)
         beams = course.start(beam_size)
@@ -220,9 +227,11 @@ class JointCoupling(Coupling):
         scores, contexts = np.full(beams.shape, NEVER), np.full_like(beams, -1)
         scores[:, 0, 0] = 0
         running = scores[:, 0].copy()  # of the beams as they are now
+        tape = None if self.recorder is None else self.recorder.sweep(direction, problems, ahead.opposite)
         for turn in course.turns(beams, by_sum=False):
             numbers, to = turn.numbers, turn.done + 1
             masks, banned = steering(direction, turn)
+            noting = None if tape is None else tape.at(numbers, positions(direction, turn), turn.beams, None)
             beams[numbers, to], running[numbers], contexts[numbers, to] = self._choose(
                 direction,
                 (turn.beams, running[numbers]),
@@ -231,6 +240,7 @@ class JointCoupling(Coupling):
                 banned,
                 beam_size,
                 turn.holds,
+                noting,
             )
             scores[numbers, to] = running[numbers]
         for place in range(1, beams.shape[1]):
@@ -249,6 +259,7 @@ class JointCoupling(Coupling):
         banned: Sequence[int],
         beam_size: int,
         holds: Sequence[Hold | None],
+        noting: Turned | None = None,
     ) -> tuple[Nodes, np.ndarray, Nodes]:
         """Return the B best continuations of each problem: nodes, running scores and contexts, [problems, B] each.
 
@@ -260,9 +271,16 @@ class JointCoupling(Coupling):
             banned: ids that are no candidates.
             beam_size: B.
             holds: the constraints of each problem; empty if there are none.
+            noting: what notes the candidates; None if there is no record.
         """
         tree = direction.tree
-        found = self.best_words(direction, beams, others, masks, banned, beam_size, holds)
+        more = 0 if noting is None else RUNNERS_UP
+        found = self.best_words(direction, beams, others, masks, banned, beam_size, holds, more)
+        if noting is not None:
+            scores = beams[1][found.rows, found.beams], found.running, found.behind, found.values
+            kept = found.ranks < beam_size
+            noting.joined(found.rows, found.tokens, found.parents, found.others, scores, kept)
+            found = found.best(beam_size)
         chosen = np.full((len(beams[0]), beam_size), -1)
         running, contexts = np.full(chosen.shape, NEVER), np.full(chosen.shape, -1)
         rows, ranks = found.rows, found.ranks
@@ -275,7 +293,8 @@ class JointCoupling(Coupling):
             if stuck:
                 own, behind = ((side[0][stuck], side[1][stuck]) for side in (beams, others))
                 masks = None if masks is None else masks[tree.backend.indices(stuck)]
-                again = self._choose(direction, own, behind, masks, banned, beam_size, loose)
+                some = None if noting is None else noting.of(stuck)
+                again = self._choose(direction, own, behind, masks, banned, beam_size, loose, some)
                 chosen[stuck], running[stuck], contexts[stuck] = again
         return chosen, running, contexts
 
@@ -288,8 +307,9 @@ class JointCoupling(Coupling):
         banned: Sequence[int],
         count: int,
         holds: Sequence[Hold | None],
+        more: int = 0,
     ) -> Continuations:
-        """Return the best (b, v) of each problem with the best b' of each; the arguments are those of ``_choose``."""
+        """Return the best (b, v) of each problem with the best b' of each; see ``_choose`` and ``best_of``."""
         backend = direction.tree.backend
         (nodes, scores), (fixed, fixed_scores) = _compact(*beams), _compact(*others)
         restraint = Restraint(direction, holds, nodes, 1.0) if holds else None
@@ -301,7 +321,7 @@ class JointCoupling(Coupling):
             fixed_scores = fixed_scores + theirs.shift
             pairs = _with_extra(backend, pairs, theirs.extra, nodes.shape[1])
         best, which = backend.best_other(pairs, fixed_scores)
-        values, flats, picked = best_of(backend, best, scores, 1.0, masks, banned, count, restraint)
+        values, flats, picked = best_of(backend, best, scores, 1.0, masks, banned, count, restraint, more)
         rows, ranks = np.nonzero(values > NEVER)
         beam, tokens = np.divmod(flats[rows, ranks], direction.tree.scorer.vocab_size)
         other = backend.pick(which, rows * nodes.shape[1] + beam, tokens).astype(np.int64)
@@ -335,6 +355,7 @@ class JointCoupling(Coupling):
 
     def rank(self, finalists: Sequence[Finalist], keep: int, more_follows: bool = False) -> list[list[Finalist]]:
         """Return the best sentences of each item by their pseudo-log-likelihood."""
+        self.note(finalists)
         self.demands.settle(finalists, self.weights)
         of_item: list[dict[tuple[FixedTemplate, tuple[int, ...]], Finalist]] = [{} for _ in range(self.items)]
         for one in finalists:
@@ -351,6 +372,7 @@ class JointCoupling(Coupling):
         self, direction: Direction, finalists: Sequence[Finalist], keep: int, ranking: Ranking
     ) -> list[list[Finalist]]:
         """Return the best sentences of each item by one half's log-probability up to the last blank."""
+        self.note(finalists)
         self.demands.settle(finalists, ranking.weights)
         tree = direction.tree
         found: list[list[Finalist]] = [[] for _ in range(self.items)]

@@ -29,7 +29,7 @@ class PairCoupling(Coupling):
         self, direction: Direction, problems: Sequence[Problem], beam_size: int, ahead: Ahead | None = None
     ) -> list[Frontier | None]:
         """Sweep one direction over all problems."""
-        return sweep(direction, problems, beam_size, ahead)
+        return sweep(direction, problems, beam_size, ahead, self.recorder)
 
     @property
     def splicing(self) -> Splicing:
@@ -42,12 +42,14 @@ class PairCoupling(Coupling):
 
     def rank(self, finalists: Sequence[Finalist], keep: int, more_follows: bool = False) -> list[list[Finalist]]:
         """Return the best sentences of each item by J."""
+        self.note(finalists)
         return rank_finalists(finalists, self.items, self.directions, self.ranking, keep, more_follows)
 
     def rank_alone(
         self, direction: Direction, finalists: Sequence[Finalist], keep: int, ranking: Ranking
     ) -> list[list[Finalist]]:
         """Return the best sentences of each item; the other model only scores the answers."""
+        self.note(finalists)
         return rank_finalists(finalists, self.items, self.directions, ranking, keep)
 
     def score(self, finalists: Sequence[Finalist], gradients: bool) -> None:

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from birnn_decode.search.behind import best_behind
 from birnn_decode.search.direction import Direction
-from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint
+from birnn_decode.search.holding import NEVER, Problem, Restraint
 from birnn_decode.search.sweep import Ahead, Course, Frontier, Prior, beam_scores, best_of, lockstep, stacked, steering
 from birnn_decode.search.tree import Nodes
 
@@ -97,7 +98,7 @@ def find_splices(
         rows, ranks = np.nonzero(values > NEVER)
         which, tokens = np.divmod(flats[rows, ranks], first.tree.scorer.vocab_size)
         chosen_for = [holds[row] for row in rows.tolist()] if holds else []
-        suffixes = _best_behind(second, behind[rows], tokens, chosen_for)
+        suffixes, _ = best_behind(second, behind[rows], tokens, chosen_for)
         nodes = (
             first.tree.grow(left[rows, which], tokens, picked[rows, ranks]),
             second.tree.grow(suffixes, tokens, second.tree.pick(suffixes, tokens)),
@@ -163,14 +164,3 @@ def once(nodes: np.ndarray) -> np.ndarray:
     earlier = np.tri(nodes.shape[2], k=-1, dtype=bool)
     nodes[((nodes[..., None] == nodes[..., None, :]) & earlier).any(axis=-1)] = -1
     return np.argsort(nodes < 0, axis=2, kind="stable")
-
-
-def _best_behind(second: Direction, beams: np.ndarray, tokens: np.ndarray, holds: Sequence[Hold | None]) -> np.ndarray:
-    """Return the node of each row of ``beams``, [rows, beams], with the best sum for its token, [rows]."""
-    nodes = np.where(beams >= 0, beams, beams[:, :1])
-    picked = second.tree.pick(nodes.reshape(-1), np.repeat(tokens, nodes.shape[1]))
-    sums = second.tree.offsets(nodes) + picked.reshape(nodes.shape)
-    if holds and second.weight:
-        paid = Restraint(second, [hold and hold.across() for hold in holds], nodes, second.weight)
-        sums += (paid.shift + paid.extra[np.arange(len(nodes)), :, tokens]) / second.weight
-    return nodes[np.arange(len(nodes)), sums.argmax(axis=1)]

@@ -25,6 +25,7 @@ import numpy as np
 from birnn_decode.backend import Array, Backend
 from birnn_decode.search.direction import SOME, Direction, Lane
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint, holds_of
+from birnn_decode.search.recorder import RUNNERS_UP, Opposite, Recorder, Turned
 from birnn_decode.search.tree import Nodes
 
 Frontier: TypeAlias = np.ndarray
@@ -216,7 +217,11 @@ class Course:
 
 
 def sweep(
-    direction: Direction, problems: Sequence[Problem], beam_size: int, ahead: Ahead | None = None
+    direction: Direction,
+    problems: Sequence[Problem],
+    beam_size: int,
+    ahead: Ahead | None = None,
+    recorder: Recorder | None = None,
 ) -> list[Frontier | None]:
     """Sweep one direction over the blanks of every problem, all problems in one batch.
 
@@ -225,6 +230,7 @@ def sweep(
         problems: the problems, after ``open_templates``.
         beam_size: B.
         ahead: the look-ahead. None: classical beam search by the direction's own log-probability, with weight 1.
+        recorder: what notes the sweep; None if there is no record.
 
     Returns:
         one frontier per problem; None for a dead end, if no candidate has a sum above -inf.
@@ -233,10 +239,18 @@ def sweep(
     course = Course(direction, problems)
     beams = course.start(beam_size)
     held_fixed = stacked([] if ahead is None else ahead.frontiers)  # [problems, 1 + places, beams]
+    tape = None if recorder is None else recorder.sweep(direction, problems, None if ahead is None else ahead.opposite)
     for turn in course.turns(beams, by_sum=weight > 0):
         behind = None if ahead is None else held_fixed[turn.numbers, turn.behind]
         steer, banned = steering(direction, turn, ahead, behind)
-        beams[turn.numbers, turn.done + 1] = choose(direction, turn.beams, weight, steer, banned, beam_size, turn.holds)
+        noting = (
+            None
+            if tape is None
+            else tape.at(turn.numbers, positions(direction, turn), turn.beams, far_side(direction, turn, ahead, behind))
+        )
+        beams[turn.numbers, turn.done + 1] = choose(
+            direction, turn.beams, weight, steer, banned, beam_size, turn.holds, noting
+        )
         direction.tree.done(turn.beams[turn.beams >= 0])
     return [frontier if frontier[-1, 0] >= 0 else None for frontier in course.of_each(beams)]
 
@@ -249,6 +263,7 @@ def choose(
     banned: Sequence[int],
     beam_size: int,
     holds: Sequence[Hold | None] = (),
+    noting: Turned | None = None,
     lift: bool = True,
 ) -> Nodes:
     """Return the B best continuations of each beam, nodes [problems, B], best first; -1 fills a beam with fewer.
@@ -264,12 +279,17 @@ def choose(
         banned: ids that are no candidates.
         beam_size: B.
         holds: the constraints of each problem; empty if there are none.
+        noting: what notes the candidates; None if there is no record.
         lift: whether constraints are lifted if they rule out every possible word.
     """
     tree = direction.tree
     restraint = Restraint(direction, holds, beams, weight) if holds else None
     scores, offsets = beam_scores(direction, beams, weight)
-    values, flats, picked = best_of(tree.backend, scores, offsets, weight, steer, banned, beam_size, restraint)
+    more = 0 if noting is None else RUNNERS_UP
+    values, flats, picked = best_of(tree.backend, scores, offsets, weight, steer, banned, beam_size, restraint, more)
+    if noting is not None:
+        noting.saw(values, flats, picked, restraint, beam_size)
+        values, flats, picked = (column[:, :beam_size] for column in (values, flats, picked))
     alive = np.zeros((len(beams), beam_size), dtype=bool)
     alive[:, : values.shape[1]] = values > NEVER
     chosen = np.full(alive.shape, -1)
@@ -282,7 +302,8 @@ def choose(
         stuck, loose = restraint.stuck(chosen)
         if stuck and lift:
             own = None if steer is None else steer[tree.backend.indices(stuck)]
-            chosen[stuck] = choose(direction, beams[stuck], weight, own, banned, beam_size, loose)
+            some = None if noting is None else noting.of(stuck)
+            chosen[stuck] = choose(direction, beams[stuck], weight, own, banned, beam_size, loose, some)
     return chosen
 
 
@@ -295,27 +316,29 @@ def best_of(
     banned: Sequence[int],
     beam_size: int,
     restraint: Restraint | None,
+    more: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Do the same as ``Backend.best``, under constraints if there are any.
+    """Do the same as ``Backend.best`` for ``beam_size`` and ``more`` candidates, under constraints if there are any.
 
     If words must appear, candidates form banks by the number of such words that they have, and each bank has its
     share of the beam. A prefix that has taken such a word early is then not crowded out by prefixes that put it off
-    (Post and Vilar, NAACL 2018). Places that a bank cannot fill go to the best candidates of the others.
+    (Post and Vilar, NAACL 2018). Places that a bank cannot fill go to the best candidates of the others, and there are
+    no further candidates.
     """
     if restraint is None:
-        return backend.best(scores, offsets, weight, steer, banned, beam_size)
+        return backend.best(scores, offsets, weight, steer, banned, beam_size + more)
     beams = offsets.shape[1]
     offsets = offsets + restraint.shift[:, :beams]
     extra = restraint.extra[:, :beams]
 
-    def best(extra: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def best(extra: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         own = backend.array(extra)
-        return backend.best(scores, offsets, weight, own if steer is None else own + steer[:, None], banned, beam_size)
+        return backend.best(scores, offsets, weight, own if steer is None else own + steer[:, None], banned, k)
 
     if restraint.banks is None:
-        return best(extra)
+        return best(extra, beam_size + more)
     banks = restraint.banks[:, :beams]
-    parts = [best(np.where(banks == bank, extra, NEVER)) for bank in range(int(banks.max()) + 1)]
+    parts = [best(np.where(banks == bank, extra, NEVER), beam_size) for bank in range(int(banks.max()) + 1)]
     values, flats, picked = (np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
     share = beam_size // (1 + banks.max(axis=(1, 2)))  # of the item alone, independent of the batch
     ranks = np.concatenate([np.arange(part[0].shape[1]) for part in parts])
@@ -382,10 +405,23 @@ def steering(
         masks = backend.masks(allowed, banned, direction.tree.scorer.vocab_size)
         steer, banned = masks if steer is None else steer + masks, ()
     if ahead is not None and ahead.prior is not None:
-        rows = [ahead.prior.at(direction.position(place, len(lane.positions))) for lane, place in turn.asked]
+        rows = [ahead.prior.at(position) for position in positions(direction, turn)]
         subtracted = backend.array(np.stack(rows))
         steer = -subtracted if steer is None else steer - subtracted
     return steer, banned
+
+
+def positions(direction: Direction, turn: Turn) -> list[int]:
+    """Return the position in the sentence of each place of a turn."""
+    return [direction.position(place, len(lane.positions)) for lane, place in turn.asked]
+
+
+def far_side(direction: Direction, turn: Turn, ahead: Ahead | None, behind: Nodes | None) -> Opposite | None:
+    """Return what a record has to know of the look-ahead of a turn."""
+    if ahead is None or behind is None or not ahead.opposite.weight:
+        return None
+    prior = [] if ahead.prior is None else [ahead.prior.at(position) for position in positions(direction, turn)]
+    return Opposite(ahead.opposite, behind, turn.holds, prior)
 
 
 def _in_order(beams: Nodes, log_probs: np.ndarray) -> Nodes:

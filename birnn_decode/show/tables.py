@@ -13,6 +13,7 @@ from rich.text import Text
 
 from birnn_decode.evaluation import Interval, Report
 from birnn_decode.evaluation.search_errors import NAMES
+from birnn_decode.posterior import Posterior, Probability
 from birnn_decode.result import DecodeResult, Hypothesis
 from birnn_decode.spelling import spell_blanks
 from birnn_decode.template import Template, Vocabulary
@@ -102,6 +103,47 @@ def answers_table(
             why = Text(f"no sentence ({result.stop})", style="italic")
             table.add_row(method, why, *[""] * (len(table.columns) - 4), *cost)
     return table
+
+
+def posterior_table(posterior: Posterior, top: int = 3) -> Table:
+    """Make a table of the most probable words of each blank and of each position.
+
+    Args:
+        posterior: the probabilities of a result.
+        top: number of alternatives (default: 3).
+
+    Returns:
+        The table, to be printed by a ``rich`` console. Probabilities with known bounds are followed by these.
+
+    Example:
+        >>> from birnn_decode import decode
+        >>> from birnn_decode.captions import make_scene
+        >>> from birnn_decode.models import default_pair
+        >>> picture = make_scene(seed=2, number=4).picture()
+        >>> result = decode(default_pair(), picture, "a small green circle is _ _ large yellow star")
+        >>> posterior_table(result.posterior).row_count
+        5
+    """
+    table = Table(Column("missing", no_wrap=True), "most probable", Column("P", justify="right", no_wrap=True), **LOOK)
+    for number, spans in enumerate(posterior.spans, 1):
+        name = "the blank" if len(posterior.spans) == 1 else f"blank {number}"
+        for one in spans[:top]:
+            table.add_row(name, Text(str(one.tokens) if one.text is None else one.text), _chance(one.probability))
+            name = ""
+    if len(posterior.words) > 1:
+        for number, words in enumerate(posterior.words, 1):
+            best, *others = words[:top]
+            shown = Text(str(best.token) if best.text is None else best.text)
+            for one in others:
+                shown.append(f"   {one.token if one.text is None else one.text} {_chance(one.probability)}", "dim")
+            table.add_row(f"word {number}", shown, _chance(best.probability))
+    return table
+
+
+def _chance(probability: Probability) -> str:
+    """Write a probability, with its bounds if there is a lower one."""
+    text = f"{probability.estimate:.2f}"
+    return text if not probability.low else f"{text} [{probability.low:.2f}, {probability.high:.2f}]"
 
 
 def _passes(check: Callable[[str], bool], hypothesis: Hypothesis) -> bool:

@@ -1,0 +1,371 @@
+"""The trace page in a real browser: stepping, keys, hints, every method, hostile words, and no request to a network."""
+
+import json
+import re
+import shutil
+
+import pytest
+from tables import pair
+
+from birnn_decode import (
+    BSCD,
+    BeamSearch,
+    Exact,
+    Gibbs,
+    JointModel,
+    Objective,
+    Pair,
+    Rerank,
+    Template,
+    compare,
+    decode,
+)
+
+pytest.importorskip("jinja2", reason="the extra birnn_decode[cli] is not installed")
+from birnn_decode.show import trace_page
+from birnn_decode.show.trace_page import page as page_of
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+V = 30
+BLANK = Template.BLANK
+
+
+TEXTS = ["<s>", "</s>", "a", "<script>window.hacked = 1</script>", "\"quoted\" & 'both'", "</script><b>bold"]
+
+
+class Vocabulary:
+    """Words of many lengths; some of them are pieces of scripts."""
+
+    def encode(self, text):
+        return [int(one) for one in text.split()]
+
+    def decode(self, ids):
+        return " ".join(TEXTS[one] if one < len(TEXTS) else "w" + "o" * (one % 7) + str(one) for one in ids)
+
+
+WORDS = Vocabulary()
+TEMPLATE = Template.from_tokens([2, BLANK, BLANK, 3, BLANK, frozenset([4, 5, 7]), 6])
+
+
+def models(seed=1):
+    return Pair(*pair(seed, V, sharpness=2.0))
+
+
+METHODS = BeamSearch("forward"), Rerank(), BSCD()
+
+
+def results(template=TEMPLATE, methods=METHODS, **options):
+    return compare(models(), 0, template, list(methods), vocabulary=WORDS, record=True, **options)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="the extra birnn_decode[browser] is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: make browser installs it")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Opened:
+    """A page in the browser, with what it wrote to the console and asked the network for."""
+
+    def __init__(self, browser, path, **context):
+        self.page = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **context}).new_page()
+        self.complaints, self.requests = [], []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.path = path
+
+    @property
+    def step(self):
+        return int(self.page.locator("#count").text_content().split()[0])
+
+    @property
+    def steps(self):
+        return int(self.page.locator("#count").text_content().split()[-1])
+
+    def walk(self):
+        """Step through the whole search, and return the heading of every step."""
+        self.page.locator("#first").evaluate("button => button.click()")
+        headings = [self.page.locator("#heading").text_content()]
+        while self.step < self.steps:
+            before = self.step
+            self.page.keyboard.press("ArrowRight")
+            assert self.step == before + 1
+            headings.append(self.page.locator("#heading").text_content())
+        return headings
+
+    def check(self):
+        assert self.complaints == []
+        assert [url for url in self.requests if not url.startswith("data:")] == [self.path.as_uri()]
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    pages = []
+
+    def open_page(found, **context):
+        path = tmp_path / f"{len(pages)}.html"
+        trace_page(found, path, title=context.pop("title", "A <b>title</b>"), picture=context.pop("picture", None))
+        pages.append(Opened(browser, path, **context))
+        return pages[-1]
+
+    yield open_page
+    for one in pages:
+        one.check()
+        one.page.context.close()
+
+
+def test_buttons_keys_slider_and_chapters(opened):
+    one = opened(results())
+    page = one.page
+    assert one.step == 1
+    assert page.locator("#first").is_disabled()
+    page.locator("#next").click()
+    page.keyboard.press("ArrowRight")
+    assert one.step == 3
+    page.keyboard.press("ArrowLeft")
+    page.locator("#back").click()
+    assert one.step == 1
+    page.keyboard.press("End")
+    assert one.step == one.steps
+    assert page.locator("#heading").text_content() == "The answer"
+    assert page.locator("#next").is_disabled()
+    page.keyboard.press("Home")
+    assert one.step == 1
+    page.locator("#slider").fill("4")
+    assert one.step == 5
+    assert "step 5 of" in page.locator("#slider").get_attribute("aria-valuetext")
+    page.get_by_role("button", name="round 1 →").click()
+    assert page.locator("[aria-current=step]").text_content() == "round 1 →"
+    assert page.locator("#heading").text_content().startswith("Round 1, left to right: word")
+
+
+def test_play_and_pause(opened):
+    one = opened(results())
+    page = one.page
+    page.clock.install()
+    page.locator("#play").click()
+    page.clock.run_for(3 * 1400 + 100)
+    assert one.step == 4
+    page.keyboard.press("Tab")
+    page.locator("#play").click()
+    page.clock.run_for(5000)
+    assert one.step == 4
+    page.locator("#heading").click()
+    page.keyboard.press(" ")
+    page.clock.run_for(1500)
+    assert one.step == 5
+    page.clock.run_for(1400 * one.steps)  # at the end it stops by itself
+    assert one.step == one.steps
+    assert page.locator("#play").get_attribute("aria-label") == "Play"
+
+
+def test_the_numbers_are_those_of_the_record(opened):
+    found = results()
+    one = opened(found)
+    page = one.page
+    search = found["bscd"].record.searches[0]
+    sweep = next(step for step in search.steps if step.kind == "sweep" and step.looks_ahead)
+    page.get_by_role("button", name="round 1 →").click()
+    for choice in sweep.choices:
+        rows = page.locator("#detail .row")
+        assert rows.count() == len(choice.candidates)
+        for row, candidate in zip(rows.all(), choice.candidates, strict=True):
+            assert number(row.locator(".total").text_content()) == pytest.approx(candidate.total, abs=0.006)
+            assert row.locator("b").text_content() == WORDS.decode([candidate.words[-1]])
+            assert ("out" in row.get_attribute("class").split()) == (not candidate.kept)
+            label = row.get_attribute("aria-label")
+            whole = WORDS.decode((*candidate.words, *candidate.rest))
+            assert label.startswith(f"{'kept' if candidate.kept else 'dropped'}: {whole}. ")
+            numbers = candidate.prefix, candidate.log_prob, candidate.look_ahead, candidate.total
+            said = re.findall(r"(?:so far|this word|look-ahead|total) (\S+?)(?:,| nats$)", label)
+            assert [number(one) for one in said] == pytest.approx(numbers, abs=0.006)
+        page.keyboard.press("ArrowRight")
+    best = found["bscd"].best
+    assert page.locator("#differences tr.best td").nth(1).text_content() == f"{best.joint:.2f}".replace("-", "−")
+    first = page.locator("#ranking .heat").first
+    assert first.locator(".spoken").text_content() == WORDS.decode(best.tokens)
+    cells = first.locator("tbody tr").first.locator("td").all_text_contents()
+    assert [number(cell) for cell in cells[1:]] == pytest.approx(best.token_log_probs_forward, abs=0.06)
+    spans = page.locator("#sure ol").first.locator("li").all_text_contents()
+    assert len(spans) == len(found["bscd"].posterior.spans[0])
+
+
+def number(text):
+    return float(text.replace("−", "-"))
+
+
+def test_hover_and_focus_tell_the_numbers(opened):
+    one = opened(results())
+    page = one.page
+    page.get_by_role("button", name="round 1 ←").click()
+    tip = page.locator("#tip")
+    assert tip.is_hidden()
+    page.locator("#detail .row").nth(1).hover()
+    assert re.search(r"kept, rank 2\nwords so far .*\nthis word .*\nlook-ahead .*\ntotal", tip.text_content())
+    lit = page.locator(".chip.lit").count()
+    assert lit > 1
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.locator("#detail .row").nth(0).focus()
+    assert "rank 1" in tip.text_content()
+    # One stop of the Tab key leads into the board, and the arrow keys move there without stepping.
+    step = one.step
+    stops = page.locator("#board [tabindex='0']")
+    assert stops.count() == 1
+    stops.first.focus()
+    before = page.evaluate("document.activeElement.dataset.key")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.dataset.key") != before
+    assert "nats so far" in tip.text_content()
+    assert one.step == step
+    page.locator("#board .chip").last.hover(force=True)
+    assert "rank" in tip.text_content()
+
+
+OTHERS = {
+    "urnn-b": lambda: decode(models(), 0, TEMPLATE, BeamSearch("backward"), vocabulary=WORDS, record=True),
+    "gibbs": lambda: decode(models(), 0, TEMPLATE, Gibbs(sweeps=6), vocabulary=WORDS, record=True),
+    "exact": lambda: decode(models(), 0, TEMPLATE, Exact(max_rows=300), vocabulary=WORDS, record=True),
+    "one model": lambda: decode(Pair(models().forward, None), 0, TEMPLATE, BeamSearch("forward"), record=True),
+    "several widths": lambda: decode(models(), 0, Template.blank([2], (0, 3), [6]), vocabulary=WORDS, record=True),
+    "whole": lambda: decode(models(), 0, max_length=5, vocabulary=WORDS, record=True),
+    "prior": lambda: decode(models(), 0, TEMPLATE, BSCD(1, [-3.0] * V, 0.5), vocabulary=WORDS, record=True),
+    "weight 0": lambda: decode(models(), 0, TEMPLATE, objective=Objective(1, 0), vocabulary=WORDS, record=True),
+    "joint": lambda: decode(JointModel(*pair(1, V)), 0, TEMPLATE, vocabulary=WORDS, record=True),
+    "impossible": lambda: decode(
+        Pair(*pair(3, V, minus_inf=0.9)), 0, Template.from_tokens([2, *[BLANK] * 4, 3]), beam_size=1, record=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_method(name, opened):
+    found = OTHERS[name]()
+    one = opened(found)
+    headings = one.walk()
+    assert headings[0] == "The question"
+    assert headings[-1] == ("The answer" if found.hypotheses else "No answer")
+    if name == "gibbs":
+        assert sum(heading.startswith("Sweep") for heading in headings) == 6
+    if name == "exact":
+        assert "How good can any other sentence be?" in headings
+    if name == "several widths":
+        options = one.page.locator("#lengths option")
+        assert options.count() == len(found.record.searches) == 4
+        one.page.locator("#lengths select").select_option(index=3)
+        one.walk()
+    if name == "prior":
+        assert "constraints" in one.page.locator("#detail").text_content() or one.steps
+    assert "undefined" not in one.page.locator("body").inner_text()
+    assert "NaN" not in one.page.locator("body").inner_text()
+
+
+def test_thirty_words_twenty_beams_and_a_phone(opened):
+    template = Template.from_tokens([2, *[BLANK] * 14, 3, *[BLANK] * 14])
+    found = results(template, (BeamSearch("backward"), BSCD(max_rounds=1)), beam_size=20)
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    one = opened(found, **phone)
+    assert one.path.stat().st_size <= 10**6
+    page = one.page
+    page.get_by_role("button", name="round 1 →").click()
+    assert page.locator("#detail .row").count() == 23
+    for _ in range(3):
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("End")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_words_are_never_executed(opened):
+    hostile = Template.from_tokens([3, BLANK, frozenset([3, 5]), BLANK, 4])
+    one = opened(results(hostile), title="</title><script>window.hacked = 1</script>")
+    one.walk()
+    assert one.page.evaluate("window.hacked") is None
+    assert TEXTS[3] in one.page.locator("#ranking").text_content()
+    assert one.page.locator("b b").count() == 0
+    assert one.page.title() == "</title><script>window.hacked = 1</script>"
+
+
+def test_a_picture_dark_mode_and_names_for_screen_readers(opened):
+    pytest.importorskip("PIL")
+    from birnn_decode.captions import make_scene
+
+    backgrounds = []
+    for scheme in ("light", "dark"):
+        one = opened(results(), picture=make_scene(2, 4).picture(), color_scheme=scheme)
+        page = one.page
+        backgrounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert page.locator("img").evaluate("img => img.complete && img.naturalWidth > 0 && img.alt !== ''")
+        for button in page.locator("button").all():
+            assert button.get_attribute("aria-label") or button.text_content().strip()
+        assert page.locator("[aria-live=polite] #says").text_content()
+        page.locator("#slider").fill("3")
+        assert all(
+            page.locator("#board .chip").evaluate_all("chips => chips.map(chip => chip.getAttribute('aria-label'))")
+        )
+    assert backgrounds[0] != backgrounds[1]
+
+
+def test_paper(opened):
+    one = opened(results())
+    page = one.page
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator(".panel").count() == one.steps
+    assert page.locator(".panel h3").last.text_content() == f"{one.steps}. The answer"
+    assert not page.locator("#player").is_visible()
+    assert page.locator(".panel").first.is_visible()
+    assert page.pdf()[:4] == b"%PDF"
+
+
+def test_every_method_can_be_chosen(opened):
+    one = opened(results())
+    names = one.page.locator("#methods button")
+    assert names.all_text_contents() == ["urnn-f", "rerank", "bscd"]
+    assert names.nth(2).get_attribute("aria-pressed") == "true"
+    names.nth(0).click()
+    assert one.page.locator("#ranking h2").text_content() == "The sentences of urnn-f, word by word"
+    assert one.walk()[1].startswith("Forward beam search: word 2 of 7")
+
+
+# ------------------------------------------------------------------------------------------------- without a browser
+
+
+def test_the_page_is_one_file_without_links(tmp_path):
+    trace_page(results(), tmp_path / "trace.html")
+    text = (tmp_path / "trace.html").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.html"]
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
+    assert {method["name"] for method in json.loads(data)["methods"]} == {"urnn-f", "rerank", "bscd"}
+
+
+def test_what_it_refuses(tmp_path):
+    plain = decode(models(), 0, TEMPLATE)
+    with pytest.raises(
+        ValueError, match=r"^the result of bscd has no record\. Call decode or compare with record=True\.$"
+    ):
+        page_of(plain)
+    with pytest.raises(ValueError, match="no results"):
+        page_of({})
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        trace_page(results(), tmp_path / "nowhere" / "trace.html")
+
+
+def test_characters_are_written_without_spaces():
+    class Letters(Vocabulary):
+        def decode(self, ids):
+            return "".join(chr(90 + one) for one in ids)
+
+    found = decode(models(), 0, TEMPLATE, vocabulary=Letters(), record=True)
+    assert '"space":""' in page_of(found)
+    assert '"space":" "' in page_of(results())
