@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from birnn_decode import Pair
 from birnn_decode.evaluation import Interval
 from birnn_decode.files import write_whole
 from birnn_decode.training import Recipe
@@ -19,12 +19,12 @@ from examples.inpainting import data, figure, filling, measures, probe, training
 from examples.inpainting.context_encoder import ContextEncoder, halvings
 from examples.inpainting.filling import Filled
 from examples.inpainting.measures import Results, Task
-from examples.inpainting.training import Settings
+from examples.inpainting.training import PixelSettings, Settings
 
-DIGITS = Settings(192, 64, 0.2, Recipe(40, batch_size=32, learning_rate=3e-3), 2000)
-SCENES = Settings(96, 48, 0.1, Recipe(6, batch_size=16, learning_rate=4e-3), 1500)
-QUICK = Settings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2), 20)
-QUICK_PICTURES = 100, 12  # to learn from, and to fill
+DIGITS = Settings(PixelSettings(192, 64, 0.2, Recipe(40, batch_size=32, learning_rate=3e-3)), 2000)
+SCENES = Settings(PixelSettings(96, 48, 0.1, Recipe(6, batch_size=16, learning_rate=4e-3)), 800)
+QUICK = Settings(PixelSettings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2)), 20)
+QUICK_PICTURES = 60, 4  # to learn from, and to fill
 WIDE = 50  # the beam size of one more rerank
 L2, JOINT = "Context Encoder, L2", "Context Encoder, L2 + adversarial"
 TITLES = {
@@ -47,8 +47,12 @@ ROWS = 6  # of a sheet
     metavar="digits|scenes|FOLDER",
     help="Pictures: handwritten digits, drawn scenes, or a folder of pictures of one size. May be given again.",
 )
-@click.option("--hole", "side", type=click.IntRange(min=1), metavar="N", help="Side of the hole in the middle, in pixels.")
-@click.option("--colours", type=click.IntRange(2, data.MOST_COLOURS), metavar="N", help="Colours of a folder's pictures.")
+@click.option(
+    "--hole", "side", type=click.IntRange(min=1), metavar="N", help="Side of the hole in the middle, in pixels."
+)
+@click.option(
+    "--colours", type=click.IntRange(2, data.MOST_COLOURS), metavar="N", help="Colours of a folder's pictures."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="build/inpainting", show_default=True)
 @click.option("--quick", is_flag=True, help="A run of less than a minute, to see that everything works.")
 def main(names, side, colours, out, quick):
@@ -57,7 +61,13 @@ def main(names, side, colours, out, quick):
     OUT gets a sheet of pictures for each kind of pictures, the tables as text and as CSV, and the trained models. A
     second call does not train again what is finished there.
     """
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     results = Results()
     with Progress(*columns, console=Console(stderr=True, soft_wrap=True)) as progress:
         for name in names:
@@ -106,32 +116,37 @@ def run(
     }
     read = measures.reader(pictures)
     for task in asked:
-        made_of = {
-            "settings": repr(settings),
-            "pictures": training.fingerprint(pictures.train, task.numbers, task.missing),
+        filled = {
+            name: filling.paint(model, pair, pictures, task.numbers, task.missing) for name, model in encoders.items()
         }
-
-        def make(task=task) -> dict[str, Filled]:
-            filled = {
-                name: filling.paint(model, pair, pictures, task.numbers, task.missing)
-                for name, model in encoders.items()
-            }
-            filled |= filling.search(pair, pictures, task.numbers, task.missing, progress)
-            if task.name == "centre":
-                wide = filling.search(
-                    pair, pictures, task.numbers, task.missing, progress, ["rerank"], beam_size=WIDE
-                )
-                filled[f"rerank, B = {WIDE}"] = wide["rerank"]
-            true = pictures.values(task.numbers)
-            nothing = np.full(len(true), np.nan)
-            return filled | {"truth": Filled(true, task.numbers, filling.joint(pair, task.numbers), nothing)}
-
-        filled = training.kept(folder / f"filled-{task.name}.pt", made_of, make)
+        filled |= searched(pictures, task, settings, pair, folder, progress)
+        true = pictures.values(task.numbers)
+        filled["truth"] = Filled(true, task.numbers, filling.joint(pair, task.numbers), np.full(len(true), np.nan))
         said = {name: read(one, task.labels) if read else [] for name, one in filled.items()}
         compare(pictures, task, filled, said, results)
         draw(pictures, task, filled, said, folder)
     if pictures.name == "digits":
         compare_features(pictures, settings, encoders[L2], folder, results, progress)
+
+
+def searched(
+    pictures: data.Pictures, task: Task, settings: Settings, pair: Pair, folder: Path, progress: Progress
+) -> dict[str, Filled]:
+    """Fill the holes of a task by searches, or load what was found before."""
+
+    def make() -> dict[str, dict[str, torch.Tensor]]:
+        found = filling.search(pair, pictures, task.numbers, task.missing, progress)
+        if task.name == "centre":
+            wide = filling.search(pair, pictures, task.numbers, task.missing, progress, ["rerank"], beam_size=WIDE)
+            found[f"rerank, B = {WIDE}"] = wide["rerank"]
+        return {name: {field: torch.from_numpy(own) for field, own in vars(one).items()} for name, one in found.items()}
+
+    made_of = {
+        "settings": repr((settings.pixels, settings.seed)),
+        "pictures": training.fingerprint(pictures.train, task.numbers, task.missing),
+    }
+    found = training.kept(folder / f"searched-{task.name}.pt", made_of, make)
+    return {name: Filled(**{field: own.numpy() for field, own in one.items()}) for name, one in found.items()}
 
 
 def compare(pictures, task: Task, filled: dict[str, Filled], said: dict[str, list], results: Results) -> None:
@@ -140,7 +155,7 @@ def compare(pictures, task: Task, filled: dict[str, Filled], said: dict[str, lis
     for name, one in filled.items():
         own = {measure: measures.mean(values) for measure, values in each[name].items()}
         ratio = measures.psnr(one, task, pictures)
-        results.add(pictures.name, task.name, name, own | {"PSNR [dB]": Interval(ratio, np.nan, np.nan)})
+        results.add(pictures.name, task.name, name, own | {"PSNR, dB": Interval(ratio, np.nan, np.nan)})
     shown = f"{task.name}, differences"
     for other in ("urnn-f", "urnn-b", "rerank", f"rerank, B = {WIDE}"):
         if other in each:
@@ -177,7 +192,9 @@ def draw(pictures, task: Task, filled: dict[str, Filled], said: dict[str, list],
     )
 
 
-def compare_features(pictures, settings: Settings, model: ContextEncoder, folder: Path, results: Results, progress) -> None:
+def compare_features(
+    pictures, settings: Settings, model: ContextEncoder, folder: Path, results: Results, progress
+) -> None:
     """Compare what a linear classifier recognises from the features of encoders that saw no labels."""
     values, test = pictures.values(pictures.train), pictures.values(pictures.test)
     torch.manual_seed(settings.seed)
@@ -193,7 +210,11 @@ def compare_features(pictures, settings: Settings, model: ContextEncoder, folder
         for name, one in models.items()
     }
     for name, own in ok.items():
-        more = {} if name == "Context Encoder" else {"Context Encoder more": measures.difference(ok["Context Encoder"], own)}
+        more = (
+            {}
+            if name == "Context Encoder"
+            else {"Context Encoder more": measures.difference(ok["Context Encoder"], own)}
+        )
         results.add(pictures.name, "linear probe", name, {"recognised": measures.mean(own)} | more)
 
 

@@ -14,7 +14,7 @@ from birnn_decode.captions.scenes import BACKGROUNDS, COLOURS, Scene
 GREYS = 4  # levels of a digit's pixel
 SCENE_SIZE = 32  # pixels
 DIGITS_TEST, DIGITS_VAL = 360, 160
-SCENES_TRAIN, SCENES_VAL, SCENES_TEST = 1500, 60, 200
+SCENES_TRAIN, SCENES_VAL, SCENES_TEST = 1500, 60, 100
 MOST_COLOURS = 64
 
 
@@ -107,6 +107,8 @@ def folder(path: Path, colours: int | None = None) -> Pictures:
     Raises:
         ValueError: there are too few pictures, they differ in size, a file is no picture, or there are too many colours.
     """
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}; give digits, scenes or a folder of pictures")
     kinds = {".png", ".gif", ".bmp", ".jpg", ".jpeg"}
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in kinds)
     if len(files) < 20:

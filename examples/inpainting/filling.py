@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from examples.inpainting import pixels
 from examples.inpainting.context_encoder import ContextEncoder
 from examples.inpainting.data import Pictures, nearest
 
-AT_A_TIME = 20  # pictures that are searched as one batch
+AT_A_TIME = 40  # pictures that are searched as one batch
 BEAM_SIZE = 5
 SEARCHES = ("urnn-f", "urnn-b", "rerank", "bscd")
 
@@ -64,7 +64,7 @@ def search(
     progress: Progress,
     methods: Sequence[str] = SEARCHES,
     beam_size: int = BEAM_SIZE,
-) -> Mapping[str, Filled]:
+) -> dict[str, Filled]:
     """Fill holes by searches over the pixel models, by the names of the methods.
 
     Args:

@@ -19,6 +19,7 @@ from examples.inpainting.filling import Filled
 
 CROP = 16  # side of the part of a scene in which a shape is recognised
 SHAPE_SIDE = 10  # side of a hole over a shape
+OTHER_HOLES = 100  # pictures with holes at random places
 OFF = 3  # pixels that the hole is beside the middle of the shape, at most
 
 
@@ -61,8 +62,10 @@ def tasks(pictures: Pictures, side: int | None, seed: int) -> list[Task]:
         return [Task("shape", numbers, np.stack(cut), large)]
     middle = np.repeat(holes.centre(size, side=side)[None], len(numbers), axis=0)
     found = [Task("centre", numbers, middle, pictures.test_labels)]
+    fewer = numbers[:OTHER_HOLES]
     for kind in ("blocks", "regions"):
-        found.append(Task(kind, numbers, holes.draw([kind], len(numbers), size, random), pictures.test_labels))
+        cut = holes.draw([kind], len(fewer), size, random)
+        found.append(Task(kind, fewer, cut, pictures.test_labels[:OTHER_HOLES]))
     return found
 
 
@@ -196,5 +199,5 @@ class Results:
 def shown(value: Interval) -> str:
     """Return a figure and its interval as text, such as "0.880 [0.846, 0.912]"."""
     digits = 3 if abs(value.value) < 10 else 1
-    text = f"{value.value:.{digits}f}"
-    return text if np.isnan(value.low) else f"{text} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+    number, low, high = (f"{round(one, digits) + 0.0:.{digits}f}" for one in (value.value, value.low, value.high))
+    return number if np.isnan(value.low) else f"{number} [{low}, {high}]"

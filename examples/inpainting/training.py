@@ -6,7 +6,7 @@ import io
 import pickle
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,34 @@ from examples.inpainting.data import Pictures
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Sizes and lengths of the trainings.
+class PixelSettings:
+    """Sizes of the two pixel models, and their training.
 
     Attributes:
-        hidden: size of the LSTMs of the pixel models.
-        embedding: size of the vectors that they read.
+        hidden_size: size of the LSTMs.
+        embedding_size: size of the vectors that they read.
         dropout: share of values that they drop in training.
-        recipe: the training of the pixel models.
+        recipe: the training.
+    """
+
+    hidden_size: int
+    embedding_size: int
+    dropout: float
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes and lengths of all trainings.
+
+    Attributes:
+        pixels: the pixel models.
         steps: number of batches that a Context Encoder learns from.
         kinds: kinds of the holes that it learns from.
         seed: seed of all random numbers.
     """
 
-    hidden: int
-    embedding: int
-    dropout: float
-    recipe: Recipe
+    pixels: PixelSettings
     steps: int
     kinds: tuple[str, ...] = ("centre", "centre", "blocks", "regions")
     seed: int = 0
@@ -51,14 +62,14 @@ def kept(path: Path, made_of: dict[str, Any], make: Callable[[], Any]) -> Any:
     Args:
         path: the file.
         made_of: everything that decides what is made.
-        make: makes tensors or arrays in dicts and lists.
+        make: makes dicts and lists of tensors.
 
     Raises:
         ValueError: the file was made of something else, or is damaged.
     """
     if path.exists():
         try:
-            state = torch.load(path, weights_only=False)
+            state = torch.load(path, weights_only=True)
             same = state["made_of"] == made_of
         except (EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError):
             raise ValueError(f"{path} is damaged; remove it") from None
@@ -80,10 +91,11 @@ def fingerprint(*arrays: np.ndarray) -> list[Any]:
 def pixel_pair(pictures: Pictures, settings: Settings, path: Path, progress: Progress) -> Pair:
     """Train the two pixel models, or load them from their checkpoint."""
     torch.manual_seed(settings.seed)
-    sizes = {"hidden_size": settings.hidden, "embedding_size": settings.embedding, "dropout": settings.dropout}
+    sizes = asdict(settings.pixels)
+    del sizes["recipe"]
     pair = pixels.new_pair(len(pictures.palette), pictures.size, **sizes)
     data = [pixels.training_data(part) for part in (pictures.train, pictures.val)]
-    fitting = Training(pair.forward, pair.backward, *data, settings.recipe, settings.seed)
+    fitting = Training(pair.forward, pair.backward, *data, settings.pixels.recipe, settings.seed)
     if path.exists():
         fitting.resume(path)
     task = progress.add_task(f"{pictures.name}: pixel models", total=fitting.steps, completed=fitting.steps_done)
@@ -120,7 +132,9 @@ def encoder(
         )
         losses = [loss for loss in progress.track(fitting, task_id=task)]
         l2, adv = np.mean(losses[-100:], axis=0)
-        progress.console.print(f"{pictures.name}: {what}: L2 loss {l2:.4f}, adversarial loss {adv:.3f}", highlight=False)
+        progress.console.print(
+            f"{pictures.name}: {what}: L2 loss {l2:.4f}, adversarial loss {adv:.3f}", highlight=False
+        )
         return model.state_dict()
 
     made_of = {
