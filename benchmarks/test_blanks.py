@@ -1,7 +1,7 @@
 """What known words between blanks cost: `make bench`, or `pytest benchmarks/test_blanks.py -s`.
 
-16 of 64 words are missing: in the middle four words in each of four rows of eight, as in a picture of 8 × 8 pixels with a
-hole of 4 × 4, or all of them in one blank. The known words between blanks are read, and not searched.
+16 of 64 words are missing: all in one blank, or four in each of four blanks, as in a picture of 8 × 8 pixels that is
+read row by row and has a hole of 4 × 4 pixels. The known words between the blanks are read, and not searched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def template(missing: Any, item: int) -> Template:
     return Template.from_tokens(Template.BLANK if place in missing else word for place, word in enumerate(known))
 
 
-@pytest.mark.parametrize("items", (1, 20))
+@pytest.mark.parametrize("items", [1, 20])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_blanks(benchmark: Any, method: Any, items: int) -> None:
     models = Pair(lstm("forward", 192, 8), lstm("backward", 192, 8))

@@ -29,9 +29,9 @@ def random_pictures(count, seed=0, size=SIZE, colours=COLOURS):
     return np.random.default_rng(seed).integers(colours, size=(count, *size))
 
 
-def tiny_pair(size=SIZE, seed=0):
-    torch.manual_seed(seed)
-    return pixels.new_pair(COLOURS, size, embedding_size=5, hidden_size=6)
+def tiny_pair(size=SIZE, colours=COLOURS):
+    torch.manual_seed(0)
+    return pixels.new_pair(colours, size, embedding_size=5, hidden_size=6)
 
 
 # Pixel models
@@ -94,6 +94,8 @@ def test_searches_fill_every_picture_with_its_own_best(tmp_path):
         assert np.array_equal(filled.numbers[~missing], numbers[~missing])
         assert np.array_equal(filled.values, given_.values(filled.numbers))
         np.testing.assert_allclose(filled.joint, filling.joint(pair, filled.numbers), rtol=1e-5)
+        assert np.array_equal(filled.beam[:, 0], filled.numbers)
+        assert all(len(np.unique(own, axis=0)) == found_ for own, found_ in zip(filled.beam, (3, 9, 9), strict=True))
     # One pixel is missing in the first picture, so the best colour can be looked up.
     tried = np.repeat(numbers[:1], COLOURS, axis=0)
     tried[missing[:1].repeat(COLOURS, 0)] = range(COLOURS)
@@ -244,7 +246,7 @@ def test_scenes_and_their_shapes():
     assert set(np.unique(scenes.train)) <= set(range(len(scenes.palette)))
     (task,) = measures.tasks(scenes, None, 0)
     assert all(shape.size == "large" for shape in task.labels)
-    whole = filling.Filled(scenes.values(task.numbers), task.numbers, np.zeros(10), np.zeros(10))
+    whole = filling.not_searched(tiny_pair((32, 32), colours=7), scenes.values(task.numbers), task.numbers)
     reader = measures.reader(scenes)
     assert measures.recognised(reader(whole, task.labels), task.labels).mean() > 0.6
     for shape, hole, numbers in zip(task.labels, task.missing, task.numbers, strict=True):
@@ -302,17 +304,15 @@ def test_an_interrupted_training_goes_on(tmp_path):
         training.PixelSettings(6, 5, 0.1, training.Recipe(2, batch_size=16)), 5, kinds=("centre",)
     )
 
-    class Stop(Exception):
-        pass
-
     def stop(*_, **__):
-        raise Stop
+        raise KeyboardInterrupt
 
     with example.Progress(disable=True) as progress:
         whole = training.pixel_pair(digits, short, tmp_path / "whole.pt", progress)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(progress.console, "print", stop)  # after the first epoch was saved
-            training.pixel_pair(digits, short, tmp_path / "halves.pt", progress)
+            with pytest.raises(KeyboardInterrupt):
+                training.pixel_pair(digits, short, tmp_path / "halves.pt", progress)
         halves = training.pixel_pair(digits, short, tmp_path / "halves.pt", progress)
     for one, other in zip(whole.forward.parameters(), halves.forward.parameters(), strict=True):
         assert torch.equal(one, other)

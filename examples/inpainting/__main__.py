@@ -121,10 +121,12 @@ def run(
         }
         filled |= searched(pictures, task, settings, pair, folder, progress)
         true = pictures.values(task.numbers)
-        filled["truth"] = Filled(true, task.numbers, filling.joint(pair, task.numbers), np.full(len(true), np.nan))
+        filled["truth"] = filling.not_searched(pair, true, task.numbers)
         said = {name: read(one, task.labels) if read else [] for name, one in filled.items()}
         compare(pictures, task, filled, said, results)
         draw(pictures, task, filled, said, folder)
+        if task.name == "centre":
+            draw_blur(pictures, task, filled, folder / "blur.png")
     if pictures.name == "digits":
         compare_features(pictures, settings, encoders[L2], folder, results, progress)
 
@@ -190,6 +192,19 @@ def draw(pictures, task: Task, filled: dict[str, Filled], said: dict[str, list],
         {title: [said[name][row] for row in rows] for name, title in TITLES.items()} if right else {},
         [right[row] for row in rows] if right else [],
     )
+
+
+def draw_blur(pictures, task: Task, filled: dict[str, Filled], path: Path) -> None:
+    """Draw the picture whose best completions differ most: the completions, their mean, and the Context Encoders."""
+    beam = filled["bscd"].beam
+    values = pictures.palette[beam].mean(-1)  # [N, B, height, width]
+    row = values.std(1).sum((1, 2)).argmax()
+    found = pictures.values(beam[row])
+    columns = {f"completion {rank}": one for rank, one in enumerate(found, start=1)}
+    columns["mean of the\ncompletions"] = found.mean(0)
+    columns |= {TITLES[name]: filled[name].values[row] for name in (L2, JOINT)}
+    own = {title: one[None] for title, one in columns.items()}
+    figure.draw_sheet(path, pictures, task.numbers[row : row + 1], task.missing[row : row + 1], own, {}, [])
 
 
 def compare_features(

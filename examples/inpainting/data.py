@@ -105,7 +105,8 @@ def folder(path: Path, colours: int | None = None) -> Pictures:
         colours: reduce all pictures together to so many colours; None: keep their colours.
 
     Raises:
-        ValueError: there are too few pictures, they differ in size, a file is no picture, or there are too many colours.
+        ValueError: there are too few pictures, they differ in size, a file is no picture, or there are too many
+            colours.
     """
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}; give digits, scenes or a folder of pictures")

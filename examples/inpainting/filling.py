@@ -24,14 +24,18 @@ class Filled:
 
     Attributes:
         values: the filled pictures as colours from 0 to 1, float32 [N, channels, height, width].
-        numbers: the same as numbers of the palette, int64 [N, height, width]; for a Context Encoder, the nearest colour.
+        numbers: the same as numbers of the palette, int64 [N, height, width]. A Context Encoder paints any colour; the
+            nearest one of the palette counts.
         joint: J of each picture of ``numbers`` under the pixel models, in nats, [N].
+        beam: all completions that a search found, best first, int64 [N, B, height, width]; if it found fewer than B,
+            the last one is repeated.
         rows: number of pixels that the search read for each picture, [N]; NaN if nothing was searched.
     """
 
     values: np.ndarray
     numbers: np.ndarray
     joint: np.ndarray
+    beam: np.ndarray
     rows: np.ndarray
 
 
@@ -47,7 +51,12 @@ def paint(model: ContextEncoder, pair: Pair, pictures: Pictures, numbers: np.nda
     """
     values = model.fill(pictures.values(numbers), missing)
     rounded = np.where(missing, nearest(np.moveaxis(values, 1, -1), pictures.palette), numbers)
-    return Filled(values, rounded, joint(pair, rounded), np.full(len(values), np.nan))
+    return not_searched(pair, values, rounded)
+
+
+def not_searched(pair: Pair, values: np.ndarray, numbers: np.ndarray) -> Filled:
+    """Return pictures that no search found, with their J."""
+    return Filled(values, numbers, joint(pair, numbers), numbers[:, None], np.full(len(values), np.nan))
 
 
 def joint(pair: Pair, numbers: np.ndarray) -> np.ndarray:
@@ -88,5 +97,8 @@ def search(
         best = [result[method].best for result in results]
         made = pixels.pictures([one.tokens for one in best], pictures.size)
         rows = np.array([float(result[method].rows_evaluated) for result in results])
-        filled[method] = Filled(pictures.values(made), made, np.array([one.joint for one in best]), rows)
+        beams = [[one.tokens for one in result[method].hypotheses] for result in results]
+        beams = [pixels.pictures((own + own[-1:] * beam_size)[:beam_size], pictures.size) for own in beams]
+        joints = np.array([one.joint for one in best])
+        filled[method] = Filled(pictures.values(made), made, joints, np.stack(beams), rows)
     return filled

@@ -1,4 +1,4 @@
-"""Holes of pictures: one in the middle, random blocks, and random regions, as the Context Encoders' authors cut them."""
+"""Holes of pictures: in the middle, random blocks and random regions, as in the paper on Context Encoders."""
 
 from __future__ import annotations
 

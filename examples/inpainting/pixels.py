@@ -1,4 +1,4 @@
-"""Two recurrent models of the pixels of a picture, row by row from the top and from the bottom, and what they fill in."""
+"""Two recurrent models of pixels: one reads a picture from the top, row by row, the other one from the bottom."""
 
 from __future__ import annotations
 

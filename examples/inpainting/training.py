@@ -130,7 +130,7 @@ def encoder(
             adversarial=adversarial,
             seed=settings.seed,
         )
-        losses = [loss for loss in progress.track(fitting, task_id=task)]
+        losses = list(progress.track(fitting, task_id=task))
         l2, adv = np.mean(losses[-100:], axis=0)
         progress.console.print(
             f"{pictures.name}: {what}: L2 loss {l2:.4f}, adversarial loss {adv:.3f}", highlight=False
