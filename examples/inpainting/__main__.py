@@ -35,6 +35,7 @@ TITLES = {
     "bscd": "BSCD\nboth",
 }
 ROWS = 6  # of a sheet
+FEW_LABELS = 100  # that the linear probe learns from, beside all of them
 
 
 @click.command()
@@ -151,7 +152,9 @@ def searched(
     return {name: Filled(**{field: own.numpy() for field, own in one.items()}) for name, one in found.items()}
 
 
-def compare(pictures, task: Task, filled: dict[str, Filled], said: dict[str, list], results: Results) -> None:
+def compare(
+    pictures: data.Pictures, task: Task, filled: dict[str, Filled], said: dict[str, list], results: Results
+) -> None:
     """Measure what each method filled in, and the differences that matter."""
     each = {name: measures.measure(one, task, pictures, said[name]) for name, one in filled.items()}
     for name, one in filled.items():
@@ -174,7 +177,7 @@ def compare(pictures, task: Task, filled: dict[str, Filled], said: dict[str, lis
     results.add(pictures.name, shown, "with adversarial - L2 alone", sharper)
 
 
-def draw(pictures, task: Task, filled: dict[str, Filled], said: dict[str, list], folder: Path) -> None:
+def draw(pictures: data.Pictures, task: Task, filled: dict[str, Filled], said: dict[str, list], folder: Path) -> None:
     """Draw the sheet of a task: pictures that only the search in both directions gets right, then the first ones."""
     telling = []
     right = [getattr(label, "kind", label) for label in task.labels]
@@ -194,7 +197,7 @@ def draw(pictures, task: Task, filled: dict[str, Filled], said: dict[str, list],
     )
 
 
-def draw_blur(pictures, task: Task, filled: dict[str, Filled], path: Path) -> None:
+def draw_blur(pictures: data.Pictures, task: Task, filled: dict[str, Filled], path: Path) -> None:
     """Draw the picture whose best completions differ most: the completions, their mean, and the Context Encoders."""
     beam = filled["bscd"].beam
     values = pictures.palette[beam].mean(-1)  # [N, B, height, width]
@@ -208,29 +211,30 @@ def draw_blur(pictures, task: Task, filled: dict[str, Filled], path: Path) -> No
 
 
 def compare_features(
-    pictures, settings: Settings, model: ContextEncoder, folder: Path, results: Results, progress
+    pictures: data.Pictures,
+    settings: Settings,
+    model: ContextEncoder,
+    folder: Path,
+    results: Results,
+    progress: Progress,
 ) -> None:
-    """Compare what a linear classifier recognises from the features of encoders that saw no labels."""
+    """Compare what a linear classifier recognises from the features of networks that saw no labels."""
     values, test = pictures.values(pictures.train), pictures.values(pictures.test)
     torch.manual_seed(settings.seed)
     models = {
         "Context Encoder": model,
-        "autoencoder": training.encoder(pictures, settings, folder / "autoencoder.pt", progress, sees_all=True),
         "random weights": ContextEncoder(values.shape[1], pictures.size),
+        "autoencoder": training.encoder(pictures, settings, folder / "autoencoder.pt", progress, sees_all=True),
     }
-    ok = {
-        name: probe.probe(
-            probe.features(one, values), pictures.train_labels, probe.features(one, test), pictures.test_labels
-        )
-        for name, one in models.items()
-    }
-    for name, own in ok.items():
-        more = (
-            {}
-            if name == "Context Encoder"
-            else {"Context Encoder more": measures.difference(ok["Context Encoder"], own)}
-        )
-        results.add(pictures.name, "linear probe", name, {"recognised": measures.mean(own)} | more)
+    known = {name: (probe.features(one, values), probe.features(one, test)) for name, one in models.items()}
+    for count in (FEW_LABELS, len(values)):
+        labels = pictures.train_labels[:count]
+        ok = {name: probe.probe(own[:count], labels, new, pictures.test_labels) for name, (own, new) in known.items()}
+        for name, own in ok.items():
+            figures = {"recognised": measures.mean(own)}
+            if own is not ok["Context Encoder"]:
+                figures["Context Encoder more"] = measures.difference(ok["Context Encoder"], own)
+            results.add(pictures.name, f"linear probe, {count:,} labels", name, figures)
 
 
 def command() -> None:

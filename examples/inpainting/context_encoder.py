@@ -93,7 +93,8 @@ class ContextEncoder(nn.Module):
     Args:
         channels: channels of a picture, 1 or 3.
         size: height and width of a picture.
-        sees_all: whether nothing is cut out of the pictures: the network is then an ordinary autoencoder.
+        sees_all: whether nothing is cut out of the pictures, and all of it is painted: the network is then an ordinary
+            autoencoder.
     """
 
     def __init__(self, channels: int, size: tuple[int, int], sees_all: bool = False):
@@ -121,8 +122,11 @@ class ContextEncoder(nn.Module):
             Whole pictures from 0 to 1, of the same shape.
         """
         seen = pictures if self.sees_all else torch.where(missing[:, None], self.mean, pictures)
-        maps = self.across(self.everywhere(self.encoder(2 * seen - 1)))
-        return (self.decoder(maps) + 1) / 2
+        return (self.decoder(self.code(seen)) + 1) / 2
+
+    def code(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return what the decoder is given, [N, maps, height, width], for pictures from 0 to 1."""
+        return self.across(self.everywhere(self.encoder(2 * seen - 1)))
 
     @torch.inference_mode()
     def fill(self, pictures: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -205,7 +209,9 @@ def train(
     for _ in range(steps):
         model.train()
         batch = data[random.integers(len(data), size=batch_size)]
-        cut = holes.draw(kinds, batch_size, size, random)
+        cut = (
+            np.ones((batch_size, *size), dtype=bool) if model.sees_all else holes.draw(kinds, batch_size, size, random)
+        )
         missing, around = torch.from_numpy(cut), torch.from_numpy(holes.ring(cut, model.overlap))
         painted = model(batch, missing)
         rec, adv = reconstruction_loss(painted, batch, missing, around), torch.zeros(())

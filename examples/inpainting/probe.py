@@ -1,4 +1,4 @@
-"""How good the features of encoders are that saw no labels: a linear classifier on top of each."""
+"""How good the features are that networks learned without labels: a linear classifier on top of each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from examples.inpainting.context_encoder import ContextEncoder
 
 @torch.inference_mode()
 def features(model: ContextEncoder, pictures: np.ndarray) -> np.ndarray:
-    """Return the feature maps of the encoder for whole pictures, float32 [N, features]."""
-    return model.eval().encoder(2 * torch.from_numpy(pictures) - 1).flatten(1).numpy()
+    """Return what the decoder is given for whole pictures, float32 [N, features]."""
+    return model.eval().code(torch.from_numpy(pictures)).flatten(1).numpy()
 
 
 def probe(train: np.ndarray, labels: list, test: np.ndarray, test_labels: list) -> np.ndarray:
