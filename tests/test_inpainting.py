@@ -274,11 +274,15 @@ def run(arguments, capsys):
     return ended.value.code, printed.out, printed.err
 
 
+def rows_of(folder):
+    return list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+
+
 def test_a_quick_run_and_its_repetition(tmp_path, capsys):
-    arguments = ["--quick", "--out", tmp_path]
+    arguments = ["--quick", "--hole", 3, "--out", tmp_path]
     code, printed, _ = run(arguments, capsys)
     assert not code, printed
-    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    rows = rows_of(tmp_path)
     assert {row["pictures"] for row in rows} == {"digits", "scenes"}
     methods = {row["method"] for row in rows if row["hole"] == "shape"}
     assert methods == {*filling.SEARCHES, example.L2, example.JOINT, "truth"}
@@ -293,9 +297,7 @@ def test_a_quick_run_and_its_repetition(tmp_path, capsys):
     again = run([*arguments, "--data", "digits"], capsys)
     assert not again[0]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.pt")} == before
-    assert [row for row in rows if row["pictures"] == "digits"] == list(
-        csv.DictReader((tmp_path / "results.csv").open())
-    )
+    assert [row for row in rows if row["pictures"] == "digits"] == rows_of(tmp_path)
 
 
 def test_an_interrupted_training_goes_on(tmp_path):

@@ -24,7 +24,7 @@ from examples.inpainting.training import PixelSettings, Settings
 DIGITS = Settings(PixelSettings(192, 64, 0.2, Recipe(40, batch_size=32, learning_rate=3e-3)), 2000)
 SCENES = Settings(PixelSettings(96, 48, 0.1, Recipe(6, batch_size=16, learning_rate=4e-3)), 800)
 QUICK = Settings(PixelSettings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2)), 20)
-QUICK_PICTURES = 60, 4  # to learn from, and to fill
+QUICK_PICTURES = 60, 3  # to learn from, and to fill
 WIDE = 50  # the beam size of one more rerank
 L2, JOINT = "Context Encoder, L2", "Context Encoder, L2 + adversarial"
 TITLES = {

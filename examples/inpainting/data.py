@@ -14,7 +14,7 @@ from birnn_decode.captions.scenes import BACKGROUNDS, COLOURS, Scene
 GREYS = 4  # levels of a digit's pixel
 SCENE_SIZE = 32  # pixels
 DIGITS_TEST, DIGITS_VAL = 360, 160
-SCENES_TRAIN, SCENES_VAL, SCENES_TEST = 1500, 60, 100
+SCENES_TRAIN, SCENES_VAL, SCENES_TEST = 1500, 60, 60
 MOST_COLOURS = 64
 
 

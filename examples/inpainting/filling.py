@@ -13,7 +13,7 @@ from examples.inpainting import pixels
 from examples.inpainting.context_encoder import ContextEncoder
 from examples.inpainting.data import Pictures, nearest
 
-AT_A_TIME = 40  # pictures that are searched as one batch
+AT_A_TIME = 60  # pictures that are searched as one batch
 BEAM_SIZE = 5
 SEARCHES = ("urnn-f", "urnn-b", "rerank", "bscd")
 
