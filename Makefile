@@ -8,7 +8,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test thorough kills test-numpy lint types docs dist evaluate results results-page bench bench-smoke browser format faults check clean
+.PHONY: demo test thorough kills test-numpy lint types docs dist evaluate inpainting results results-page bench bench-smoke browser format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -60,6 +60,9 @@ build/held-out: | $(VENV)/.installed
 	$(BIN)/birnn-decode scenes $@.unfinished --count 1000 --seed 2 --sentences 1
 	mv $@.unfinished $@
 
+inpainting: $(VENV)/.installed    ## fill holes in pictures with Context Encoders and with searches: in build/inpainting; ten minutes
+	$(BIN)/python -m examples.inpainting
+
 results: $(VENV)/.installed       ## measure everything in docs/results.md: make results DATA=folder OUT=folder; hours
 	BIRNN_DECODE=$(BIN)/birnn-decode BIRNN_DECODE_PYTHON=$(BIN)/python benchmarks/results.sh $(DATA) $(OUT)
 
@@ -89,7 +92,7 @@ clean:
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,molecules,parquet,ray,peft,test,browser,notebook,docs,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[cli,figures,evaluation,efficientnet,hdf5,huggingface,inpainting,molecules,parquet,ray,peft,test,browser,notebook,docs,dev]'
 	touch $@
 
 $(NUMPY_VENV)/.installed: $(METADATA)

@@ -3,7 +3,8 @@
 The pictures are the 1,797 of scikit-learn's ``load_digits`` (E. Alpaydin and C. Kaynak, Optical Recognition of
 Handwritten Digits, UCI Machine Learning Repository, 1998): 8 × 8 pixels of 17 levels. A pixel is a letter, ``a`` for
 level 0 to ``q`` for level 16, and a picture is one line of 64 letters, row by row. OUT gets train.txt, val.txt and
-test.txt with 1,297, 200 and 300 pictures. This script needs scikit-learn, which nothing else here needs.
+test.txt with 1,297, 200 and 300 pictures. This script needs scikit-learn, which the extra
+``inpainting`` installs.
 """
 
 import sys

@@ -34,6 +34,9 @@ POSTERIOR = "posterior.py"
 BLANKS, BACKEND = "evaluation/blanks.py", "backend/base.py"
 VOCABULARIES = "vocabularies.py"
 LINES, TRANSLATOR, TRAIN = "lines.py", "models/translator.py", "cli/training.py"
+PIXELS, CONTEXT_ENCODER, HOLES = (
+    f"../examples/inpainting/{name}.py" for name in ("pixels", "context_encoder", "holes")
+)
 ALIGNMENT, RANKING, RANKERS = "models/alignment.py", "evaluation/ranking.py", "evaluation/rankers.py"
 
 # name: [(file, right, wrong), …]
@@ -1013,6 +1016,25 @@ FAULTS = {
     "posterior: spans one word short": [
         (POSTERIOR, "in best_between(begin, end)) for", "in best_between(begin, max(begin, end - 1))) for")
     ],
+    "pixel models shown the neighbours of the pixel before": [
+        (PIXELS, "before.shape[1] + 1 + step[:, None]", "before.shape[1] + step[:, None]")
+    ],
+    "neighbours on the other side of the picture not left out": [
+        (PIXELS, "torch.where(self.inside[places], neighbours, PAD)", "neighbours")
+    ],
+    "places of pixels not counted on": [(PIXELS, "at + tokens.shape[1])", "at)")],
+    "known pixels searched": [(PIXELS, "Template.BLANK if missing else token", "Template.BLANK")],
+    "overlap not weighted": [(CONTEXT_ENCODER, "missing + OVERLAP_WEIGHT * around", "missing + around * 1.0")],
+    "hole shown to the Context Encoder": [(CONTEXT_ENCODER, "pictures if self.sees_all else", "pictures if True else")],
+    "discriminator deceived the wrong way round": [
+        (
+            CONTEXT_ENCODER,
+            "loss(painted_logits, torch.ones_like(painted_logits))",
+            "loss(painted_logits, torch.zeros_like(painted_logits))",
+        )
+    ],
+    "channel-wise layer turned": [(CONTEXT_ENCODER, "ncp,cpq->ncq", "ncp,cqp->ncq")],
+    "overlap inside the hole": [(HOLES, "return around & ~holes", "return around & holes")],
 }
 
 
