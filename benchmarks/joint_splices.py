@@ -28,27 +28,27 @@ def main(birnn, limit):
     writer.writerow(["blank", "setting", "method", "minus", "metric", "value", "low", "high", "questions"])
     for blank in (0.5, 0.75):
         _, asked = questions(UCM, blank, int(limit))
-        names = [question.source.name for question in asked]
         for beam_size in (1, 2, 5):
-            found = []
-            for begin in range(0, len(asked), BATCH):
-                some = asked[begin : begin + BATCH]
-                sources, templates = [one.image for one in some], [one.template for one in some]
-                found += compare(model, sources, templates, METHODS, beam_size=beam_size)
-
-            def write(method, minus, metric, figure, size=beam_size, share=blank, count=len(asked)):
-                minus = minus and f"birnn-{minus}"
-                about = [share, f"beam size {size}", f"birnn-{method}", minus, metric]
-                writer.writerow([*about, *figure.cells(), count])
-
-            scores = {name: mean_metric("PLL", [one[name].best.pseudo_log_prob for one in found]) for name in found[0]}
-            for name, score in scores.items():
-                rows = mean_metric("rows", [one[name].rows_evaluated for one in found])
-                write(name, "", "PLL", interval(score, names))
-                write(name, "", "rows", interval(rows, names))
-                if name != "bscd":
-                    write("bscd", name, "PLL", paired_difference(scores["bscd"], score, names))
+            for *about, figure in figures(model, asked, beam_size):
+                writer.writerow([blank, f"beam size {beam_size}", *about, *figure.cells(), len(asked)])
             sys.stdout.flush()
+
+
+def figures(model, asked, beam_size):
+    """For each figure the method, the method that is subtracted, the metric, and the figure itself."""
+    found = []
+    for begin in range(0, len(asked), BATCH):
+        some = asked[begin : begin + BATCH]
+        sources, templates = [one.image for one in some], [one.template for one in some]
+        found += compare(model, sources, templates, METHODS, beam_size=beam_size)
+    names = [question.source.name for question in asked]
+    scores = {name: mean_metric("PLL", [one[name].best.pseudo_log_prob for one in found]) for name in found[0]}
+    for name, score in scores.items():
+        yield f"birnn-{name}", "", "PLL", interval(score, names)
+        rows = mean_metric("rows", [one[name].rows_evaluated for one in found])
+        yield f"birnn-{name}", "", "rows", interval(rows, names)
+        if name != "bscd":
+            yield "birnn-bscd", f"birnn-{name}", "PLL", paired_difference(scores["bscd"], score, names)
 
 
 if __name__ == "__main__":

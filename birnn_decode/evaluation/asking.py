@@ -101,7 +101,7 @@ def ask(
         >>> source = CaptionedImage("0.png", 0, "test", ("a small green circle",))
         >>> question = Question(picture, source, Template.blank(words[:2], 2), (tuple(words),))
         >>> [(found,)] = ask({"bscd": (pair, BSCD())}, [question])
-        >>> found["bscd"].rounds > 0
+        >>> found["bscd"].rows_evaluated > 0
         True
     """
     models = list({id(own): own for own, _ in methods.values()}.values())
