@@ -351,6 +351,8 @@ class HuggingFaceScorer(Wrapper, Reader):
             **{"max_tokens": self._positions_of_words(), **declared},
         )
         self.never |= self._special(size) | no_words(vocabulary, size) | {*self._ends}
+        forced = self._option("forced_bos_token_id")
+        self.boundaries = frozenset(self._ends) | (frozenset() if forced is None else {int(forced)})
         self._weight = next(model.parameters())  # tells the device faster than the model does
         begins = self._option("begin_suppress_tokens") or ()
         self._not_first = [token for token in begins if token < size]
