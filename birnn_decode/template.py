@@ -598,8 +598,8 @@ def check_against_vocabulary(
                 )
             if token in boundaries:
                 raise ValueError(
-                    f"part {number} of the {name} has id {token}, which is START or END of a scorer, or is read before the "
-                    f"words of every sentence. These are implied, and a {name} lists only the words between them."
+                    f"part {number} of the {name} has id {token}, which is START or END of a scorer, or is read before "
+                    f"the words of every sentence. These are implied, and a {name} lists only the words between them."
                 )
 
 

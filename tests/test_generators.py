@@ -165,7 +165,7 @@ def test_forced_tokens_are_read_and_are_no_words():
             log_probs = model(**sentence(3), decoder_input_ids=read).logits[0].log_softmax(-1)
         expected = log_probs[1, 5] + log_probs[2, 6] + log_probs[3, 2]
         assert found.log_prob_forward == pytest.approx(expected.item(), abs=1e-9)
-    with pytest.raises(ValueError, match="id 7, .*is read before the words of every sentence"):
+    with pytest.raises(ValueError, match=r"id 7, .*is read before the words of every sentence"):
         decode(Pair(scorer), sentence(3), Template.blank([7], 2), BeamSearch("forward"))
 
 

@@ -18,6 +18,7 @@ ROOMS = (
     "show",
     "evaluation",
     "training",
+    "generation",
     PACKAGE,
     "decoding",
     "methods",

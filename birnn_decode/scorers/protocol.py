@@ -357,7 +357,9 @@ def never_of(scorer: Scorer) -> frozenset[int]:
 
 
 def boundaries_of(scorer: Scorer) -> frozenset[int]:
-    """Return the ids that stand before or after the words of every sentence: START, END and ``boundaries``.
+    """Return the ids that are read before or after the words of a sentence.
+
+    These are START, END and the ``boundaries`` of the scorer.
 
     Args:
         scorer: Scorer.
