@@ -437,7 +437,8 @@ class HuggingFaceScorer(Wrapper, Reader):
             left=not self._attends,
             name=type(self.model).__name__,
         )
-        if not inputs and (self._attends or main != IDS):
+        nothing = not inputs
+        if nothing and (self._attends or main != IDS):
             raise TypeError(f"{type(self.model).__name__} needs a source, got None")
         if not self._attends and main == IDS and not inputs.keys() & {IDS, EMBEDDINGS}:
             inputs[IDS] = torch.full((len(images), 1), self.start_token)
@@ -449,7 +450,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         if EMBEDDINGS in inputs and not self._attends and self._reads_start:
             begin = self.model.get_input_embeddings()(self.tokens([[self.start_token]] * len(images)))
             inputs[EMBEDDINGS] = torch.cat([inputs[EMBEDDINGS], begin], dim=1)
-        return self._begin(self.opened(inputs), len(images))
+        return self._begin(self.opened(inputs), len(images), nothing)
 
     def opened(self, inputs: Mapping[str, torch.Tensor]) -> Opened:
         """Return what ``generate`` prepares for batched sources, one row per source."""
@@ -470,8 +471,14 @@ class HuggingFaceScorer(Wrapper, Reader):
             "or PrefixScorer"
         )
 
-    def _begin(self, opened: Opened, count: int) -> _State:
-        """Read the prompts of all sources; return the state of one row per source."""
+    def _begin(self, opened: Opened, count: int, nothing: bool = False) -> _State:
+        """Read the prompts of all sources; return the state of one row per source.
+
+        Args:
+            opened: What ``generate`` has prepared.
+            count: Number of sources.
+            nothing: Whether the prompt is START alone, which is then read together with the first words.
+        """
         model, prompt, config, inputs = opened.model, opened.prompt, opened.config, opened.inputs
         ends = config.eos_token_id if isinstance(config.eos_token_id, (list, tuple)) else [config.eos_token_id]
         if self._given_end is None and None not in ends and {*ends} != {*self._ends}:
@@ -488,6 +495,9 @@ class HuggingFaceScorer(Wrapper, Reader):
             inputs[CACHE] = EncoderDecoderCache(inputs[CACHE], copy.deepcopy(inputs[CACHE]))
         if self._first_position and POSITIONS in inputs:
             inputs[POSITIONS] = inputs[POSITIONS] + self._first_position
+        if nothing and prompt.shape[1] == 1 and CACHE in inputs and not self._not_first:
+            own = _Prompt(model, _passed(inputs), None, (), 0, count, list(range(count)))
+            return _State(own, Cached(inputs[CACHE], REORDER), (), 0)
         read = model.prepare_inputs_for_generation(prompt, is_first_iteration=True, **inputs)
         attending: list[torch.nn.Module] = []
         with _writers(model, getattr(inputs.get(CACHE), CROSS, None), attending):
@@ -497,12 +507,11 @@ class HuggingFaceScorer(Wrapper, Reader):
         passed = model._update_model_kwargs_for_generation(
             output, inputs, is_encoder_decoder=model.config.is_encoder_decoder
         )
-        passed = {name: value for name, value in passed.items() if name not in OWN and value is not None}
         if memory is not None and not len(memory.layers):
             memory = None
         embedded = read.get(EMBEDDINGS)
         tokens = prompt.shape[1] if embedded is None else embedded.shape[1]
-        own = _Prompt(model, passed, memory, attending, tokens, count, list(range(count)))
+        own = _Prompt(model, _passed(passed), memory, attending, tokens, count, list(range(count)))
         cache = cache.self_attention_cache if memory is not None else cache
         return _State(own, Cached(cache, REORDER), (self._first(output.logits[:, -1]),), 0)
 
@@ -533,7 +542,7 @@ class HuggingFaceScorer(Wrapper, Reader):
     def room(self, context: _State) -> int | None:
         """Return the number of tokens for which the prompt leaves positions, START included."""
         # Rotary positions have no end. A user says so with max_tokens=None.
-        return None if self.max_tokens is None else self.max_tokens - context.prompt.tokens + 1
+        return None if self.max_tokens is None else self.max_tokens - max(context.prompt.tokens, 1) + 1
 
     # ------------------------------------------------------------------------------------------------------- the words
 
@@ -592,6 +601,11 @@ class HuggingFaceScorer(Wrapper, Reader):
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the outputs, which are logits already."""
         return hidden
+
+
+def _passed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs that are passed on from step to step."""
+    return {name: value for name, value in inputs.items() if name not in OWN and value is not None}
 
 
 class PreparedScorer(HuggingFaceScorer):
