@@ -128,6 +128,20 @@ def written(model, sources):
     return [one.hypotheses for one in results]
 
 
+ALONE = ["GPT-2", "Llama", "Mistral", "LLaVA", "PaliGemma", "GIT", "BLIP", "BLIP-2, OPT", "T5"]
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_source_alone_is_as_in_a_batch(name):
+    """Alone, it has no padding and no mask."""
+    build, source_of = MODELS[name]
+    model, sources = build(), [source_of(number) for number in (2, 5)]
+    for together, source in zip(written(model, sources), sources, strict=True):
+        (alone,) = written(model, [source])
+        assert [one.tokens for one in alone] == [one.tokens for one in together]
+        assert [one.score for one in alone] == pytest.approx([one.score for one in together], abs=1e-6)
+
+
 def test_a_static_cache_that_is_configured():
     model, sources = bart(), [sentence(number) for number in range(2)]
     plain = written(model, sources)

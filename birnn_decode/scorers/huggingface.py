@@ -36,7 +36,7 @@ from birnn_decode.tokenizers import as_vocabulary, no_words
 REORDER = "reorder_cache"  # method of Hugging Face's caches
 CACHE, CROSS = "past_key_values", "cross_attention_cache"
 MEMORY = ("encoder_outputs", "encoder_hidden_states")  # what a decoder attends to
-TYPES, POSITIONS = "token_type_ids", "position_ids"
+TYPES, POSITIONS, ATTENTION = "token_type_ids", "position_ids", "attention_mask"
 OWN = frozenset({CACHE, "logits_to_keep", EMBEDDINGS, *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL})
 ONE_ROW = {  # options of ``generate`` with which it prepares one row per source
     "num_beams": 1,
@@ -204,6 +204,12 @@ class _Prompt:
     count: int
     sources: list[int]
     last: list[Any] = field(default_factory=list)
+
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether a step needs the tokens and the cache alone."""
+        tensors = any(isinstance(value, (torch.Tensor, ModelOutput)) for value in self.inputs.values())
+        return not tensors and _usual(self.model)
 
     def select(self, rows: Any) -> _Prompt:
         """Return the same for the given rows."""
@@ -496,7 +502,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         if self._first_position and POSITIONS in inputs:
             inputs[POSITIONS] = inputs[POSITIONS] + self._first_position
         if nothing and prompt.shape[1] == 1 and CACHE in inputs and not self._not_first:
-            own = _Prompt(model, _passed(inputs), None, (), 0, count, list(range(count)))
+            own = _Prompt(model, _passed(model, inputs, 0), None, (), 0, count, list(range(count)))
             return _State(own, Cached(inputs[CACHE], REORDER), (), 0)
         read = model.prepare_inputs_for_generation(prompt, is_first_iteration=True, **inputs)
         attending: list[torch.nn.Module] = []
@@ -511,7 +517,9 @@ class HuggingFaceScorer(Wrapper, Reader):
             memory = None
         embedded = read.get(EMBEDDINGS)
         tokens = prompt.shape[1] if embedded is None else embedded.shape[1]
-        own = _Prompt(model, _passed(passed), memory, attending, tokens, count, list(range(count)))
+        own = _Prompt(
+            model, _passed(model, passed, cache.get_seq_length()), memory, attending, tokens, count, list(range(count))
+        )
         cache = cache.self_attention_cache if memory is not None else cache
         return _State(own, Cached(cache, REORDER), (self._first(output.logits[:, -1]),), 0)
 
@@ -566,6 +574,9 @@ class HuggingFaceScorer(Wrapper, Reader):
             cache = EncoderDecoderCache(cache, memory)
         words = state.words + length
         passed = {**inputs, CACHE: cache}
+        if prompt.plain:
+            output = model(tokens, **passed)
+            return self._scores(output.logits), state._replace(cache=Cached(self._kept(output), REORDER), words=words)
         if words > 1:
             passed = model._update_model_kwargs_for_generation(
                 _Passed({CACHE: cache}),
@@ -603,9 +614,23 @@ class HuggingFaceScorer(Wrapper, Reader):
         return hidden
 
 
-def _passed(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the inputs that are passed on from step to step."""
-    return {name: value for name, value in inputs.items() if name not in OWN and value is not None}
+def _usual(model: Any) -> bool:
+    """Tell whether a model prepares the inputs of a step as most models do."""
+    return type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+
+
+def _passed(model: Any, inputs: Mapping[str, Any], read: int) -> dict[str, Any]:
+    """Return the inputs that are passed on from step to step, given the number of tokens in the cache.
+
+    Positions that just count the tokens are left out: the model counts by itself, and a step takes less time.
+    """
+    passed = {name: value for name, value in inputs.items() if name not in OWN and value is not None}
+    positions = passed.get(POSITIONS)
+    if positions is not None and ATTENTION not in passed and _usual(model):
+        counted = torch.arange(read + 1, device=positions.device)
+        if positions.ndim == 2 and torch.equal(positions, counted.expand(len(positions), -1)):
+            del passed[POSITIONS]
+    return passed
 
 
 class PreparedScorer(HuggingFaceScorer):
