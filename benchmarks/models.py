@@ -37,6 +37,25 @@ def gpt2(direction: str, vocab_size: int = 10_000) -> Any:
     return model
 
 
+def t5_small() -> Any:
+    """A `transformers.T5ForConditionalGeneration` of the shape of T5-small: 6 layers of 512 units, 32,128 ids."""
+    import transformers
+
+    torch.manual_seed(0)
+    return transformers.T5ForConditionalGeneration(transformers.T5Config(decoder_start_token_id=0)).eval()
+
+
+def bart_base() -> Any:
+    """A `transformers.BartForConditionalGeneration` of the shape of BART-base: 6 layers of 768 units, 50,265 ids."""
+    import transformers
+
+    torch.manual_seed(0)
+    size = {"d_model": 768, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
+    heads = {"encoder_attention_heads": 12, "decoder_attention_heads": 12}
+    config = transformers.BartConfig(encoder_layers=6, decoder_layers=6, **size, **heads)
+    return transformers.BartForConditionalGeneration(config).eval()
+
+
 def scorer(model: Any, direction: str) -> Scorer:
     """What decodes a model that is read in a direction."""
     start, end = (1, 2) if direction == "forward" else (2, 1)

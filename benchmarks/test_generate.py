@@ -9,11 +9,15 @@ find the same sentences with the same log-probabilities. The programs are timed 
 - pytorch-beam-search, if it is installed (`pip install pytorch-beam-search`). It reads every prefix from its beginning
   at each step.
 
+Models of the shapes of T5-small and BART-base write 16 words and END for 1 or 16 sources of 32 tokens in the same way.
+The last benchmark measures the keys and values that cross-attention makes of long sources.
+
 Ratios are the library's time divided by the other program's. Rows are the tokens that the model reads for a prompt.
 """
 
 import contextlib
 import copy
+import weakref
 
 import measuring
 import pytest
@@ -22,8 +26,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 import models  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from birnn_decode import BeamSearch, Pair, Template, decode  # noqa: E402
+from birnn_decode import BeamSearch, Pair, Template, as_scorer, decode  # noqa: E402
 
 try:
     from pytorch_beam_search import autoregressive
@@ -168,3 +173,120 @@ def test_generate(benchmark, items):
         ratio = {} if name == "birnn_decode" else times.ratio("birnn_decode", name)
         row = {"items": items, "method": name, "rows": rows[name] / items, "ms": 1000 * times.median(name)}
         measuring.record(benchmark, "generate", **row, **ratio)
+
+
+class Words(transformers.LogitsProcessor):
+    """Sixteen words and then END, for `generate`: its score is then that of `decode`, with END."""
+
+    def __init__(self, banned, end):
+        self.banned, self.end = banned, end
+
+    def __call__(self, input_ids, scores):
+        if input_ids.shape[1] <= STEPS:
+            scores[:, self.banned] = -torch.inf
+        else:
+            end = scores[:, self.end].clone()
+            scores[:] = -torch.inf
+            scores[:, self.end] = end
+        return scores
+
+
+BEST = BeamSearch("forward", rank="sentence")
+
+
+def translate(scorer, sources):
+    results = decode(Pair(scorer), sources, [Template.blank([], STEPS)] * len(sources), BEST)
+    return [[(one.tokens, sum(one.token_log_probs_forward)) for one in found.hypotheses] for found in results]
+
+
+def generate_translations(scorer, sources, scored=False):
+    """The sources have the same length, so that they need no padding."""
+    written = scorer.model.generate(
+        **{name: torch.cat([source[name] for source in sources]) for name in sources[0]},
+        num_beams=BEAMS,
+        num_return_sequences=BEAMS,
+        max_new_tokens=STEPS + 1,
+        eos_token_id=None,
+        forced_eos_token_id=None,
+        length_penalty=0.0,
+        do_sample=False,
+        logits_processor=transformers.LogitsProcessorList([Words(sorted(scorer.never), scorer.end_token)]),
+        output_scores=scored,
+        return_dict_in_generate=True,
+    )
+    scores = written.sequences_scores if scored else torch.zeros(len(written.sequences))
+    return together(written.sequences[:, 1 : 1 + STEPS], scores)
+
+
+def of_length(length, items, vocab_size):
+    ids = torch.randint(10, vocab_size, (items, length), generator=torch.Generator().manual_seed(0))
+    return [{"input_ids": own[None], "attention_mask": torch.ones_like(own[None])} for own in ids]
+
+
+@pytest.mark.parametrize("items", [1, 16])
+@pytest.mark.parametrize("name", ["t5_small", "bart_base"])
+def test_encoder_decoders(benchmark, name, items):
+    if benchmark.disabled and (name, items) != ("t5_small", 1):
+        pytest.skip("one of them is enough to see that it runs")
+    scorer = as_scorer(getattr(models, name)())
+    sources = of_length(32, items, scorer.vocab_size)
+    programs = {
+        "birnn_decode": lambda: translate(scorer, sources),
+        "transformers generate": lambda: generate_translations(scorer, sources),
+    }
+    assert_same(generate_translations(scorer, sources, scored=True), programs["birnn_decode"]())
+    times = measuring.in_turns(benchmark, programs)
+    for program in programs:
+        ratio = {} if program == "birnn_decode" else times.ratio("birnn_decode", program)
+        row = {"model": name, "items": items, "method": program, "ms": 1000 * times.median(program)}
+        measuring.record(benchmark, "encoder-decoders", **row, **ratio)
+
+
+class KeysAndValues(TorchDispatchMode):
+    """The most bytes at a time of keys and values [rows, heads, length, size] of sources of one length.
+
+    Attributes:
+        peak: the most bytes.
+    """
+
+    def __init__(self, length):
+        super().__init__()
+        self.length, self.peak, self._users = length, 0, {}
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        output = function(*arguments, **(named or {}))
+        for tensor in output if isinstance(output, (tuple, list)) else [output]:
+            if isinstance(tensor, torch.Tensor) and tensor.ndim == 4 and tensor.shape[2] == self.length:
+                storage = tensor.untyped_storage()
+                key = storage.data_ptr(), storage.nbytes()
+                self._users[key] = self._users.get(key, 0) + 1
+                weakref.finalize(tensor, self._gone, key)
+        self.peak = max(self.peak, sum(size for _, size in self._users))
+        return output
+
+    def _gone(self, key):
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key]
+
+
+def test_memory_of_sources(benchmark):
+    """The keys and values of 8 sources of 512 tokens, with more and more beams."""
+    length, items = (512, 8) if not benchmark.disabled else (64, 2)
+    scorer = as_scorer(models.t5_small())
+    sources = of_length(length, items, scorer.vocab_size)
+    peaks = {}
+
+    def search():
+        for beams in (1, 5, 10):
+            with KeysAndValues(length) as watched:
+                template = [Template.blank([], 3)] * items
+                decode(Pair(scorer), sources, template, BeamSearch("forward"), beam_size=beams)
+            peaks[beams] = watched.peak
+
+    benchmark.pedantic(search, rounds=1)
+    assert 0 < peaks[1] == peaks[5] == peaks[10]
+    for beams, peak in peaks.items():
+        measuring.record(
+            benchmark, "memory of sources", items=items, length=length, beams=beams, megabytes=peak / 2**20
+        )

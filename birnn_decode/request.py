@@ -20,7 +20,7 @@ from birnn_decode.constraints import ClashError, Constraint, Diversity, Hook, cl
 from birnn_decode.objective import Objective
 from birnn_decode.scorers.joint import JointScorer, halves_of
 from birnn_decode.scorers.pair import Pair, check_same_words
-from birnn_decode.scorers.protocol import Scorer, eval_mode, never_of, room_of
+from birnn_decode.scorers.protocol import Scorer, boundaries_of, eval_mode, never_of, room_of
 from birnn_decode.search.coupling import Coupling
 from birnn_decode.search.direction import Direction, branching_depths
 from birnn_decode.search.finalists import Finalist
@@ -251,7 +251,7 @@ class Models:
 
     def check_ids(self, template: Template, name: str) -> None:
         """Check that the scorers have the ids of a template."""
-        boundaries = {token for one in self.scorers.values() for token in (one.start_token, one.end_token)}
+        boundaries = {token for one in self.scorers.values() for token in boundaries_of(one)}
         check_against_vocabulary(template, self.vocab_size, boundaries, self.never, name)
 
     def words(self, given: Any) -> tuple[int, ...]:

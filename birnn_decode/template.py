@@ -569,7 +569,7 @@ def check_against_vocabulary(
     Args:
         template: Template that was given.
         vocab_size: Number of ids.
-        boundaries: The START and END ids of the scorers, which are no words of a sentence.
+        boundaries: The START and END ids of the scorers, and others that they read beside them. They are no words.
         never: Ids that a blank never takes.
         name: What the template is called in messages.
 
@@ -598,8 +598,8 @@ def check_against_vocabulary(
                 )
             if token in boundaries:
                 raise ValueError(
-                    f"part {number} of the {name} has id {token}, which is START or END of a scorer: both are "
-                    f"implied, and a {name} lists only the words between them."
+                    f"part {number} of the {name} has id {token}, which is START or END of a scorer, or is read before "
+                    f"the words of every sentence. These are implied, and a {name} lists only the words between them."
                 )
 
 

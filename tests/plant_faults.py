@@ -22,7 +22,8 @@ ASKING, CYCLES, MODELS = "evaluation/asking.py", "evaluation/cycles.py", "scorer
 SCORING, RECURRENT, CAPTIONER = "search/scoring.py", "scorers/recurrent.py", "models/captioner.py"
 GIBBS, FILES, PRETRAINED = "search/gibbs.py", "models/files.py", "models/pretrained.py"
 PROTOCOL, TRAINING, SCENES = "scorers/protocol.py", "training.py", "captions/scenes.py"
-STATE, HUGGING_FACE = "scorers/state.py", "scorers/huggingface.py"
+STATE, HUGGING_FACE, SOURCES = "scorers/state.py", "scorers/huggingface.py", "scorers/sources.py"
+GENERATION = "generation.py"
 READER, TORCH, COMBINED = "scorers/reader.py", "scorers/torch.py", "scorers/combined.py"
 JOINT, BIRNN = "search/joint.py", "models/birnn.py"
 TEMPLATE, TOKENIZERS, SPELLING = "template.py", "tokenizers.py", "spelling.py"
@@ -411,7 +412,7 @@ FAULTS = {
     "a diverged training goes on": [(TRAINING, "if not of_batch.isfinite().all():", "if False:")],
     "a cache is not copied": [(STATE, "        return copy.deepcopy(cache)\n", "        return cache\n")],
     "a growing cache is not copied": [(STATE, "[copy.copy(layer) for layer in cache.layers]", "cache.layers")],
-    "a written cache shares its tensors": [(STATE, "type(layer) is DynamicLayer", "True")],
+    "a written cache shares its tensors": [(STATE, "type(layer) in growing", "True")],
     "a cache reordered in place": [(STATE, "new = _copy(self.cache)", "new = self.cache")],
     "what a cache's method returns is dropped": [(STATE, "new if returned is None else returned", "new")],
     "cross-attention not joined": [
@@ -426,9 +427,32 @@ FAULTS = {
     ],
     "buffers not put back": [(TORCH, "            self._put(before)\n", "            pass\n")],
     "buffers of a state counted in place": [(TORCH, "buffer.clone() for", "buffer for")],
-    "GIT counts positions from the image on": [(HUGGING_FACE, "tokens, position_ids=positions, past", "tokens, past")],
-    "BLIP ends with eos": [(HUGGING_FACE, '"sep_token_id" if name == "eos_token_id" else name', "name")],
-    "START read where there is none": [(HUGGING_FACE, "() if self._reads_start else", "() if True else")],
+    "BLIP ends with eos": [(HUGGING_FACE, "ends = separator  #", "pass  #")],
+    "START read where there is none": [
+        (HUGGING_FACE, "not self._attends and self._reads_start:", "not self._attends:")
+    ],
+    "padding of a source is no padding": [(SOURCES, "for mask in own), 0, left)", "for mask in own), 1, left)")],
+    "prompts filled on the right": [(HUGGING_FACE, "left=not self._attends,", "left=False,")],
+    "sources of beams not selected": [
+        (HUGGING_FACE, "[self.sources[row] for row in torch.as_tensor(rows).tolist()]", "self.sources")
+    ],
+    "inputs expanded for other rows": [
+        (HUGGING_FACE, "if not self.last or self.last[0] != self.sources:", "if not self.last:")
+    ],
+    "keys and values of other sources": [(HUGGING_FACE, "beams.sources != list(range(self.count)):", "False:")],
+    "beams of a source in another order": [(HUGGING_FACE, "rows if self.regular else rows[self.back]", "rows")],
+    "a forced token is not read": [(HUGGING_FACE, "if config.forced_bos_token_id is not None and", "if False and")],
+    "a forced token in a template": [(HUGGING_FACE, "frozenset() if forced is None else {int(forced)}", "frozenset()")],
+    "one END of several": [(HUGGING_FACE, "if len(self._ends) > 1:", "if False:")],
+    "words that must not be first": [(HUGGING_FACE, "if self._not_first else logits", "if False else logits")],
+    "RoBERTa's positions from 0 on": [
+        (HUGGING_FACE, "inputs[POSITIONS] + self._first", "inputs[POSITIONS] + 0 * self._first")
+    ],
+    "a learnt prompt is left out": [(PROTOCOL, "if model.active_peft_config.is_prompt_learning:", "if False:")],
+    "generate's options forgotten": [(GENERATION, "if config.force_words_ids:", "if False:")],
+    "generate's lengths without END": [(GENERATION, "config.max_length - prompt - 1", "config.max_length - prompt")],
+    "all rows in one call": [(TREE, "most = self.rows_per_call or max(rows, 1)", "most = max(rows, 1)")],
+    "END takes the place of an open beam": [(FREE, "if len(some) and length < max_length:", "if False:")],
     "ids beyond the tokenizer are words": [
         (TOKENIZERS, "frozenset(range(len(vocabulary), vocab_size))", "frozenset()")
     ],

@@ -1,6 +1,7 @@
 """Small models with random weights, with the modules and methods of architectures that others have published."""
 
 import math
+import typing
 
 import torch
 
@@ -111,7 +112,7 @@ class OldCaptioner(torch.nn.Module):
 class Trap:
     """An object whose loading runs a function."""
 
-    sprung = []
+    sprung: typing.ClassVar[list] = []
 
     def __reduce__(self):
         return spring, ("loaded",)

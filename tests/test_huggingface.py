@@ -55,6 +55,23 @@ def test_positions_are_counted_from_behind_the_padding():
         decode(Pair(told, None), None, Template.blank([4], 10), BeamSearch("forward"), beam_size=2)
 
 
+def test_scores_are_those_of_the_models_own_positions():
+    """Its ``generate`` counts positions from 0, and it was trained with positions from after the padding."""
+    model = roberta(0)
+    with torch.no_grad():
+        expected = [
+            model(torch.tensor([[*own, 4, 5, 6]]))
+            .logits[0, -4:]
+            .log_softmax(-1)[[0, 1, 2, 3], [4, 5, 6, 2]]
+            .sum()
+            .item()
+            for own in ([0], [7, 8, 9])
+        ]
+    sources = [None, {"input_ids": [7, 8, 9]}]
+    found = [score_sentences(Pair(model), source, [[4, 5, 6]])[0].log_prob_forward for source in sources]
+    assert found == pytest.approx(expected)
+
+
 def test_a_configuration_without_a_limit():
     model = git(0)
     model.config.max_position_embeddings = -1

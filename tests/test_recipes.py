@@ -57,7 +57,7 @@ def test_two_decoders_in_one_module():
 
 
 class AminoAcids:
-    letters = "<|pad|> <|bos|> <|eos|> 1 2 A C D E F G".split()
+    letters = ("<|pad|>", "<|bos|>", "<|eos|>", "1", "2", "A", "C", "D", "E", "F", "G")
 
     def encode(self, text):
         return [self.letters.index(letter) for letter in text]

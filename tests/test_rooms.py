@@ -19,6 +19,7 @@ ROOMS = (
     "evaluation",
     "datasets",
     "training",
+    "generation",
     PACKAGE,
     "decoding",
     "methods",

@@ -3,7 +3,7 @@
 from birnn_decode.scorers.check import check_scorer
 from birnn_decode.scorers.combined import AdjustedScorer, EnsembleScorer, MappedScorer, in_vocabulary
 from birnn_decode.scorers.pair import Pair
-from birnn_decode.scorers.protocol import Scorer, as_scorer, eval_mode, never_of, room_of, unwrapped
+from birnn_decode.scorers.protocol import Scorer, as_scorer, boundaries_of, eval_mode, never_of, room_of, unwrapped
 from birnn_decode.scorers.wrappers import PrefixScorer, StepScorer, Wrapper
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "StepScorer",
     "Wrapper",
     "as_scorer",
+    "boundaries_of",
     "check_scorer",
     "eval_mode",
     "in_vocabulary",

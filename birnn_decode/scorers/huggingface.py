@@ -36,7 +36,7 @@ from birnn_decode.tokenizers import as_vocabulary, no_words
 REORDER = "reorder_cache"  # method of Hugging Face's caches
 CACHE, CROSS = "past_key_values", "cross_attention_cache"
 MEMORY = ("encoder_outputs", "encoder_hidden_states")  # what a decoder attends to
-TYPES, POSITIONS = "token_type_ids", "position_ids"
+TYPES, POSITIONS, ATTENTION = "token_type_ids", "position_ids", "attention_mask"
 OWN = frozenset({CACHE, "logits_to_keep", EMBEDDINGS, *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL})
 ONE_ROW = {  # options of ``generate`` with which it prepares one row per source
     "num_beams": 1,
@@ -205,6 +205,12 @@ class _Prompt:
     sources: list[int]
     last: list[Any] = field(default_factory=list)
 
+    @functools.cached_property
+    def plain(self) -> bool:
+        """Whether a step needs the tokens and the cache alone."""
+        tensors = any(isinstance(value, (torch.Tensor, ModelOutput)) for value in self.inputs.values())
+        return not tensors and _usual(self.model)
+
     def select(self, rows: Any) -> _Prompt:
         """Return the same for the given rows."""
         return replace(self, sources=[self.sources[row] for row in torch.as_tensor(rows).tolist()])
@@ -351,6 +357,8 @@ class HuggingFaceScorer(Wrapper, Reader):
             **{"max_tokens": self._positions_of_words(), **declared},
         )
         self.never |= self._special(size) | no_words(vocabulary, size) | {*self._ends}
+        forced = self._option("forced_bos_token_id")
+        self.boundaries = frozenset(self._ends) | (frozenset() if forced is None else {int(forced)})
         self._weight = next(model.parameters())  # tells the device faster than the model does
         begins = self._option("begin_suppress_tokens") or ()
         self._not_first = [token for token in begins if token < size]
@@ -435,7 +443,8 @@ class HuggingFaceScorer(Wrapper, Reader):
             left=not self._attends,
             name=type(self.model).__name__,
         )
-        if not inputs and (self._attends or main != IDS):
+        nothing = not inputs
+        if nothing and (self._attends or main != IDS):
             raise TypeError(f"{type(self.model).__name__} needs a source, got None")
         if not self._attends and main == IDS and not inputs.keys() & {IDS, EMBEDDINGS}:
             inputs[IDS] = torch.full((len(images), 1), self.start_token)
@@ -447,7 +456,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         if EMBEDDINGS in inputs and not self._attends and self._reads_start:
             begin = self.model.get_input_embeddings()(self.tokens([[self.start_token]] * len(images)))
             inputs[EMBEDDINGS] = torch.cat([inputs[EMBEDDINGS], begin], dim=1)
-        return self._begin(self.opened(inputs), len(images))
+        return self._begin(self.opened(inputs), len(images), nothing)
 
     def opened(self, inputs: Mapping[str, torch.Tensor]) -> Opened:
         """Return what ``generate`` prepares for batched sources, one row per source."""
@@ -468,8 +477,14 @@ class HuggingFaceScorer(Wrapper, Reader):
             "or PrefixScorer"
         )
 
-    def _begin(self, opened: Opened, count: int) -> _State:
-        """Read the prompts of all sources; return the state of one row per source."""
+    def _begin(self, opened: Opened, count: int, nothing: bool = False) -> _State:
+        """Read the prompts of all sources; return the state of one row per source.
+
+        Args:
+            opened: What ``generate`` has prepared.
+            count: Number of sources.
+            nothing: Whether the prompt is START alone, which is then read together with the first words.
+        """
         model, prompt, config, inputs = opened.model, opened.prompt, opened.config, opened.inputs
         ends = config.eos_token_id if isinstance(config.eos_token_id, (list, tuple)) else [config.eos_token_id]
         if self._given_end is None and None not in ends and {*ends} != {*self._ends}:
@@ -486,6 +501,9 @@ class HuggingFaceScorer(Wrapper, Reader):
             inputs[CACHE] = EncoderDecoderCache(inputs[CACHE], copy.deepcopy(inputs[CACHE]))
         if self._first_position and POSITIONS in inputs:
             inputs[POSITIONS] = inputs[POSITIONS] + self._first_position
+        if nothing and prompt.shape[1] == 1 and CACHE in inputs and not self._not_first:
+            own = _Prompt(model, _passed(model, inputs, 0), None, (), 0, count, list(range(count)))
+            return _State(own, Cached(inputs[CACHE], REORDER), (), 0)
         read = model.prepare_inputs_for_generation(prompt, is_first_iteration=True, **inputs)
         attending: list[torch.nn.Module] = []
         with _writers(model, getattr(inputs.get(CACHE), CROSS, None), attending):
@@ -495,12 +513,13 @@ class HuggingFaceScorer(Wrapper, Reader):
         passed = model._update_model_kwargs_for_generation(
             output, inputs, is_encoder_decoder=model.config.is_encoder_decoder
         )
-        passed = {name: value for name, value in passed.items() if name not in OWN and value is not None}
         if memory is not None and not len(memory.layers):
             memory = None
         embedded = read.get(EMBEDDINGS)
         tokens = prompt.shape[1] if embedded is None else embedded.shape[1]
-        own = _Prompt(model, passed, memory, attending, tokens, count, list(range(count)))
+        own = _Prompt(
+            model, _passed(model, passed, cache.get_seq_length()), memory, attending, tokens, count, list(range(count))
+        )
         cache = cache.self_attention_cache if memory is not None else cache
         return _State(own, Cached(cache, REORDER), (self._first(output.logits[:, -1]),), 0)
 
@@ -531,7 +550,7 @@ class HuggingFaceScorer(Wrapper, Reader):
     def room(self, context: _State) -> int | None:
         """Return the number of tokens for which the prompt leaves positions, START included."""
         # Rotary positions have no end. A user says so with max_tokens=None.
-        return None if self.max_tokens is None else self.max_tokens - context.prompt.tokens + 1
+        return None if self.max_tokens is None else self.max_tokens - max(context.prompt.tokens, 1) + 1
 
     # ------------------------------------------------------------------------------------------------------- the words
 
@@ -555,6 +574,9 @@ class HuggingFaceScorer(Wrapper, Reader):
             cache = EncoderDecoderCache(cache, memory)
         words = state.words + length
         passed = {**inputs, CACHE: cache}
+        if prompt.plain:
+            output = model(tokens, **passed)
+            return self._scores(output.logits), state._replace(cache=Cached(self._kept(output), REORDER), words=words)
         if words > 1:
             passed = model._update_model_kwargs_for_generation(
                 _Passed({CACHE: cache}),
@@ -590,6 +612,25 @@ class HuggingFaceScorer(Wrapper, Reader):
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the outputs, which are logits already."""
         return hidden
+
+
+def _usual(model: Any) -> bool:
+    """Tell whether a model prepares the inputs of a step as most models do."""
+    return type(model).prepare_inputs_for_generation is GenerationMixin.prepare_inputs_for_generation
+
+
+def _passed(model: Any, inputs: Mapping[str, Any], read: int) -> dict[str, Any]:
+    """Return the inputs that are passed on from step to step, given the number of tokens in the cache.
+
+    Positions that just count the tokens are left out: the model counts by itself, and a step takes less time.
+    """
+    passed = {name: value for name, value in inputs.items() if name not in OWN and value is not None}
+    positions = passed.get(POSITIONS)
+    if positions is not None and ATTENTION not in passed and _usual(model):
+        counted = torch.arange(read + 1, device=positions.device)
+        if positions.ndim == 2 and torch.equal(positions, counted.expand(len(positions), -1)):
+            del passed[POSITIONS]
+    return passed
 
 
 class PreparedScorer(HuggingFaceScorer):

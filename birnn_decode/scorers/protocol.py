@@ -43,6 +43,8 @@ class Scorer(Protocol):
             False: rows are independent, as in a plain RNN, and the search may make larger batches. (default: True)
         never (frozenset[int]): Optional. Ids that are not words, such as PAD and UNK. A blank is never filled with an
             id that is in the ``never`` of either model. START and END always count as members. (default: empty)
+        boundaries (frozenset[int]): Optional. Ids besides START and END that are read before or after the words of
+            every sentence, such as the language of a translation. A template that has one is refused.
         vocabulary: Optional. Object with ``encode(text) -> ids`` and ``decode(ids) -> text``. It is used if the caller
             passes no vocabulary.
         direction (str): Optional. "forward" or "backward", the direction in which the model reads. A model that is
@@ -354,6 +356,26 @@ def never_of(scorer: Scorer) -> frozenset[int]:
         [0, 1, 3]
     """
     return frozenset(getattr(scorer, "never", None) or ()) | {scorer.start_token, scorer.end_token}
+
+
+def boundaries_of(scorer: Scorer) -> frozenset[int]:
+    """Return the ids that are read before or after the words of a sentence.
+
+    These are START, END and the ``boundaries`` of the scorer.
+
+    Args:
+        scorer: Scorer.
+
+    Returns:
+        A set of ids.
+
+    Example:
+        >>> from birnn_decode import PrefixScorer
+        >>> from birnn_decode.scorers import boundaries_of
+        >>> sorted(boundaries_of(PrefixScorer(None, vocab_size=6, start_token=0, end_token=1)))
+        [0, 1]
+    """
+    return frozenset(getattr(scorer, "boundaries", None) or ()) | {scorer.start_token, scorer.end_token}
 
 
 def room_of(scorer: Scorer, context: Any) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -354,3 +354,13 @@ class Basics:
             return f"{token} ({self.vocab.decode([token])!r})"  # type: ignore[union-attr]
         except Exception:
             return str(token)
+
+
+def length_of(source: Any) -> int:
+    """Return the length of a source, as far as it has one: of its ids, of a text, or of the first axis of an array."""
+    if isinstance(source, Mapping):
+        source = next((source[name] for name in ("input_ids", "input_features") if name in source), ())
+    shape = getattr(source, "shape", None)
+    if shape is not None:
+        return int(shape[-1] if len(shape) == 2 and shape[0] == 1 else shape[0]) if len(shape) else 0
+    return len(source) if hasattr(source, "__len__") else 0

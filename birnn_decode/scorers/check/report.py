@@ -15,6 +15,8 @@ CURES = {
     "functional dropout needs training=self.training",
     "batch": "put all modules in eval mode (pass model= to the wrapper; BatchNorm in training mode mixes the images of "
     "a batch), and check that each row uses only the features, the padding and the masks of its image",
+    "padding": "give the encoder and the cross-attention the attention_mask of the sources. Words that follow a prompt "
+    'need padding on the left (padding_side="left")',
     "mutation": "let step create new tensors (no append, +=, copy_ or out=) or copy the state first, and keep nothing "
     "in the model between steps",
     "batch axis": "for each tensor of the state, declare the axis that has one entry per row as batch_axis, or gather "

@@ -5,13 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from birnn_decode.backend import Array
-from birnn_decode.scorers.check.basics import PRECISIONS, Basics, Broken, Fault, Reader, Skip, log_sum_exp, numbers_of
+from birnn_decode.scorers.check.basics import (
+    PRECISIONS,
+    Basics,
+    Broken,
+    Fault,
+    Reader,
+    Skip,
+    length_of,
+    log_sum_exp,
+    numbers_of,
+)
 
 SINGLE_WORDS = 32  # words that are read after START to check that scores are finite
 
@@ -119,6 +129,7 @@ class Running(Basics):
         back = self.reader.run(self.all[::-1], self.tokens[::-1])[::-1]
         for scores, how in ((self.together, "in the batch of all"), (back, "in the batch in reverse order")):
             got = self.reader.log_probs(scores)
+            self._raise_if_padding(self.differing(got, alone), how)
             for row in self.differing(got, alone):
                 if (image := self.image_of(got[row], self.tokens[row], row)) is not None:
                     raise Fault(
@@ -142,6 +153,17 @@ class Running(Basics):
                         "batch",
                         f"row {begin + row} of {len(images)} gets other scores than in a batch of {len(self.all)} rows",
                     )
+
+    def _raise_if_padding(self, differing: Iterable[int], how: str) -> None:
+        """Raise a ``Fault`` if the rows that differ are those of the sources that are filled up to the longest one."""
+        lengths = [length_of(image) for image in self.reader.images]
+        shorter = [row for row in self.all if lengths[row] < max(lengths)]
+        if shorter and list(differing) == shorter:
+            raise Fault(
+                "padding",
+                f"{how}, every source that is shorter than the longest one gets other scores than alone: its padding "
+                "is read as if it belonged to the source",
+            )
 
     def mutation(self) -> None:
         """Check that a state that was stepped before, with the same token or another, has not changed."""

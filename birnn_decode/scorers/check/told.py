@@ -78,7 +78,10 @@ class Told(Basics):
         """Raise ``Skip`` without captions that the model knows something about."""
         self._need_order()
         if max(self._readings.values()) < self._chance:
-            raise Skip("the model gives the captions no more than chance, in any reading order")
+            raise Skip(
+                "the model gives the captions no more than chance, in any reading order. Is it trained, and were the "
+                "captions read with the tokenizer of the sentences, not with that of the sources (text_target=)?"
+            )
 
     def alignment(self) -> None:
         """Check that the scores are those of the next word, not of the one before or after it."""
@@ -148,13 +151,22 @@ class Told(Basics):
         numbers, captions = self.known
         first = [[words[-1 if self._reverse else 0]] for words in captions]
 
-        def after(start: int) -> float:
-            return _mean(self._table(numbers, [[start]] * len(numbers)), first)
+        def after(*start: int) -> float:
+            return _mean(self._table(numbers, [[*start]] * len(numbers))[:, -1:], first)
 
         declared = after(self.scorer.start_token)
-        for other in sorted(self.never - {self.scorer.start_token, self.scorer.end_token})[:STARTS_TRIED]:
+        others = sorted(self.never - {self.scorer.start_token, self.scorer.end_token})[:STARTS_TRIED]
+        for other in others:
             with contextlib.suppress(Broken):
                 found = after(other)
+                if max(found, declared) + CLEARLY_FIRST < after(self.scorer.start_token, other):
+                    raise Fault(
+                        "start and end",
+                        f"the first words of the captions are more likely if id {self.text_of(other)} is read after "
+                        "start_token, such as a language that the sentence is to be written in",
+                        f"declare that it is read: generate_kwargs={{'forced_bos_token_id': {other}}} for a Hugging "
+                        "Face model, or let start read it",
+                    )
                 if found > declared + CLEARLY_FIRST:
                     raise Fault(
                         "start and end",
