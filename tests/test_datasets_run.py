@@ -326,6 +326,23 @@ def test_two_runs_cannot_write_one_file(questions, output):
     again(questions, output)
 
 
+def test_answers_have_their_name_when_they_are_complete(questions, output, undisturbed, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def half(file, lines, form, asked):
+        file.write(next(lines))
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "write_answers", half)
+        with pytest.raises(Killed):
+            again(questions, output)
+    assert not output.exists()
+    assert again(questions, output).decoded == 0
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
 def test_where_nothing_can_be_written(questions, tmp_path):
     assert "is a folder" in refusal(lambda: again(questions, _folder(tmp_path / "folder.jsonl")))
     assert "there is no folder" in refusal(lambda: again(questions, tmp_path / "none" / "answers.jsonl"))
