@@ -39,6 +39,8 @@ PIXELS, CONTEXT_ENCODER, HOLES = (
     f"../examples/inpainting/{name}.py" for name in ("pixels", "context_encoder", "holes")
 )
 ALIGNMENT, RANKING, RANKERS = "models/alignment.py", "evaluation/ranking.py", "evaluation/rankers.py"
+PARTS, GOING, DECODER = "datasets/parts.py", "datasets/going.py", "datasets/decoder.py"
+ASKED, ANSWERED, DESCRIBED = "datasets/questions.py", "datasets/answers.py", "evaluation/answers.py"
 
 # name: [(file, right, wrong), …]
 FAULTS = {
@@ -1059,6 +1061,56 @@ FAULTS = {
     ],
     "channel-wise layer turned": [(CONTEXT_ENCODER, "ncp,cpq->ncq", "ncp,cqp->ncq")],
     "overlap inside the hole": [(HOLES, "return around & ~holes", "return around & holes")],
+    "data sets: damaged parts are taken": [(PARTS, 'if digest.hexdigest() != head["sha256"]:', "if False:")],
+    "data sets: settings are not compared": [
+        (PARTS, "if differences := _differences(before, json.loads(_json(about))):", "if differences := []:")
+    ],
+    "data sets: changed answers are taken": [
+        (PARTS, 'if file_checksum(self.output) != answers["sha256"]:', "if False:")
+    ],
+    "data sets: two runs at a time": [(PARTS, "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB")],
+    "data sets: unfinished parts have their name": [
+        (PARTS, 'temporary = path.with_name(f"{path.name}{TEMPORARY}")', 'temporary = path.with_name(f"{path.name}")')
+    ],
+    "data sets: what is done is decoded again": [
+        (
+            GOING,
+            "for one in self.questions.batches(window) if one.key not in self.there",
+            "for one in self.questions.batches(window)",
+        )
+    ],
+    "data sets: what is kept is lost when a run ends early": [
+        (GOING, "        finally:\n            self.write()", "        finally:\n            pass")
+    ],
+    "data sets: a part never ends": [(GOING, "if late or sum(", "if sum(")],
+    "data sets: one question refuses its batch": [
+        (
+            DECODER,
+            "            if len(places) == 1:\n                return {places[0]: _line(error)}",
+            "            if places:\n                return dict.fromkeys(places, _line(error))",
+        )
+    ],
+    "data sets: weights are not compared": [
+        (DECODER, "for own in (module.named_parameters(recurse=False), ", "for own in (")
+    ],
+    "data sets: windows that begin a question late": [
+        (ASKED, "first = number * size\n", "first = number * size + 1\n")
+    ],
+    "data sets: equal ids are taken": [(ASKED, "            if one in found:", "            if False:")],
+    "data sets: batches of any widths": [
+        (ASKED, "sorted(self.window(window), key=lambda one: one.width)", "list(self.window(window))")
+    ],
+    "data sets: vectors in the answers": [(ANSWERED, ' if name != "features" or not isinstance(value, list)', "")],
+    "report: the first answers are the examples": [(DESCRIBED, "(place := draw.randrange(seen)) < SHOWN", "False")],
+    "report: the least work is shown": [
+        (DESCRIBED, 'rows = (one.get("rows") or 0,', 'rows = (-(one.get("rows") or 0),')
+    ],
+    "report: case has no meaning in molecules": [
+        (DESCRIBED, 'text == one or (" " in one.strip() and ', "text == one or (")
+    ],
+    "workers: GPUs without room for all": [
+        ("datasets/cluster.py", "on_one = -(-workers // gpus)", "on_one = max(1, workers // gpus)")
+    ],
 }
 
 

@@ -11,7 +11,7 @@ from tiny_pair import VOCABULARY, many_questions, tiny_pair, write_lines
 from birnn_decode import BSCD, BanWords, BeamSearch, Exact, decode
 from birnn_decode.datasets import decode_dataset, parts, read_answers
 from birnn_decode.datasets.columns import COLUMNS
-from birnn_decode.datasets.going import Going
+from birnn_decode.datasets.going import Going, _ahead
 from birnn_decode.datasets.questions import read_questions
 
 QUICK = {"batch_size": 4, "beam_size": 2}
@@ -326,6 +326,23 @@ def test_two_runs_cannot_write_one_file(questions, output):
     again(questions, output)
 
 
+def test_answers_have_their_name_when_they_are_complete(questions, output, undisturbed, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def half(file, lines, form, asked):
+        file.write(next(lines))
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(parts, "write_answers", half)
+        with pytest.raises(Killed):
+            again(questions, output)
+    assert not output.exists()
+    assert again(questions, output).decoded == 0
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
 def test_where_nothing_can_be_written(questions, tmp_path):
     assert "is a folder" in refusal(lambda: again(questions, _folder(tmp_path / "folder.jsonl")))
     assert "there is no folder" in refusal(lambda: again(questions, tmp_path / "none" / "answers.jsonl"))
@@ -365,6 +382,30 @@ def test_an_error_of_the_models_ends_the_run_and_keeps_what_is_complete(question
             again(questions, output)
     assert again(questions, output).decoded == 150 - 5 * 4
     assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def test_batches_are_read_while_another_one_is_decoded():
+    """The next two are read in one thread, in order; what it raises arrives where the batch would."""
+    read, seen = [], []
+
+    def items():
+        for number in range(6):
+            read.append((number, threading.current_thread().name))
+            yield number
+        raise OSError("the disk is gone")
+
+    def use():
+        for one in _ahead(items()):
+            seen.append(one)
+            assert len(read) <= len(seen) + 2
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        use()
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert [number for number, _ in read] == seen
+    assert len({thread for _, thread in read}) == 1
+    assert read[0][1].startswith("reading")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reading")]
 
 
 def test_parts_are_closed_after_their_time_or_size(questions, output, monkeypatch):

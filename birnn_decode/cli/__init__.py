@@ -48,6 +48,8 @@ Start with:
   birnn-decode fill pictures/0000.png "a _ _ is {1-6} a _ _"
   birnn-decode trace pictures/0000.png "a _ _ is {1-6} a _ _"
   birnn-decode evaluate --captions pictures/dataset.json --images pictures
+  birnn-decode decode pictures/questions.jsonl -o answers.jsonl
+  birnn-decode report answers.jsonl -o answers.html
 
 \b
 With a pair that you trained on the lines of a file:

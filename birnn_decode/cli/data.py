@@ -204,9 +204,15 @@ def _bar() -> Iterator[Callable[[int, int, int], None]]:
 
 @click.command(short_help="Look at the answers of `decode`.")
 @click.argument("answers", type=click.Path(path_type=Path))
-@file_option("-o", "FILE", "A page in HTML to write, which holds everything that it shows.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A page in HTML to write. It holds everything that it shows, pictures included.",
+)
 @file_option("--images", "FOLDER", "Folder of the pictures. Default: the folder that `decode` took them from.")
-def report(answers: Path, o: Path | None, images: Path | None) -> None:
+def report(answers: Path, output: Path | None, images: Path | None) -> None:
     """Describe the file ANSWERS of `birnn-decode decode`: counts, scores, stop reasons, errors and examples.
 
     If the questions had references, the report has the metrics of `birnn-decode evaluate` for them.
@@ -218,6 +224,6 @@ def report(answers: Path, o: Path | None, images: Path | None) -> None:
 
     described = describe(answers)
     print_description(console(), described)
-    if o is not None:
-        write_whole(o, page(described, images or images_of(answers)).encode())
-        click.echo(f"the page is {o}")
+    if output is not None:
+        write_whole(output, page(described, images or images_of(answers)).encode())
+        click.echo(f"the page is {output}")

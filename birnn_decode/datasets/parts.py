@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import uuid
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,7 +256,7 @@ def _read_part(path: Path) -> dict[tuple[int, int], Place] | None:
             return None
         return {
             (one["window"], one["batch"]): Place(
-                path, len(line) + one["begin"], one["numbers"], one["errors"], one["seconds"]
+                path, len(line) + one["begin"], array("I", one["numbers"]), one["errors"], one["seconds"]
             )
             for one in head["batches"]
         }
