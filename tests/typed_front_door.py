@@ -4,7 +4,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from birnn_decode import DecodeResult, Pair, Template, compare, decode
+from birnn_decode import Compared, DecodeResult, Pair, Template, compare, decode
 
 models = Pair(object(), object())
 picture, template = object(), Template.blank([], 1)
