@@ -22,6 +22,7 @@ SKIPPED = {
     "docs/lines.md": 3,
     "docs/molecules.md": 1,
     "docs/results-search.md": 1,
+    "docs/trace.md": 1,
     "docs/tutorial.md": 7,
 }
 # Every recipe of this page has models of its own in test_wrapping.py.
