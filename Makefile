@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 NUMPY_VENV := .venv-numpy
+APP_VENV := .venv-app
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml constraints.txt
 # A worker per core, each with one thread; fixtures are shared by the tests of a file.
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test thorough kills test-numpy lint types docs dist evaluate inpainting results results-page bench bench-smoke browser format faults check clean
+.PHONY: demo test thorough kills test-numpy test-app lint types docs dist evaluate inpainting results results-page bench bench-smoke browser format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -25,6 +26,9 @@ kills: $(VENV)/.installed         ## kill a run over 2,000 pictures fifty times,
 test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment without PyTorch
 	$(NUMPY_VENV)/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None, 'torch is installed here'"
 	$(IN_PARALLEL) $(NUMPY_VENV)/bin/python -m pytest $(WORKERS)
+
+test-app: $(APP_VENV)/.installed    ## the app, in an environment of its own: Gradio needs an older Pillow
+	$(IN_PARALLEL) $(APP_VENV)/bin/python -m pytest -m app tests/test_app.py
 
 lint: $(VENV)/.installed          ## style, docstrings included
 	$(BIN)/ruff check .
@@ -78,7 +82,7 @@ bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of ea
 bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
 	$(BIN)/python -m pytest benchmarks --benchmark-disable
 
-check: test lint types docs test-numpy bench-smoke ## everything that a commit must pass
+check: test lint types docs test-numpy test-app bench-smoke ## everything that a commit must pass
 
 browser:                          ## Chromium, for the tests of pages; Debian and Ubuntu, as root
 	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
@@ -88,7 +92,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NUMPY_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) $(NUMPY_VENV) $(APP_VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .benchmarks
 
 $(VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(VENV)
@@ -98,4 +102,10 @@ $(VENV)/.installed: $(METADATA)
 $(NUMPY_VENV)/.installed: $(METADATA)
 	$(PYTHON) -m venv $(NUMPY_VENV)
 	$(NUMPY_VENV)/bin/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+$(APP_VENV)/.installed: $(METADATA)
+	$(PYTHON) -m venv $(APP_VENV)
+	sed 's/^pillow==.*/pillow<13/' constraints.txt > $(APP_VENV)/constraints.txt
+	$(APP_VENV)/bin/pip install --quiet -c $(APP_VENV)/constraints.txt -e '.[app,test,browser,molecules]'
 	touch $@

@@ -15,7 +15,7 @@ from birnn_decode.objective import Objective
 from birnn_decode.posterior import Posterior, Probability, SpanProbability, WordProbability
 from birnn_decode.record import Record
 from birnn_decode.request import Options
-from birnn_decode.result import DecodeResult, Hypothesis, Round, StopReason
+from birnn_decode.result import Compared, DecodeResult, Hypothesis, Round, StopReason
 from birnn_decode.scorers import Pair, PrefixScorer, Scorer, StepScorer, as_scorer, check_scorer
 from birnn_decode.scorers.joint import JointModel, JointScorer
 from birnn_decode.template import Template, read_templates
@@ -27,6 +27,7 @@ __all__ = [
     "BanAt",
     "BanWords",
     "BeamSearch",
+    "Compared",
     "DecodeResult",
     "Diversity",
     "Exact",

@@ -308,9 +308,9 @@ class DecodeResult:
 
 
 class Compared(dict[str, DecodeResult]):
-    """Hold the results of several methods for one source and template, by the names of the methods.
+    """Hold the results of several methods, by the names of the methods.
 
-    It is a dict, which a notebook shows as a table.
+    All are about one source and template. It is a dict, which a notebook shows as a table.
 
     Example:
         >>> one = Hypothesis((5,), "a", ((5,),), -1.5)

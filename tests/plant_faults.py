@@ -662,9 +662,8 @@ FAULTS = {
     "splices: of the first beams alone": [
         (
             BSCD,
-            "        if splicing is not None:\n"
             "            _splice(splicing, going, beam_size, (beam_size + 1) // 2, prior, recorder)  # line 4a\n",
-            "",
+            "            pass\n",
         )
     ],
     "splices: not of the best sentences": [

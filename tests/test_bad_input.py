@@ -173,7 +173,13 @@ TABLE = [
 ]
 
 # What has no value of the right type that is wrong by itself; and a source, which may be anything.
-NEVER_WRONG_IN_VALUE = {(decode, "method"), (decode, "vocabulary"), (decode, "accept"), (BSCD, "splices")}
+NEVER_WRONG_IN_VALUE = {
+    (decode, "method"),
+    (decode, "vocabulary"),
+    (decode, "accept"),
+    (decode, "record"),
+    (BSCD, "splices"),
+}
 NEVER_WRONG_IN_TYPE = {(decode, "source")}
 
 

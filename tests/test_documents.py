@@ -23,6 +23,7 @@ SKIPPED = {
     "docs/lines.md": 3,
     "docs/molecules.md": 1,
     "docs/results-search.md": 1,
+    "docs/trace.md": 1,
     "docs/tutorial.md": 7,
 }
 # Every recipe of these pages has models of its own in test_wrapping.py and test_recipes.py.

@@ -301,3 +301,15 @@ def test_ids_have_texts_and_records_are_values():
     assert hash(once) == hash(again)
     assert once.text([2, 3]) == "w2 w3"
     assert Record.joined([once, again]).texts == once.texts
+
+
+def test_a_batch_and_its_parts_have_the_same_records():
+    template = Template.blank([2], (1, 3), [3])
+    together, parts = (
+        decode(Pair(*pair(7, V)), [0, 1, 2], template, beam_size=3, memory_limit=limit, record=True)
+        for limit in (None, 1)
+    )
+    for item, (one, other) in enumerate(zip(together, parts, strict=True)):
+        alone = decode(Pair(*pair(7, V)), item, template, beam_size=3, record=True)
+        assert one.record == other.record == alone.record
+        assert len(one.record.searches) == 3

@@ -15,6 +15,7 @@ PACKAGE = "birnn_decode"
 # A room imports only rooms that stand further down. The package itself, with the public names, is one of them.
 ROOMS = (
     "cli",
+    "app",
     "show",
     "evaluation",
     "datasets",

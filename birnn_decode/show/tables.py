@@ -127,8 +127,8 @@ def posterior_table(posterior: Posterior, top: int = 3) -> Table:
     table = Table(Column("missing", no_wrap=True), "most probable", Column("P", justify="right", no_wrap=True), **LOOK)
     for number, spans in enumerate(posterior.spans, 1):
         name = "the blank" if len(posterior.spans) == 1 else f"blank {number}"
-        for one in spans[:top]:
-            table.add_row(name, Text(str(one.tokens) if one.text is None else one.text), _chance(one.probability))
+        for span in spans[:top]:
+            table.add_row(name, Text(str(span.tokens) if span.text is None else span.text), _chance(span.probability))
             name = ""
     if len(posterior.words) > 1:
         for number, words in enumerate(posterior.words, 1):
