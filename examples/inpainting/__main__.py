@@ -71,13 +71,15 @@ def main(names, side, colours, out, quick):
     )
     results = Results()
     with Progress(*columns, console=Console(stderr=True, soft_wrap=True)) as progress:
-        for name in names:
+        asked = []
+        for name in names:  # whatever is wrong with any of them is found before the first training
             pictures, settings = opened(name, colours, quick)
             halvings(pictures.size)
-            asked = measures.tasks(pictures, side, settings.seed)
+            asked.append((pictures, measures.tasks(pictures, side, settings.seed), settings))
+        for pictures, tasks, settings in asked:
             folder = out / pictures.name
             folder.mkdir(parents=True, exist_ok=True)
-            run(pictures, asked, settings, folder, results, progress)
+            run(pictures, tasks, settings, folder, results, progress)
     console = Console(width=200, file=sys.stdout)
     with console.capture() as captured:
         console.print(*results.tables(), sep="\n\n", highlight=False)
@@ -91,7 +93,7 @@ def main(names, side, colours, out, quick):
 def opened(name: str, colours: int | None, quick: bool) -> tuple[data.Pictures, Settings]:
     """Return the pictures of a name, and the settings of their trainings."""
     if name == "scenes":
-        found = data.scenes(*QUICK_PICTURES[:1], *QUICK_PICTURES[1:], *QUICK_PICTURES[1:]) if quick else data.scenes()
+        found = data.scenes(QUICK_PICTURES[0], *[QUICK_PICTURES[1]] * 2) if quick else data.scenes()
     elif name == "digits":
         found = data.digits()
     else:
@@ -103,7 +105,7 @@ def opened(name: str, colours: int | None, quick: bool) -> tuple[data.Pictures, 
 
 def run(
     pictures: data.Pictures,
-    asked: list[Task],
+    tasks: list[Task],
     settings: Settings,
     folder: Path,
     results: Results,
@@ -116,7 +118,7 @@ def run(
         JOINT: training.encoder(pictures, settings, folder / "adversarial.pt", progress, adversarial=True),
     }
     read = measures.reader(pictures)
-    for task in asked:
+    for task in tasks:
         filled = {
             name: filling.paint(model, pair, pictures, task.numbers, task.missing) for name, model in encoders.items()
         }
@@ -128,7 +130,7 @@ def run(
         draw(pictures, task, filled, said, folder)
         if task.name == "centre":
             draw_blur(pictures, task, filled, folder / "blur.png")
-    if pictures.name == "digits":
+    if pictures.train_labels and not pictures.colours:
         compare_features(pictures, settings, encoders[L2], folder, results, progress)
 
 

@@ -53,7 +53,7 @@ def tasks(pictures: Pictures, side: int | None, seed: int) -> list[Task]:
     """
     random = np.random.default_rng([seed, 1])
     numbers, size = pictures.test, pictures.size
-    if pictures.name == "scenes":
+    if pictures.colours:
         large = [next(shape for shape in shapes if shape.size == "large") for shapes in pictures.test_labels]
         cut = []
         for shape in large:
@@ -109,7 +109,7 @@ def reader(pictures: Pictures) -> DigitReader | ShapeReader | None:
     """Return what recognises the pictures; None if there are no labels."""
     if not pictures.train_labels:
         return None
-    return ShapeReader(pictures) if pictures.name == "scenes" else DigitReader(pictures)
+    return ShapeReader(pictures) if pictures.colours else DigitReader(pictures)
 
 
 def recognised(read: Sequence, labels: Sequence) -> np.ndarray:
@@ -198,6 +198,6 @@ class Results:
 
 def shown(value: Interval) -> str:
     """Return a figure and its interval as text, such as "0.880 [0.846, 0.912]"."""
-    digits = 3 if abs(value.value) < 10 else 1
+    digits = 1 if abs(value.value) >= 10 else 3 if abs(value.value) >= 0.01 else 4
     number, low, high = (f"{round(one, digits) + 0.0:.{digits}f}" for one in (value.value, value.low, value.high))
     return number if np.isnan(value.low) else f"{number} [{low}, {high}]"
