@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,9 +24,8 @@ from examples.inpainting.training import PixelSettings, Settings
 
 DIGITS = Settings(PixelSettings(192, 64, 0.2, Recipe(40, batch_size=32, learning_rate=3e-3)), 2000)
 SCENES = Settings(PixelSettings(96, 48, 0.1, Recipe(6, batch_size=16, learning_rate=4e-3)), 800)
-QUICK = Settings(PixelSettings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2)), 20)
-QUICK_PICTURES = 60, 3  # to learn from, and to fill
-WIDE = 50  # the beam size of one more rerank
+QUICK = Settings(PixelSettings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2)), 8)
+QUICK_PICTURES = 60, 2  # to learn from, and to fill
 L2, JOINT = "Context Encoder, L2", "Context Encoder, L2 + adversarial"
 TITLES = {
     L2: "Context Encoder\nL2",
@@ -127,7 +127,8 @@ def run(
         filled["truth"] = filling.not_searched(pair, true, task.numbers)
         said = {name: read(one, task.labels) if read else [] for name, one in filled.items()}
         compare(pictures, task, filled, said, results)
-        draw(pictures, task, filled, said, folder)
+        if task.methods == filling.SEARCHES:
+            draw(pictures, task, filled, said, folder)
         if task.name == "centre":
             draw_blur(pictures, task, filled, folder / "blur.png")
     if pictures.train_labels and not pictures.colours:
@@ -140,17 +141,17 @@ def searched(
     """Fill the holes of a task by searches, or load what was found before."""
 
     def make() -> dict[str, dict[str, torch.Tensor]]:
-        found = filling.search(pair, pictures, task.numbers, task.missing, progress)
-        if task.name == "centre":
-            wide = filling.search(pair, pictures, task.numbers, task.missing, progress, ["rerank"], beam_size=WIDE)
-            found[f"rerank, B = {WIDE}"] = wide["rerank"]
+        found = filling.search(
+            pair, pictures, task.numbers, task.missing, progress, task.methods, beam_size=task.beam_size
+        )
         return {name: {field: torch.from_numpy(own) for field, own in vars(one).items()} for name, one in found.items()}
 
     made_of = {
         "settings": repr((settings.pixels, settings.seed)),
         "pictures": training.fingerprint(pictures.train, task.numbers, task.missing),
     }
-    found = training.kept(folder / f"searched-{task.name}.pt", made_of, make)
+    name = re.sub(r"\W+", "-", task.name)
+    found = training.kept(folder / f"searched-{name}.pt", made_of, make)
     return {name: Filled(**{field: own.numpy() for field, own in one.items()}) for name, one in found.items()}
 
 
@@ -164,7 +165,7 @@ def compare(
         ratio = measures.psnr(one, task, pictures)
         results.add(pictures.name, task.name, name, own | {"PSNR, dB": Interval(ratio, np.nan, np.nan)})
     shown = f"{task.name}, differences"
-    for other in ("urnn-f", "urnn-b", "rerank", f"rerank, B = {WIDE}"):
+    for other in ("urnn-f", "urnn-b", "rerank"):
         if other in each:
             own = {
                 measure: measures.difference(each["bscd"][measure], each[other][measure])
