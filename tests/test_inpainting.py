@@ -293,7 +293,7 @@ def test_a_quick_run_and_its_repetition(tmp_path, capsys):
         with Image.open(tmp_path / f"{sheet}.png") as opened:
             assert opened.width > 500
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.pt")}
-    assert len(before) == 3 + 1 + 3 + 3 + 1
+    assert len(before) == (3 + 1 + 4) + (3 + 1)
     again = run([*arguments, "--data", "digits"], capsys)
     assert not again[0]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*.pt")} == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -23,9 +24,8 @@ from examples.inpainting.training import PixelSettings, Settings
 
 DIGITS = Settings(PixelSettings(192, 64, 0.2, Recipe(40, batch_size=32, learning_rate=3e-3)), 2000)
 SCENES = Settings(PixelSettings(96, 48, 0.1, Recipe(6, batch_size=16, learning_rate=4e-3)), 800)
-QUICK = Settings(PixelSettings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2)), 20)
-QUICK_PICTURES = 60, 3  # to learn from, and to fill
-WIDE = 50  # the beam size of one more rerank
+QUICK = Settings(PixelSettings(24, 16, 0.0, Recipe(1, batch_size=32, learning_rate=1e-2)), 8)
+QUICK_PICTURES = 60, 2  # to learn from, and to fill
 L2, JOINT = "Context Encoder, L2", "Context Encoder, L2 + adversarial"
 TITLES = {
     L2: "Context Encoder\nL2",
@@ -71,13 +71,15 @@ def main(names, side, colours, out, quick):
     )
     results = Results()
     with Progress(*columns, console=Console(stderr=True, soft_wrap=True)) as progress:
-        for name in names:
+        asked = []
+        for name in names:  # whatever is wrong with any of them is found before the first training
             pictures, settings = opened(name, colours, quick)
             halvings(pictures.size)
-            asked = measures.tasks(pictures, side, settings.seed)
+            asked.append((pictures, measures.tasks(pictures, side, settings.seed), settings))
+        for pictures, tasks, settings in asked:
             folder = out / pictures.name
             folder.mkdir(parents=True, exist_ok=True)
-            run(pictures, asked, settings, folder, results, progress)
+            run(pictures, tasks, settings, folder, results, progress)
     console = Console(width=200, file=sys.stdout)
     with console.capture() as captured:
         console.print(*results.tables(), sep="\n\n", highlight=False)
@@ -91,7 +93,7 @@ def main(names, side, colours, out, quick):
 def opened(name: str, colours: int | None, quick: bool) -> tuple[data.Pictures, Settings]:
     """Return the pictures of a name, and the settings of their trainings."""
     if name == "scenes":
-        found = data.scenes(*QUICK_PICTURES[:1], *QUICK_PICTURES[1:], *QUICK_PICTURES[1:]) if quick else data.scenes()
+        found = data.scenes(QUICK_PICTURES[0], *[QUICK_PICTURES[1]] * 2) if quick else data.scenes()
     elif name == "digits":
         found = data.digits()
     else:
@@ -103,7 +105,7 @@ def opened(name: str, colours: int | None, quick: bool) -> tuple[data.Pictures, 
 
 def run(
     pictures: data.Pictures,
-    asked: list[Task],
+    tasks: list[Task],
     settings: Settings,
     folder: Path,
     results: Results,
@@ -116,7 +118,7 @@ def run(
         JOINT: training.encoder(pictures, settings, folder / "adversarial.pt", progress, adversarial=True),
     }
     read = measures.reader(pictures)
-    for task in asked:
+    for task in tasks:
         filled = {
             name: filling.paint(model, pair, pictures, task.numbers, task.missing) for name, model in encoders.items()
         }
@@ -125,10 +127,11 @@ def run(
         filled["truth"] = filling.not_searched(pair, true, task.numbers)
         said = {name: read(one, task.labels) if read else [] for name, one in filled.items()}
         compare(pictures, task, filled, said, results)
-        draw(pictures, task, filled, said, folder)
+        if task.methods == filling.SEARCHES:
+            draw(pictures, task, filled, said, folder)
         if task.name == "centre":
             draw_blur(pictures, task, filled, folder / "blur.png")
-    if pictures.name == "digits":
+    if pictures.train_labels and not pictures.colours:
         compare_features(pictures, settings, encoders[L2], folder, results, progress)
 
 
@@ -138,17 +141,17 @@ def searched(
     """Fill the holes of a task by searches, or load what was found before."""
 
     def make() -> dict[str, dict[str, torch.Tensor]]:
-        found = filling.search(pair, pictures, task.numbers, task.missing, progress)
-        if task.name == "centre":
-            wide = filling.search(pair, pictures, task.numbers, task.missing, progress, ["rerank"], beam_size=WIDE)
-            found[f"rerank, B = {WIDE}"] = wide["rerank"]
+        found = filling.search(
+            pair, pictures, task.numbers, task.missing, progress, task.methods, beam_size=task.beam_size
+        )
         return {name: {field: torch.from_numpy(own) for field, own in vars(one).items()} for name, one in found.items()}
 
     made_of = {
         "settings": repr((settings.pixels, settings.seed)),
         "pictures": training.fingerprint(pictures.train, task.numbers, task.missing),
     }
-    found = training.kept(folder / f"searched-{task.name}.pt", made_of, make)
+    name = re.sub(r"\W+", "-", task.name)
+    found = training.kept(folder / f"searched-{name}.pt", made_of, make)
     return {name: Filled(**{field: own.numpy() for field, own in one.items()}) for name, one in found.items()}
 
 
@@ -162,7 +165,7 @@ def compare(
         ratio = measures.psnr(one, task, pictures)
         results.add(pictures.name, task.name, name, own | {"PSNR, dB": Interval(ratio, np.nan, np.nan)})
     shown = f"{task.name}, differences"
-    for other in ("urnn-f", "urnn-b", "rerank", f"rerank, B = {WIDE}"):
+    for other in ("urnn-f", "urnn-b", "rerank"):
         if other in each:
             own = {
                 measure: measures.difference(each["bscd"][measure], each[other][measure])

@@ -30,7 +30,7 @@ class Pictures:
         test: pictures that no model has seen.
         train_labels: for digits the digit, for scenes the shapes of each picture; empty if nothing is known.
         test_labels: the same for ``test``.
-        colours: for scenes the number of each named colour.
+        colours: for scenes the number of each named colour; otherwise empty.
     """
 
     name: str

@@ -63,7 +63,8 @@ def draw_sheet(
     true = pictures.values(numbers)
     titles = ["input", *columns, "truth"]
     count = len(numbers)
-    figure = Figure(figsize=(CELL * len(titles) + 0.2, (CELL + 0.22) * count + 0.5), dpi=DPI, layout="constrained")
+    height = (CELL + 0.22) * count + 0.5 if read else CELL * count + 0.45
+    figure = Figure(figsize=(CELL * len(titles) + 0.2, height), dpi=DPI, layout="constrained")
     grid = figure.subplots(count, len(titles), squeeze=False)
     for row, axes in enumerate(grid):
         for title, one in zip(titles, axes, strict=True):

@@ -15,11 +15,12 @@ from sklearn.svm import SVC
 from birnn_decode.evaluation import Interval, interval, mean_metric, paired_difference
 from examples.inpainting import holes
 from examples.inpainting.data import Pictures
-from examples.inpainting.filling import Filled
+from examples.inpainting.filling import BEAM_SIZE, SEARCHES, Filled
 
 CROP = 16  # side of the part of a scene in which a shape is recognised
 SHAPE_SIDE = 10  # side of a hole over a shape
-OTHER_HOLES = 100  # pictures with holes at random places
+FEWER = 100  # pictures with other holes than the one in the middle, and with more beams
+WIDE = 50  # beams
 OFF = 3  # pixels that the hole is beside the middle of the shape, at most
 
 
@@ -32,12 +33,16 @@ class Task:
         numbers: the true pictures, int64 [N, height, width].
         missing: the holes, bool [N, height, width].
         labels: the digit of each picture, or the shape that its hole covers; empty if nothing is known.
+        methods: the searches that fill the holes.
+        beam_size: number of beginnings that they keep at each pixel.
     """
 
     name: str
     numbers: np.ndarray
     missing: np.ndarray
     labels: list = field(default_factory=list)
+    methods: tuple[str, ...] = SEARCHES
+    beam_size: int = BEAM_SIZE
 
 
 def tasks(pictures: Pictures, side: int | None, seed: int) -> list[Task]:
@@ -53,7 +58,7 @@ def tasks(pictures: Pictures, side: int | None, seed: int) -> list[Task]:
     """
     random = np.random.default_rng([seed, 1])
     numbers, size = pictures.test, pictures.size
-    if pictures.name == "scenes":
+    if pictures.colours:
         large = [next(shape for shape in shapes if shape.size == "large") for shapes in pictures.test_labels]
         cut = []
         for shape in large:
@@ -62,10 +67,10 @@ def tasks(pictures: Pictures, side: int | None, seed: int) -> list[Task]:
         return [Task("shape", numbers, np.stack(cut), large)]
     middle = np.repeat(holes.centre(size, side=side)[None], len(numbers), axis=0)
     found = [Task("centre", numbers, middle, pictures.test_labels)]
-    fewer = numbers[:OTHER_HOLES]
+    fewer, labels = numbers[:FEWER], pictures.test_labels[:FEWER]
     for kind in ("blocks", "regions"):
-        cut = holes.draw([kind], len(fewer), size, random)
-        found.append(Task(kind, fewer, cut, pictures.test_labels[:OTHER_HOLES]))
+        found.append(Task(kind, fewer, holes.draw([kind], len(fewer), size, random), labels))
+    found.append(Task(f"centre, B = {WIDE}", fewer, middle[:FEWER], labels, ("rerank", "bscd"), WIDE))
     return found
 
 
@@ -109,7 +114,7 @@ def reader(pictures: Pictures) -> DigitReader | ShapeReader | None:
     """Return what recognises the pictures; None if there are no labels."""
     if not pictures.train_labels:
         return None
-    return ShapeReader(pictures) if pictures.name == "scenes" else DigitReader(pictures)
+    return ShapeReader(pictures) if pictures.colours else DigitReader(pictures)
 
 
 def recognised(read: Sequence, labels: Sequence) -> np.ndarray:
@@ -198,6 +203,6 @@ class Results:
 
 def shown(value: Interval) -> str:
     """Return a figure and its interval as text, such as "0.880 [0.846, 0.912]"."""
-    digits = 3 if abs(value.value) < 10 else 1
+    digits = 1 if abs(value.value) >= 10 else 3 if abs(value.value) >= 0.01 else 4
     number, low, high = (f"{round(one, digits) + 0.0:.{digits}f}" for one in (value.value, value.low, value.high))
     return number if np.isnan(value.low) else f"{number} [{low}, {high}]"
