@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 REPETITIONS = 7
+)
 
 
 class Times(dict[str, list[float]]):

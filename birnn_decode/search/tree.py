@@ -466,7 +466,7 @@ class PrefixTree(Columns):
         begins = batch.begins
         if begins[-1] < len(scores):  # without those of padding
             places = np.flatnonzero(np.arange(tokens.shape[1]) < np.array(lengths)[:, None])
-            scores = self.backend.gather([scores], np.zeros_like(places), places, stays=True)
+            scores = scores[self._indices(places)]
         normalised = self.backend.normalise(scores, self.normalized)
         for place in normalised.faulty:
             number = bisect.bisect_right(begins, place) - 1
