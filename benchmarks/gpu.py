@@ -52,10 +52,12 @@ def main() -> int:
             left_out.append(name)
             continue
         try:
-            rows.append(case())
+            row = case()
         except torch.cuda.OutOfMemoryError:
             left_out.append(f"{name} (out of memory)")
-        print(", ".join(f"{key} {shown(key, value)}" for key, value in rows[-1].items()), flush=True)
+            continue
+        rows.append(row)
+        print(", ".join(f"{key} {shown(key, value)}" for key, value in row.items()), flush=True)
     text = table(rows, device, left_out)
     given.out.mkdir(parents=True, exist_ok=True)
     write_whole(given.out / "gpu.md", text.encode())
@@ -123,7 +125,8 @@ def measured(about: Row, make: Callable[[str], Any], dtype: torch.dtype, device:
             seconds["decode"].append(timed(lambda: search(*scorers.values()), device))
             prepared[:] = [alone(models[direction], one.calls) for direction, one in recorded.items()]
             seconds["floor"].append(timed(floor, device))
-    del recorded, prepared
+    prepared.clear()
+    del recorded
     peak = peak_of(lambda: search(*scorers.values()), device)
     took, least = statistics.median(seconds["decode"]), statistics.median(seconds["floor"])
     return {

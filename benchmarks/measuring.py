@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 REPETITIONS = 7
-)
 
 
 class Times(dict[str, list[float]]):
