@@ -1,6 +1,7 @@
 # `make test` is all that a fresh machine with Python and make needs; the environments are made on the first call.
 PYTHON ?= python3
 VENV := .venv
+DEVICE := cuda
 NUMPY_VENV := .venv-numpy
 APP_VENV := .venv-app
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test thorough kills test-numpy test-app lint types docs dist evaluate inpainting results results-page bench bench-smoke browser format faults check clean
+.PHONY: demo test thorough kills test-numpy test-app lint types docs dist evaluate inpainting results results-page bench bench-gpu bench-smoke browser format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -78,6 +79,9 @@ bench: $(VENV)/.installed         ## the benchmarks, a table and a picture of ea
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds \
 	  --benchmark-json=build/benchmarks/benchmark.json
 	$(BIN)/python benchmarks/report.py build/benchmarks build/benchmarks/benchmark.json
+
+bench-gpu: $(VENV)/.installed     ## decodes on a GPU, under eight minutes; a table in build/benchmarks: make bench-gpu DEVICE=cpu SIZE=--small
+	$(BIN)/python benchmarks/gpu.py --device $(DEVICE) $(SIZE) build/benchmarks
 
 bench-smoke: $(VENV)/.installed   ## every benchmark once, untimed
 	$(BIN)/python -m pytest benchmarks --benchmark-disable

@@ -17,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from floor import Recorded, alone  # noqa: E402
 from measuring import in_turns, record  # noqa: E402
 from models import gpt2, lstm, scorer  # noqa: E402
 
@@ -29,47 +30,6 @@ SIZES = {
     "GPT-2, 4 layers of 256, V = 10,000": (gpt2, (1, 32)),
 }
 CASES = [(name, items, method) for name, (_, sizes) in SIZES.items() for items in sizes for method in ("beam", "bscd")]
-
-
-class Recorded:
-    """A scorer that writes down what it is asked."""
-
-    def __init__(self, scorer: Any):
-        self._scorer = scorer
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._scorer, name)
-
-    def step(self, tokens: Any, state: Any) -> Any:
-        self.calls.append((tokens, state))
-        return self._scorer.step(tokens, state)
-
-    def prefill(self, context: Any, items: Any, prefixes: Any) -> Any:
-        tokens = self._scorer.tokens(prefixes)
-        self.calls.append((tokens, self._scorer.select(self._scorer.start(context), items)))
-        return self._scorer.prefill(context, items, prefixes)
-
-
-def alone(model: Any, calls: list[tuple[Any, ...]]) -> Any:
-    """A program that makes the calls again and keeps nothing that they return; preparing it is not a part of it."""
-    if hasattr(model, "project"):
-
-        def steps() -> None:
-            for tokens, state in calls:
-                if tokens.ndim == 1:
-                    model.step(tokens, state)
-                else:
-                    model.project(model.read(tokens, state)[0])
-
-        return steps
-    own = [(tokens if tokens.ndim == 2 else tokens[:, None], state.cache.own()) for tokens, state in calls]
-
-    def passes() -> None:
-        for tokens, cache in own:
-            model(tokens, past_key_values=cache, use_cache=True)
-
-    return passes
 
 
 @pytest.mark.parametrize(("name", "items", "method"), CASES)

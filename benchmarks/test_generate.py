@@ -66,7 +66,7 @@ def together(sentences, scores):
 
 def generate(model, prompts, scored=False):
     """To tell its scores it keeps those of all words at every step, so that it is timed without."""
-    read = torch.tensor([[START, *prompt] for prompt in prompts])
+    read = torch.tensor([[START, *prompt] for prompt in prompts], device=model.device)
     written = model.generate(
         read,
         attention_mask=torch.ones_like(read),

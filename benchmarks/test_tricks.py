@@ -24,6 +24,7 @@ import birnn_decode.scorers.recurrent as recurrent  # noqa: E402
 import birnn_decode.search.finalists as finalists  # noqa: E402
 import birnn_decode.search.pair as pair_search  # noqa: E402
 from birnn_decode import BSCD, BeamSearch, Pair, Template, decode  # noqa: E402
+from birnn_decode.search.tree import PrefixTree  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -56,14 +57,15 @@ def all_pushed_again(sweep: Callable[..., Any]) -> Callable[..., Any]:
 
 def all_read(pool: Any, items: Any, keep: int, patient: Any, top: Any = finalists._Pool.top) -> Any:
     """The answers once every finalist is complete."""
-    best, _ = top(pool, items, keep, patient)
-    return best, np.flatnonzero(items[pool.items] & ~pool.complete & (pool.scores > -np.inf))
+    best, *_ = top(pool, items, keep, patient)
+    reading = np.flatnonzero(items[pool.items] & ~pool.complete & (pool.scores > -np.inf))
+    return best, reading, np.ones_like(reading, dtype=bool)
 
 
-def waiting_for_none(reader: Any, *given: Any, begin: Any = finalists._Reader.__init__) -> None:
-    """Finalists of every depth are read at each turn, a call for each."""
-    begin(reader, *given)
-    reader.aligned = False
+def word_by_word(tree: Any, *given: Any, begin: Any = PrefixTree.__init__, **options: Any) -> None:
+    """One word per call, as with a scorer that has no ``steps``."""
+    begin(tree, *given, **options)
+    tree.in_blocks = False
 
 
 PLAIN_TOP = lambda x, k: x.topk(k, dim=-1)  # noqa: E731
@@ -99,9 +101,9 @@ TRICKS: dict[str, tuple[tuple[str, int, str], Callable[[], contextlib.AbstractCo
         (ON_BOARD, 64, "bscd"),
         lambda: instead(finalists._Pool, "top", all_read),
     ),
-    "finalists that wait for each other": (
-        ("GPT-2, 4 layers of 256, V = 10,000", 32, "bscd"),
-        lambda: instead(finalists._Reader, "__init__", waiting_for_none),
+    "several words per call": (
+        ("LSTM 256, V = 10,000", 1, "bscd"),
+        lambda: instead(PrefixTree, "__init__", word_by_word),
     ),
 }
 

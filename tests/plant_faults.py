@@ -31,6 +31,7 @@ EXACT, LEAVES, SEARCH_ERRORS = "search/exact.py", "search/leaves.py", "evaluatio
 CONSTRAINTS, HOLDING, SPLICES = "constraints.py", "search/holding.py", "search/splices.py"
 HALVING, BEHIND, RECORDER = "search/halving.py", "search/behind.py", "search/recorder.py"
 TRACE, MARKUP = "show/trace_page.py", "markup.py"
+READING = "search/reading.py"
 POSTERIOR = "posterior.py"
 BLANKS, BACKEND = "evaluation/blanks.py", "backend/base.py"
 VOCABULARIES = "vocabularies.py"
@@ -96,14 +97,18 @@ FAULTS = {
     "finalists dropped too early": [
         (
             FINALISTS,
-            "rank < keep, before - before[first] < keep)",
-            "rank < (keep + 1) // 2, before - before[first] < (keep + 1) // 2)",
+            "rank < keep[mine], self.scores[some] >= last[mine])",
+            "rank < (keep[mine] + 1) // 2, self.scores[some] >= last[mine] + 3)",
         )
     ],
     "finalists read one after another": [(FINALISTS, "calls < patience)", "longest > 0)")],
     "finalists of all depths read as they come": [(FINALISTS, "some = some[depths == at]", "pass")],
     "finalists never dropped": [
-        (FINALISTS, "~complete & np.where(patient[mine], rank < keep, before - before[first] < keep)", "~complete")
+        (
+            FINALISTS,
+            "~complete & np.where(patient[mine], rank < keep[mine], self.scores[some] >= last[mine])",
+            "~complete",
+        )
     ],
     "answers taken before those above are read": [
         (
@@ -128,12 +133,32 @@ FAULTS = {
     "scores of known words kept": [
         (TREE, "self._branches[nodes] & self.sweeping", "np.full(len(nodes), self.sweeping)")
     ],
-    "states of known words kept": [(TREE, "self._states.let_go(parents[~self._branches[parents]])", "pass")],
+    "states of known words kept": [
+        (TREE, "self._states.let_go(parents[~self._branches[parents] & (self.depths[parents] >= 0)])", "pass")
+    ],
     "views of larger arrays kept": [
         ("backend/numpy.py", "alone = scores.base is None and scores.flags.c_contiguous", "alone = True")
     ],
     "rows not counted": [(TREE, "self.rows += np.bincount(self.items[nodes], minlength=len(self.rows))", "pass")],
-    "rows of prefill not counted": [(TREE, "self.rows[items] += length + 1", "pass")],
+    "rows of several words not counted": [(TREE, "np.add.at(self.rows, self.items[firsts], lengths)", "pass")],
+    "padding counted as rows": [
+        (
+            TREE,
+            "np.add.at(self.rows, self.items[firsts], lengths)",
+            "np.add.at(self.rows, self.items[firsts], max(lengths))",
+        )
+    ],
+    "scores of padding taken for those of words": [(TREE, "if begins[-1] < len(scores):", "if False:")],
+    "the state after padding kept": [(READING, "fitting = [] if row in kept else [one", "fitting = [one")],
+    "a row that is the beginning of another read twice": [
+        (READING, "if row in kept or other[: len(row)] != row]", "]")
+    ],
+    "padding beyond the positions of a model": [(READING, "and depth + one - 1 <= limits.tokens]", "]")],
+    "words in between have the state of the last": [
+        (TREE, "while self._states.block[self.parents[node]] < 0:", "while False:")
+    ],
+    "a state that is missing not read again": [(TREE, "self._reach(self.parents[unread])", "pass")],
+    "terms after a call of the first row": [(READING, "walked.places[node]))", "0))")],
     "first round never called converged": [
         (
             BSCD,
@@ -187,7 +212,7 @@ FAULTS = {
     "scores let go that sweeps ask for again": [(TREE, "if not self.asked_again:", "if True:")],
     "scores kept where the next call writes": [(TREE, "self.gather(stay, stays=True)", "self.gather(stay)")],
     "scores of another call picked": [
-        (TREE, "pick(self._scores.values[block], rows[here]", "pick(self._scores.values[blocks[0]], rows[here]")
+        (TREE, "np.searchsorted(several, blocks), rows, tokens)", "np.zeros_like(blocks), rows, tokens)")
     ],
     "scores kept when the sweeps are over": [(FINALISTS, "direction.tree.end_sweeps()", "pass")],
     "empty places of beams taken for a prefix": [
@@ -211,7 +236,13 @@ FAULTS = {
         (FINALISTS, "if self.scores[number] > self.scores[best]", "if self.scores[number] < self.scores[best]")
     ],
     "one sentence of two choices of widths answered twice": [(FINALISTS, "self.scores[worse] = NEVER", "pass")],
-    "complete finalists of other items counted": [(FINALISTS, "before - before[first] < keep", "before < keep")],
+    "the last answer of another item": [
+        (
+            FINALISTS,
+            "last[mine[at_end]] = estimates[by_estimate[at_end]]",
+            "last[:] = estimates[by_estimate[at_end]].max(initial=NEVER)",
+        )
+    ],
     "a prefix of two finalists read twice": [
         (FINALISTS, "some = np.flatnonzero(wanted[self._at] & (self.known < self.lengths))", "pass")
     ],
@@ -271,11 +302,11 @@ FAULTS = {
     "the image seen at every step of the multimodal RNN": [
         (CAPTIONER, "state = self.hidden_to_hidden(hidden[-1])", "state = state + self.hidden_to_hidden(hidden[-1])")
     ],
-    "known words prefilled for other images": [
+    "several words read as if they were the first": [
         (
             READER,
-            "self.read(self.tokens(prefixes), self.select(self.start(context), items))",
-            "self.read(self.tokens(prefixes), self.select(self.start(context), items * 0))",
+            "hidden, state = self.read(self.tokens(tokens), state)",
+            "hidden, state = self.read(self.tokens(tokens).flip(1), state)",
         )
     ],
     "sentences scored for other images": [
@@ -609,7 +640,7 @@ FAULTS = {
         )
     ],
     "joint: combine's scores not checked": [(JOINT, "for row in faulty:", "for row in []:")],
-    "joint: states of prefilled words asked for": [(TREE, " and not self._every_state:", ":")],
+    "joint: states of words read in one call asked for": [(TREE, "is not None and not every_state", "is not None")],
     "joint: prefixes of scored items kept": [(JOINT, "direction.tree.forget(range(begin, item + 1))", "pass")],
     "products that underflow left as they are": [
         (BACKEND, "xp.where(totals < vocab * info.tiny / info.eps)", "xp.where(totals < 0)")
@@ -687,7 +718,7 @@ FAULTS = {
     ],
     "halving: half goes on": [(HALVING, "FACTOR = 3", "FACTOR = 2")],
     "halving: the worst go on": [(HALVING, "np.lexsort((-scores, self.rejected", "np.lexsort((scores, self.rejected")],
-    "halving: terms that do not count": [(HALVING, "np.where(counted, terms, 0.0)", "terms")],
+    "halving: terms that do not count": [(HALVING, " & self._counted[some]\n        with", "\n        with")],
     "halving: what words have paid forgotten": [
         (HALVING, "np.where(pays, splices.values - splices.sums, 0.0)", "np.zeros(len(pays))")
     ],

@@ -948,8 +948,8 @@ def steps_begins_anew(nets):
 
     def steps(tokens, state):
         hidden, condition = state
-        fresh = tuple(torch.zeros_like(part) for part in hidden) if isinstance(hidden, tuple) else hidden * 0
-        return whole(tokens, (fresh, condition) if int(tokens[0, 0]) != scorer.start_token else state)
+        fresh = tuple(torch.zeros_like(part) for part in hidden)
+        return whole(tokens, state if int(tokens[0, 0]) == scorer.start_token else (fresh, condition))
 
     scorer.steps = steps
     return scorer, KNOWN
@@ -961,10 +961,10 @@ def steps_writes_into_its_state(nets):
     whole = scorer.steps
 
     def steps(tokens, state):
-        returned = whole(tokens, state)
-        for part in state[0] if isinstance(state[0], tuple) else state[:1]:
+        scores, after = whole(tokens, state)
+        for part in state[0]:
             part.mul_(0.5).add_(1)
-        return returned
+        return scores, after
 
     scorer.steps = steps
     return scorer, KNOWN

@@ -79,6 +79,14 @@ class Backend(abc.ABC):
     def pick(self, scores: Array, rows: Ints, tokens: Ints) -> Floats:
         """Return ``scores[rows[i], tokens[i]]`` for each i."""
 
+    def pick_from(self, blocks: Sequence[Array], block_of: Ints, rows: Ints, tokens: Ints) -> Floats:
+        """Return ``blocks[block_of[i]][rows[i], tokens[i]]`` for each i."""
+        picked = np.empty(len(rows))
+        for number, block in enumerate(blocks):
+            here = block_of == number
+            picked[here] = self.pick(block, rows[here], tokens[here])
+        return picked
+
     @abc.abstractmethod
     def max_over_beams(self, scores: Array, offsets: Floats, weight: float) -> Array:
         """Return ``weight * max over beams of (scores + offsets)``, [problems, vocab].

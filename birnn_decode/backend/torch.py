@@ -33,13 +33,17 @@ class TorchBackend(Backend):
         self._banned: tuple[Sequence[int], Array] | None = None
 
     def indices(self, values: Any) -> Array:
-        return torch.as_tensor(values, dtype=torch.int64, device=self.device)
+        return self._upload(torch.as_tensor(values, dtype=torch.int64))
 
     def array(self, values: Any) -> Array:
         # An array of the scorer of the other direction may be read-only, which PyTorch warns about.
         if isinstance(values, np.ndarray) and not values.flags.writeable:
             values = values.copy()
-        return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+        return self._upload(torch.as_tensor(values, dtype=self.dtype))
+
+    def _upload(self, values: torch.Tensor) -> torch.Tensor:
+        # The copy to a GPU is queued. The copy from one is not: its values would be read too early.
+        return values.to(self.device, non_blocking=self.device.type == "cuda")
 
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
         scores = scores.to(dtype=self.dtype, device=self.device)
@@ -80,9 +84,10 @@ class TorchBackend(Backend):
         )
         if len(blocks) == 1:
             return torch.index_select(blocks[0], 0, self.indices(rows), out=gathered)
-        for number, block in enumerate(blocks):
-            here = np.flatnonzero(block_of == number)
-            gathered.index_copy_(0, self.indices(here), block.index_select(0, self.indices(rows[here])))
+        order, bounds = _by_block(block_of, len(blocks))
+        places, own = self.indices(np.stack([order, rows[order]]))
+        for block, (begin, end) in zip(blocks, bounds, strict=True):
+            gathered.index_copy_(0, places[begin:end], block.index_select(0, own[begin:end]))
         return gathered
 
     def numbers(self, scores: Array) -> Floats:
@@ -90,6 +95,17 @@ class TorchBackend(Backend):
 
     def pick(self, scores: Array, rows: Ints, tokens: Ints) -> Floats:
         return self.numbers(scores.take(self.indices(rows * scores.shape[-1] + tokens)))
+
+    def pick_from(self, blocks: Sequence[Array], block_of: Ints, rows: Ints, tokens: Ints) -> Floats:
+        if len(blocks) == 1:
+            return self.pick(blocks[0], rows, tokens)
+        order, bounds = _by_block(block_of, len(blocks))
+        flat = self.indices((rows * blocks[0].shape[-1] + tokens)[order])
+        picked = np.empty(len(rows))
+        picked[order] = self.numbers(
+            torch.cat([block.take(flat[begin:end]) for block, (begin, end) in zip(blocks, bounds, strict=True)])
+        )
+        return picked
 
     def max_over_beams(self, scores: Array, offsets: Floats, weight: float) -> Array:
         shift = self.array(offsets)
@@ -116,9 +132,23 @@ class TorchBackend(Backend):
             if self._banned is None or self._banned[0] != banned:
                 self._banned = banned, self.indices(banned)
             total.index_fill_(-1, self._banned[1], -math.inf)
-        values, index = self.top_k(total.view(problems, -1), k)
-        chosen = scores.view(problems, -1).gather(1, index)
-        return values.cpu().numpy(), index.cpu().numpy(), self.numbers(chosen)
+        return self._best_of(total.view(problems, -1), scores.view(problems, -1), k)
+
+    def _best_of(self, total: torch.Tensor, scores: torch.Tensor, k: int) -> Best:
+        """Return the k largest of each row of ``total``, their indices, and what ``scores`` has there.
+
+        All three leave the device in one transfer.
+        """
+        k = min(k, total.shape[-1])
+        # One more than k, to see a tie across the edge: torch.topk orders equal values arbitrarily.
+        values, index = _largest(total, min(k + 1, total.shape[-1]))
+        picked = scores.gather(1, index)
+        fetched = torch.stack([values.double(), index.double(), picked.double()]).cpu().numpy()
+        if _tied(fetched[0]).any():
+            values, index = self.top_k(total, k)
+            fetched = torch.stack([values.double(), index.double(), scores.gather(1, index).double()]).cpu().numpy()
+        values_there, index_there, picked_there = fetched[:, :, :k]
+        return values_there, index_there.astype(np.int64), picked_there
 
     def _buffer(self, name: str, shape: Sequence[int]) -> torch.Tensor:
         """Return an uninitialised tensor of a shape, with the same memory each time for the same name."""
@@ -132,15 +162,25 @@ class TorchBackend(Backend):
         k = min(k, x.shape[-1])
         # One more than k, to see a tie across the edge: torch.topk orders equal values arbitrarily.
         values, index = _largest(x, min(k + 1, x.shape[-1]))
-        seen = values.cpu().numpy()
-        tied = (seen[:, 1:] == seen[:, :-1]) & (seen[:, 1:] > -math.inf)
+        tied = _tied(values.cpu().numpy())
         values, index = values[:, :k], index[:, :k]
         if tied.any():
-            rows = self.indices(np.flatnonzero(tied.any(axis=-1)))
+            rows = self.indices(np.flatnonzero(tied))
             ordered = x[rows].sort(dim=-1, descending=True, stable=True)
             values, index = values.clone(), index.clone()
             values[rows], index[rows] = ordered.values[:, :k], ordered.indices[:, :k]
         return values, index
+
+
+def _by_block(block_of: np.ndarray, blocks: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return an order that puts those of the same block together, and where each block begins and ends in it."""
+    ends = np.cumsum(np.bincount(block_of, minlength=blocks)).tolist()
+    return np.argsort(block_of, kind="stable"), list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _tied(values: np.ndarray) -> np.ndarray:
+    """Tell in which rows of descending values two that are possible are equal."""
+    return ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -math.inf)).any(axis=-1)
 
 
 def _largest(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,8 +45,8 @@ class Reader(RowsOfTensors):
 
     def step(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
         """Read one token per row; see `Scorer.step`."""
-        scores, state = self.steps(self.tokens(tokens)[:, None], state)
-        return scores[:, 0], state
+        hidden, state = self.read(self.tokens(tokens)[:, None], state)
+        return self.project(hidden[:, 0]), state
 
     def steps(self, tokens: Array, state: Any) -> tuple[torch.Tensor, Any]:
         """Read tokens [R, t]; return logits [R, t, vocab_size] and the state after the last token."""

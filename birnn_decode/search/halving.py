@@ -125,16 +125,14 @@ class _Terms:
 
     def _add(self, some: np.ndarray, before: np.ndarray) -> None:
         """Add the terms of places that were not known before."""
-        places = before.copy()
-        while len(some := some[places[some] < self._reader.known[some]]):
-            at = places[some]
-            counted = self._counted[some, at]
-            terms = self._reader.tree.terms[self._reader.paths[some, at + 1]]
-            with np.errstate(over="ignore"):  # models mask with the lowest number there is
-                self.sums[some] += np.where(counted, terms, 0.0)
-            self.counts[some] += counted
-            self.lacking[some] -= counted
-            places[some] += 1
+        reader = self._reader
+        places = np.arange(reader.tokens.shape[1])
+        new = (places >= before[some, None]) & (places < reader.known[some, None]) & self._counted[some]
+        with np.errstate(over="ignore"):  # models mask with the lowest number there is
+            self.sums[some] += np.where(new, reader.tree.terms[reader.paths[some, 1:]], 0.0).sum(axis=1)
+        count = new.sum(axis=1)
+        self.counts[some] += count
+        self.lacking[some] -= count
 
 
 @dataclass(frozen=True, eq=False)

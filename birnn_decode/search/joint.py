@@ -620,6 +620,9 @@ def _compact(nodes: Nodes, scores: np.ndarray) -> tuple[Nodes, np.ndarray]:
 
 def read_all(direction: Direction, items: Sequence[int], sentences: Sequence[tuple[int, ...]]) -> Nodes:
     """Read sentences, in reading order, and return their prefixes: nodes [sentences, 1 + longest], -1 at the end."""
-    found = direction.tree.follow(direction.tree.roots[list(items)], sentences, through=True)
-    paths = stacked([np.array(path, dtype=np.int64) for path in found]).reshape(len(sentences), -1)
-    return np.concatenate([direction.tree.roots[list(items), None], paths], axis=1)
+    roots = direction.tree.roots[list(items)]
+    found = direction.tree.follow(roots, sentences, through=True)
+    paths = np.full((len(sentences), 1 + max(map(len, sentences), default=0)), -1)
+    for row, root, path in zip(paths, roots.tolist(), found, strict=True):
+        row[: 1 + len(path)] = [root, *path]
+    return paths

@@ -27,6 +27,8 @@ from birnn_decode.search.holding import NEVER, Problem, Restraint
 from birnn_decode.search.sweep import Ahead, Course, Frontier, Prior, beam_scores, best_of, lockstep, stacked, steering
 from birnn_decode.search.tree import Nodes
 
+AT_A_TIME = 2**18  # scores that are compared at a time, of all beams; so many fit into a processor's cache
+
 
 @dataclass(frozen=True, eq=False)
 class Splices:
@@ -86,7 +88,8 @@ def find_splices(
     mine = with_sentences(first, course, problems, beams[0], best)
     theirs = with_sentences(second, Course(second, problems), problems, beams[1], best)
     found = []
-    for numbers, places in blank_places(course):
+    scores_at_a_place = (mine.shape[2] + theirs.shape[2]) * first.tree.scorer.vocab_size
+    for numbers, places in blank_places(course, AT_A_TIME // scores_at_a_place):
         left = mine[numbers, places - course.begins[numbers]]
         turn = course.turn(numbers, places, left)
         behind, holds = theirs[numbers, turn.behind], turn.holds
@@ -111,12 +114,26 @@ def find_splices(
     return Splices.joined(found)
 
 
-def blank_places(course: Course) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the numbers of problems, and a blank place of each of them, until all were named."""
+def blank_places(course: Course, at_a_time: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the numbers of problems and their blank places, until all were named.
+
+    Args:
+        course: the course over the problems.
+        at_a_time: the number of blank places that are joined; at least one place of each problem is.
+    """
+    several: list[tuple[np.ndarray, np.ndarray]] = []
+    count = 0
     for numbers, places in lockstep(course.begins, course.ends, aligned=False):
         blank = course.codes[numbers, places] < 0
-        if blank.any():
-            yield numbers[blank], places[blank]
+        if not blank.any():
+            continue
+        if several and count + blank.sum() > at_a_time:
+            yield np.concatenate([one for one, _ in several]), np.concatenate([one for _, one in several])
+            several, count = [], 0
+        several.append((numbers[blank], places[blank]))
+        count += int(blank.sum())
+    if several:
+        yield np.concatenate([one for one, _ in several]), np.concatenate([one for _, one in several])
 
 
 def with_sentences(

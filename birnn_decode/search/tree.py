@@ -381,11 +381,9 @@ class PrefixTree(Columns):
     def pick(self, nodes: Nodes, tokens: np.ndarray) -> np.ndarray:
         """Return the scores of one token after each node."""
         blocks, rows = self._scores.block[nodes], self._scores.row[nodes]
-        picked = np.empty(len(nodes))
-        for block in set(blocks.tolist()):
-            here = blocks == block
-            picked[here] = self.backend.pick(self._scores.values[block], rows[here], tokens[here])
-        return picked
+        several = sorted(set(blocks.tolist()))
+        scores = [self._scores.values[block] for block in several]
+        return self.backend.pick_from(scores, np.searchsorted(several, blocks), rows, tokens)
 
     # --------------------------------------------------------------------------------------------- calls of the scorer
 
@@ -445,7 +443,8 @@ class PrefixTree(Columns):
     def _reach(self, nodes: Nodes) -> None:
         """Read nodes again whose states are missing."""
         missing = nodes[self._states.block[nodes] < 0]
-        self._read_blocks([self._asked(node, (), None, True) for node in np.unique(missing).tolist()])
+        if len(missing):
+            self._read_blocks([self._asked(node, (), None, True) for node in np.unique(missing).tolist()])
 
     def _read_blocks(self, asked: Sequence[Asked]) -> None:
         """Read what is asked for, and add it to the tree."""
@@ -476,7 +475,7 @@ class PrefixTree(Columns):
         begins = batch.begins
         if begins[-1] < len(scores):  # without those of padding
             places = np.flatnonzero(np.arange(tokens.shape[1]) < np.array(lengths)[:, None])
-            scores = self.backend.gather([scores], np.zeros_like(places), places, stays=True)
+            scores = scores[self._indices(places)]
         normalised = self.backend.normalise(scores, self.normalized)
         for place in normalised.faulty:
             number = bisect.bisect_right(begins, place) - 1
