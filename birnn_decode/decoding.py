@@ -71,8 +71,8 @@ def decode(models: Any, source: Any, template: Any = None, method: Method = BSCD
             and one source serves all templates of a list (default: None).
         method: `BSCD`, `BeamSearch`, `Rerank`, `Gibbs` or `Exact` (default: ``BSCD()``).
         **options: the keywords of `Options`: ``beam_size``, ``objective``, ``vocabulary``, ``constraints``,
-            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length``, ``memory_limit``, ``rows_per_call`` and
-            ``record``.
+            ``accept``, ``diversity``, ``widths``, ``min_length``, ``max_length``, ``memory_limit``,
+            ``rows_per_call`` and ``record``.
 
     Returns:
         a `DecodeResult`; a list of them if ``source`` or ``template`` is a list, decoded as one batch.

@@ -704,8 +704,8 @@ FAULTS = {
     "splices: half of B read to their ends at first": [
         (
             BSCD,
-            "_splice(splicing, going, beam_size, beam_size, prior)",
-            "_splice(splicing, going, beam_size, (beam_size + 1) // 2, prior)",
+            "_splice(splicing, going, beam_size, beam_size, prior, recorder)",
+            "_splice(splicing, going, beam_size, (beam_size + 1) // 2, prior, recorder)",
         )
     ],
     "splices: few new ones do not end the search": [(BSCD, "few = self._new <= beam_size", "few = False")],
