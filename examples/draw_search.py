@@ -108,7 +108,7 @@ COLUMNS = {TEMPLATE.runs[0][0] + number: 2.45 + 1.7 * number for number in range
 # One coupling has one tree of prefixes for each direction, so a prefix is the same node in all three searches.
 coupling = request.coupling()
 forward, backward = coupling.directions
-((alone,), _), ((done,), _) = (bscd(coupling, problems, BEAM_SIZE, rounds) for rounds in (0, 10))
+((alone,), _), ((done,), _) = (bscd(coupling, problems, BEAM_SIZE, rounds, splices=False) for rounds in (0, 10))
 (swept,) = sweep(forward, problems, BEAM_SIZE, Ahead(backward, [alone.beams[backward][0]]))
 met = [words for new in done.met for words in new]
 scored = score_sentences(models, None, met)
