@@ -154,7 +154,7 @@ def known_sums(conditionals, counted, penalty):
 def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=None, penalty=None, splicing=True):
     """``halves``: `reference.Model` of each half by itself, forward and backward. The rest as in `reference.bscd`."""
     pool = set()
-    current = []
+    current, first_ends = [], []
     best, tried, idle, few = [], set(), 0, False
 
     def splice(complete):
@@ -170,11 +170,14 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
         few = len(chosen) <= beam_size
 
     def ends():
-        return (few or idle >= 2) and any(score > NEG_INF for score, _ in best)
+        agreed = bool(best) and all(best[0][1] in own for own in first_ends)
+        return (few and (idle > 0 or agreed) or idle >= 2) and any(score > NEG_INF for score, _ in best)
 
     def meet(frontiers, reverse):
         without = [[(prefix, score) for prefix, score, _ in beams] for beams in frontiers]
-        pool.update(reference.finished_sentences(template, without, reverse))
+        found = reference.finished_sentences(template, without, reverse)
+        pool.update(found)
+        return found
 
     def answer(stop, rounds):
         scored = [(pseudo_log_likelihood(conditionals, words, counted), words) for words in pool]
@@ -187,7 +190,7 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
         found = initial(halves[direction], template, beam_size, direction == 1, blanks, penalty)
         if found is not None:
             current.append(found)
-            meet(found, direction == 1)
+            first_ends.append(meet(found, direction == 1))
     if len(current) < 2:
         return answer("dead_end", 0)
     splicing = splicing and max_rounds > 0

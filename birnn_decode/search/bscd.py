@@ -17,11 +17,13 @@ sweep are candidates, and the objective decides among them afterwards. That is `
     1a     read the best splices of the beams outward, B of them to their ends, and keep the best sentences
     4a     the same with the new beams and with the best sentences so far, and half of B
     5      until ``PATIENCE`` rounds have found no better sentence, or neither the beams nor the best sentence change,
-           or line 1a or 4a has found at most B splices that were not read before
+           or line 1a or 4a has found at most B splices that were not read before, and the best sentence is an old one,
+           or one that both initial beam searches ended with
 
 ``birnn_decode.search.splices`` says what a splice is, and ``birnn_decode.search.halving`` how the best ones are found.
 If few splices are new, the beams hold little else that is worth reading, and further rounds rarely find a better
-sentence, as measured on validation data. So an easy question ends with line 1a, before the first round.
+sentence, as measured on validation data. So an easy question ends with line 1a, before the first round. Where the two models disagree about the best sentence,
+at least one round follows.
 
 The sentences at the end of a sweep are splices, too, so they need not be scored one by one. Only the sentences of the
 initial beams are always candidates in the end, so the answers are never worse than those of the rerank.
@@ -30,6 +32,7 @@ initial beams are always candidates in the end, so the answers are never worse t
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -91,7 +94,7 @@ class Search:
     best: list[Best] = field(default_factory=list)
     stop: StopReason | None = None
     rounds: int = 0
-    _seen: set[tuple[int, ...]] = field(default_factory=set)
+    _times: Counter[tuple[int, ...]] = field(default_factory=Counter)
     _tried: set[tuple[int, ...]] = field(default_factory=set)
     _new: int = 0
     _idle: int = 0
@@ -101,8 +104,8 @@ class Search:
     def meet(self, sentences: Sequence[tuple[int, ...]]) -> None:
         """Record finished sentences."""
         for sentence in sentences:
-            if sentence not in self._seen:
-                self._seen.add(sentence)
+            self._times[sentence] += 1
+            if self._times[sentence] == 1:
                 self.met[-1].append(sentence)
 
     def try_splices(self, sentences: Sequence[tuple[int, ...]], most: int) -> list[int]:
@@ -154,7 +157,9 @@ class Search:
         same, cycle = beams in self._history[-1:], beams in self._history
         self._history.append(beams)
         gained = splicing and not self._idle
-        few = self._new <= beam_size
+        # Both initial beam searches ended with the best sentence if they and the splices have met it.
+        agreed = any(self._times[one.words] > 2 for one in self.best[:1])
+        few = self._new <= beam_size and (agreed or not gained)
         if same and not gained:
             self.stop = StopReason.CONVERGED
         elif cycle and not gained:
