@@ -141,7 +141,7 @@ def compare(models: Any, source: Any, template: Any = None, methods: Any = None,
         >>> picture = make_scene(seed=2, number=4).picture()
         >>> found = compare(default_pair(), picture, "a small _ circle _ _ above a _ _ star", ["urnn-f", BSCD()])
         >>> {name: round(result.best.joint, 1) for name, result in found.items()}
-        {'urnn-f': -33.9, 'bscd': -32.2}
+        {'urnn-f': -33.9, 'bscd': -29.1}
     """
     request = ask(models, source, template, options)
     found: dict[Method, list[DecodeResult]] = {}

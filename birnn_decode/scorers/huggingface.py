@@ -7,8 +7,7 @@ once per source. After it, the scorer does what ``generate`` does in its loop.
 
 The words of a beam change from step to step. Their keys and values are in a cache that a call changes, so each call
 gets a copy. What belongs to the source exists once per source: the keys and values that cross-attention makes of the
-encoder's output are shared by all beams. The beams of a source attend to them as if they were one longer sentence; see
-`_Beams`.
+encoder's output are shared by all beams. The beams of a source attend to them as if they were one longer sentence.
 """
 
 from __future__ import annotations
