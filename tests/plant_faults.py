@@ -1121,7 +1121,11 @@ FAULTS = {
         )
     ],
     "data sets: weights are not compared": [
-        (DECODER, "for own in (module.named_parameters(recurse=False), ", "for own in (")
+        (
+            DECODER,
+            "for own in (module.named_parameters(recurse=False), ",
+            "for own in (module.named_buffers(recurse=False), ",
+        )
     ],
     "data sets: windows that begin a question late": [
         (ASKED, "first = number * size\n", "first = number * size + 1\n")
