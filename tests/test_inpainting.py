@@ -232,9 +232,8 @@ def test_sharpness_psnr_and_error():
     assert np.array_equal(np.argwhere(measures.gradient(edge)[0, 0] == 1)[:, 1], [2] * 4)
     task = measures.Task("centre", (edge[0, 0] * 2).astype(int)[None], holes.centre((4, 4))[None])
     made = data.Pictures("some", np.linspace(0, 1, 3)[:, None], *[task.numbers] * 3, [], [])
-    filled = filling.Filled(
-        np.where(task.missing[:, None], flat, edge), np.ones((1, 4, 4), int), np.zeros(1), np.zeros(1)
-    )
+    painted, some = np.where(task.missing[:, None], flat, edge), np.ones((1, 4, 4), int)
+    filled = filling.Filled(painted, some, np.zeros(1), some[:, None], np.zeros(1))
     assert measures.measure(filled, task, made, [])["squared error"] == pytest.approx(0.25)
     assert measures.measure(filled, task, made, [])["right"] == 0
     assert measures.psnr(filled, task, made) == pytest.approx(10 * math.log10(1 / 0.25))
