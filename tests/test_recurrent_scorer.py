@@ -115,7 +115,8 @@ def test_wrapped_decoders_answer_as_their_whole_passes(kind, options, conditione
     ]
     for one, two in zip(*answers, strict=True):
         assert_same(hypotheses(one), hypotheses(two))
-        assert one.trace == two.trace  # the order of the finalists depends on the size of the batches
+        # Rows depend on how many words a call can read.
+        assert [entry.new_sentences for entry in one.trace] == [entry.new_sentences for entry in two.trace]
     sentences = [hypothesis.tokens for hypothesis in answers[0][2].hypotheses]
     scores = [
         [one.score for one in score_sentences(Pair(wrap(decoders[0], False), None), features()[2], sentences)]
