@@ -79,7 +79,7 @@ FAULTS = {
         (TREE, "self.depths[nodes] if self.aligned else np.zeros_like(nodes)", "np.zeros_like(nodes)"),
     ],
     "duplicated hypotheses": [
-        (BSCD, "if sentence not in self._seen:", "if True:"),
+        (BSCD, "if self._times[sentence] == 1:", "if True:"),
         (FINALISTS, "met.setdefault((one.item, one.template, one.words), one)", "met[id(one)] = one"),
         (FINALISTS, "self._best.get((one.item, one.words), number)", "number"),
     ],
@@ -708,6 +708,7 @@ FAULTS = {
             "_splice(splicing, going, beam_size, (beam_size + 1) // 2, prior, recorder)",
         )
     ],
+    "splices: few end the search of models that disagree": [(BSCD, "(agreed or not gained)", "True")],
     "splices: few new ones do not end the search": [(BSCD, "few = self._new <= beam_size", "few = False")],
     "splices: ends without a sentence that can be returned": [
         (BSCD, "any(one.score > NEVER for one in self.best)", "self.best")

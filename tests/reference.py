@@ -561,9 +561,9 @@ def bscd(
     ``splicing`` False is Algorithm 1. True: before the first round and after each round, the splices of the beams and
     of the B best sentences so far are collected. Those within 7 nats of the best one, at most B * (2 + blanks / 2)
     different sentences, are read outward from their joins if they were not read before. The best B of the first time,
-    and half of B later, are read to the end. Once a sentence is found, the search ends after two rounds without a better
-    sentence, or when at most B splices were not read before and the best sentence is not new, or both initial beam
-    searches ended with it.
+    and half of B later, are read to the end. Once a sentence is found, the search ends after two rounds without a
+    better sentence, or when at most B splices were not read before and the best sentence is not new, or both initial
+    beam searches ended with it.
 
     ``prior`` is None or [T][V] log-probabilities (nats); it steers the sweeps and is no part of the score.
     ``counted`` as in ``joint``. ``backward_first`` runs the right-to-left sweep first in each round.
@@ -575,7 +575,7 @@ def bscd(
 
     def ends() -> bool:
         agreed = bool(best) and all(best[0][1] in own for own in first_ends)
-        return (few and (idle > 0 or agreed) or idle >= 2) and any(score > NEG_INF for score, _ in best)
+        return ((few and (idle > 0 or agreed)) or idle >= 2) and any(score > NEG_INF for score, _ in best)
 
     def answer(stop: str, rounds: int) -> Answer:
         scored = [(joint(forward, backward, words, weights, counted), words) for words in pool]

@@ -171,7 +171,7 @@ def bscd(halves, conditionals, template, blanks, beam_size, max_rounds, counted=
 
     def ends():
         agreed = bool(best) and all(best[0][1] in own for own in first_ends)
-        return (few and (idle > 0 or agreed) or idle >= 2) and any(score > NEG_INF for score, _ in best)
+        return ((few and (idle > 0 or agreed)) or idle >= 2) and any(score > NEG_INF for score, _ in best)
 
     def meet(frontiers, reverse):
         without = [[(prefix, score) for prefix, score, _ in beams] for beams in frontiers]
