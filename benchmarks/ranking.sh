@@ -5,7 +5,7 @@
 #
 # DATA has ucm/ (dataset.json, features_effnetlite0.npz, features_grid4x4.npz: UCM-Captions in Karpathy's layout, and
 # EfficientNet-Lite0 features of whole images and of 4 x 4 cells). OUT has ucm.safetensors, the pair of
-# benchmarks/results.sh. It takes half an hour on one core. A run whose file is in OUT is not repeated.
+# benchmarks/results.sh. It takes an hour on one core. A run whose file is in OUT is not repeated.
 set -euo pipefail
 data=$1/ucm
 out=$2
@@ -37,8 +37,11 @@ whole=(--features "$data/features_effnetlite0.npz")
 grid=(--regions "$data/features_grid4x4.npz")
 train whole "${captions[@]}" "${whole[@]}"
 train grid "${captions[@]}" "${grid[@]}"
+train karpathy "${captions[@]}" "${whole[@]}" --preset karpathy
 run ucm.txt "$birnn_decode" rank --alignment "$out/whole.safetensors" --alignment "$out/grid.safetensors" \
   --model "$out/ucm.safetensors" "${captions[@]}" "${whole[@]}" "${grid[@]}" --cca --out "$out/ucm"
+run ucm-karpathy.txt "$birnn_decode" rank --alignment "$out/karpathy.safetensors" "${captions[@]}" "${whole[@]}" \
+  --out "$out/ucm-karpathy"
 
 scenes scenes 4000 0 3 300 0
 scenes heldout 1000 2 1 0 1000

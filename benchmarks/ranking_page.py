@@ -14,7 +14,7 @@ from birnn_decode.files import write_whole
 
 DOCS = Path(__file__).parent.parent / "docs"
 FIGURES = DOCS / "results" / "ranking.csv"
-RUNS = ("ucm", "heldout-pair", "heldout-cells")
+RUNS = ("ucm", "ucm-karpathy", "heldout-pair", "heldout-cells")
 DIRECTIONS = ("picture → sentences", "sentence → pictures")
 SHOWN = ("R@1", "R@5", "R@10", "median rank")
 TABLE = re.compile(r"(<!-- table: (.*) -->\n)(?:\|.*\n)*")
@@ -23,8 +23,8 @@ MODELS = {
     "cells": "alignment, grid",
     "whole": "alignment, whole",
     "grid": "alignment, grid",
+    "karpathy": "alignment, whole, as in the paper",
 }
-NAMES = {**MODELS, **{f"{name} + J": f"{shown} + J" for name, shown in MODELS.items()}}
 
 
 def collected(folder):
@@ -62,11 +62,13 @@ def table(rows, counting, ends, label=lambda run, ranker: ranker):
 
 def tables(rows):
     """The text of each table by its name."""
-    ucm = [row for row in rows if row["run"] == "ucm"]
-    scenes = [row for row in rows if row["run"] != "ucm"]
+    ucm = [row for row in rows if row["run"].startswith("ucm")]
+    scenes = [row for row in rows if not row["run"].startswith("ucm")]
 
     def named(run, ranker):
-        return NAMES.get(ranker, ranker)
+        first, then, second = ranker.rpartition(", then ")
+        name, plus, rest = second.partition(" + ")
+        return f"{first}{then}{MODELS.get(name, name)}{plus}{rest}"
 
     return {
         "scenes": table(scenes, "own", True, named),

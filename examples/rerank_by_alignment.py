@@ -52,8 +52,8 @@ def main(captions, alignment, model, features, regions, images, blank, beam_size
                 for image, own in zip(track(shown, "regions", console=Console(stderr=True)), boxes, strict=True)
             }
         else:
-            sources = vectors_of(file, shown, read_features(features))
-            seen = sources if regions is None else vectors_of(file, shown, read_regions(regions))
+            sources = read_features(features).of(file.images)
+            seen = sources if regions is None else read_regions(regions).of(file.images)
         questions, _ = blank_questions(shown, sources, pair.forward.vocabulary, blank)
         drawn = np.random.default_rng(0).permutation(len(questions))[:limit]
         questions = [questions[number] for number in sorted(drawn.tolist())]
@@ -90,11 +90,6 @@ def main(captions, alignment, model, features, regions, images, blank, beam_size
 def best(found, weight):
     """Whether the best sentence of each question is the right one, by J plus a weighted score."""
     return [float(right[np.argmax(joint + weight * score)]) for right, joint, score in found]
-
-
-def vectors_of(file, shown, features):
-    rows = dict(zip((image.name for image in file.images), features.rows(file.images), strict=True))
-    return {image.name: features.vectors[rows[image.name]] for image in shown if rows[image.name] is not None}
 
 
 if __name__ == "__main__":

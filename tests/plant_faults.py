@@ -1017,7 +1017,27 @@ FAULTS = {
         (ALIGNMENT, "        if not self.unit_regions:\n            return vectors\n", "        return vectors\n")
     ],
     "alignment: no reward for the same region": [
-        (ALIGNMENT, "stays = best + smoothing >= best[source]", "stays = best >= best[source]")
+        (ALIGNMENT, "stays = best + smoothing > best[source]", "stays = best > best[source]")
+    ],
+    "alignment: the last of equally good regions": [
+        (ALIGNMENT, "stays = best + smoothing > best[source]", "stays = best + smoothing >= best[source]")
+    ],
+    "alignment: dropout in scores": [
+        (
+            ALIGNMENT,
+            "with eval_mode([self]):\n            vectors",
+            "with eval_mode([]):\n            vectors",
+        )
+    ],
+    "alignment: no dropout of features": [
+        (ALIGNMENT, "self.dropout(self._scaled(features))", "self._scaled(features)")
+    ],
+    "alignment: no momentum": [("training.py", "momentum=0.9)", "momentum=0.0)")],
+    "alignment: regions of a grid are taken for others": [
+        ("models/regions.py", "regions == 1 + CELLS**2", "regions == CELLS**2")
+    ],
+    "regions: what is hidden is black": [
+        ("models/regions.py", "tuple(np.median(pixels, axis=(0, 1)).astype(np.uint8).tolist())", "(0, 0, 0)")
     ],
     "alignment: right pairs count as wrong": [(ALIGNMENT, "if right is None else ~right.to", "if True else ~right.to")],
     "alignment: wrong sentences do not count": [
@@ -1039,6 +1059,22 @@ FAULTS = {
     "ranking: intervals over sentences": [
         (RANKING, "SEARCH: (scores.T, right.T, list(owner))", "SEARCH: (scores.T, right.T, list(range(len(owner))))")
     ],
+    "ranking: rounding breaks ties": [(RANKING, "own[:] = own[first][which]", "pass")],
+    "ranking: queries of the first part again": [
+        (RANKING, "scores[begin : begin + QUERIES_AT_A_TIME]", "scores[:QUERIES_AT_A_TIME]")
+    ],
+    "ranking: the spread of pairs that were not scored": [(RANKING, "other[there].std()", "other.std()")],
+    "rankers: CCA with the worst settings": [(RANKERS, "return max(tried", "return min(tried")],
+    "rankers: CCA without the weights of correlations": [
+        (RANKERS, "weights = self.correlations[:directions]", "weights = np.ones_like(self.correlations[:directions])")
+    ],
+    "command line: J is that of one direction": [
+        ("cli/ranking.py", "found[FORWARD + ending] + found[BACKWARD + ending]", "2 * found[FORWARD + ending]")
+    ],
+    "command line: the weight of the score is 1": [
+        ("cli/ranking.py", "best_weight(of_captioners[ours], own, validation.owner)", "1.0")
+    ],
+    "contact sheet: words are not escaped": [("show/sheets.py", "html.escape(word)\n        if", "word\n        if")],
     "rankers: the backward model reads forward": [
         (RANKERS, 'if direction == "forward" else tuple(words)[::-1]', "if True else tuple(words)[::-1]")
     ],
@@ -1146,6 +1182,7 @@ FAULTS = {
     "workers: GPUs without room for all": [
         ("datasets/cluster.py", "on_one = -(-workers // gpus)", "on_one = max(1, workers // gpus)")
     ],
+    "grounding: every word is right": [("evaluation/grounding.py", "fits[aligned[at]]", "True")],
 }
 
 

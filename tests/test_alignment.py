@@ -24,7 +24,14 @@ from birnn_decode.models import (  # noqa: E402
 )
 from birnn_decode.models import alignment as module  # noqa: E402
 from birnn_decode.models.alignment import best_chain  # noqa: E402
-from birnn_decode.training import ALIGNMENT_PRESETS, AlignmentTraining, Recipe, RegionCaptions  # noqa: E402
+from birnn_decode.models.regions import _alone, known_places  # noqa: E402
+from birnn_decode.training import (  # noqa: E402
+    ALIGNMENT_PRESETS,
+    AlignmentTraining,
+    Recipe,
+    RegionCaptions,
+    _Descent,
+)
 
 WORDS = WordVocabulary(["a", "red", "blue", "ball", "box"])
 SENTENCES = [[4, 5, 7], [4, 6, 8], [8], [4, 5, 7, 6, 8]]
@@ -189,6 +196,51 @@ def test_smoothing_finds_the_best_of_all_alignments(smoothing):
 
         best = max(itertools.product(range(gains.shape[1]), repeat=len(gains)), key=total)
         assert best_chain(gains, smoothing) == list(best)
+
+
+def test_the_first_of_equally_good_regions_is_taken():
+    """Also for words before others, and when all regions are equal, as they are if s_t is 0."""
+    random = np.random.default_rng(0)
+    for gains in (np.array([[0, 0], [0, 1]]), np.zeros((3, 4)), *random.integers(3, size=(20, 4, 3))):
+        assert best_chain(gains.astype(float), 0) == gains.argmax(axis=1).tolist()
+
+
+def test_dropout_is_for_training_only():
+    """Of features, of word vectors and of h_t, and never in scores or alignments, whatever the mode of the model."""
+    model, given, seen = small_model(dropout=0.5), pictures(), []
+    model.dropout.register_forward_hook(lambda module, args, output: seen.append((args[0].shape[-1], module.training)))
+    model.train()
+    model(given, SENTENCES)
+    assert seen == [(3, True), (4, True), (6, True)]
+    seen.clear()
+    expected = small_model()(given, SENTENCES).tolist()
+    assert model.score(given, SENTENCES).tolist() == pytest.approx(np.array(expected))
+    model.align(given[0], SENTENCES[3])
+    with pytest.raises(ValueError, match="at least one sentence"):
+        model.score(given, [])
+    assert model.training
+    assert all(module.training for module in model.modules())
+    assert not any(training for _, training in seen)
+
+
+def test_first_weights_and_the_scale_of_features():
+    model = AlignmentModel(WORDS, feature_size=4, embedding_size=4, hidden_size=400)
+    assert 0.9 < model.region_to_hidden.weight.abs().max() * 2 * 20 <= 1  # those of a linear layer, divided by √h
+    given = pictures(feature_size=4).float() * torch.tensor([1.0, 100.0, 0.0, 0.01]) + 5
+    model.standardise(given)
+    scaled = model._scaled(given).flatten(0, 1)
+    assert scaled.std(dim=0, unbiased=False).tolist() == pytest.approx([1, 1, 0, 1], abs=1e-3)
+    assert scaled.mean(dim=0).tolist() == pytest.approx([0] * 4, abs=1e-3)
+
+
+def test_gradient_descent_has_momentum_and_a_constant_rate():
+    weight = torch.zeros(1, requires_grad=True)
+    descent = _Descent([weight], Recipe(1, 1, "sgd", learning_rate=0.1, clip_norm=None), 3)
+    places = []
+    for _ in range(3):
+        descent.step(weight.sum())
+        places.append(weight.item())
+    assert places == pytest.approx([-0.1, -0.1 - 0.19, -0.1 - 0.19 - 0.271])
 
 
 def test_alignments_follow_the_similarities():
@@ -386,6 +438,11 @@ def test_a_box_shows_nothing_else():
     assert torch.equal(found[1, 3], found[1, 0])  # a region is missing, and the first one stands for it
     whole = encoder(torch.stack([encoder.prepare(picture) for picture in pictures]))
     assert torch.allclose(found[:, 0], whole.detach(), atol=1e-5)
+    left, top, right, bottom = (round(64 * side) for side in boxes[0])
+    shown, whole = np.array(_alone(scene.picture(64), boxes[0])), np.array(scene.picture(64))
+    assert (shown[top:bottom, left:right] == whole[top:bottom, left:right]).all()
+    shown[top:bottom, left:right] = np.median(whole, axis=(0, 1))
+    assert (shown == np.median(whole, axis=(0, 1))).all()
     none = region_features(encoder, pictures, "boxes", [[], []])
     assert none.shape == (2, 1, encoder.feature_size)
 
@@ -401,6 +458,16 @@ def test_boxes_of_a_grid_cover_the_picture_once():
     assert region_boxes("boxes", [(0, 0, 0.5, 1)]) == [whole, (0, 0, 0.5, 1)]
 
 
+def test_places_are_those_of_the_regions():
+    _, *cells = region_boxes("grid")
+    boxes, seen = [(0, 0, 0.5, 1), (0.5, 0, 1, 1)], (0.25, 0.0, 0.75, 1.0)
+    assert known_places("given", 17, boxes) == known_places("grid", 17, boxes) == [None, *cells]
+    assert known_places("grid", 17, seen=seen) == [None, *region_boxes("grid", seen=seen)[1:]]
+    assert known_places("boxes", 4, boxes) == [None, *boxes, None]  # the first region stands for the last one
+    assert known_places("given", 5, boxes) == [None] * 5
+    assert known_places("whole", 1, boxes) == [None]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -412,6 +479,19 @@ def test_boxes_of_a_grid_cover_the_picture_once():
         (lambda: small_model(word_vectors=torch.zeros(9, 5)), ValueError, r"\(9, 4\), got \(9, 5\)"),
         (lambda: small_model()(torch.zeros(2, 1, 4), SENTENCES), ValueError, "vectors of 3 numbers, got 4"),
         (lambda: small_model().score(torch.zeros(2, 1, 4), SENTENCES), ValueError, "vectors of 3 numbers, got 4"),
+        (
+            lambda: small_model()(pictures()[0], SENTENCES),
+            ValueError,
+            r"\[pictures, regions, feature_size\], .* \[4, 3",
+        ),
+        (lambda: small_model().score(pictures()[0], SENTENCES), ValueError, r"\[pictures, regions, feature_size\]"),
+        (
+            lambda: small_model().score(pictures()[:, :0], SENTENCES),
+            ValueError,
+            r"at least one region, got \[3, 0,",
+        ),
+        (lambda: small_model().align(pictures(), [4]), ValueError, r"shape \[regions, feature_size\], .* \[3, 4, 3\]"),
+        (lambda: small_model().score(pictures(), []), ValueError, "give at least one sentence"),
         (lambda: small_model()(pictures(), []), ValueError, "give at least one sentence"),
         (lambda: small_model()(pictures(), [[4], []]), ValueError, "at least one word"),
         (lambda: small_model().align(pictures()[0], [4], -1), ValueError, "smoothing must be at least 0, got -1"),

@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("click")
@@ -15,7 +16,13 @@ pytest.importorskip("click")
 import command
 from command import run_here
 
+from birnn_decode.captions import WordVocabulary
+from birnn_decode.cli.common import Data
+from birnn_decode.cli.ranking import Rankers, RankingModels
+from birnn_decode.evaluation import best_weight, blended, without_bias
+from birnn_decode.evaluation.rankers import best_cca
 from birnn_decode.models import load_alignment
+from birnn_decode.show.sheets import Card, sheet
 
 output_of = functools.partial(command.output_of, runner=run_here)
 refusal_of = functools.partial(command.refusal_of, runner=run_here)
@@ -51,6 +58,8 @@ def data(tmp_path_factory):
     np.savez(folder / "regions.npz", features=regions.astype(np.float16), ids=ids)
     np.savez(folder / "longer.npz", features=np.ones((len(splits), 4, 8)), ids=ids)
     np.savez(folder / "one.npz", features=regions[-1:], ids=ids[-1:])
+    np.savez(folder / "most.npz", features=regions[:-2].mean(axis=1), ids=ids[:-2])
+    np.savez(folder / "first.npz", features=regions[[0, -20], 0], ids=ids[[0, -20]])
     return folder
 
 
@@ -68,6 +77,7 @@ def trained(data, given):
     output_of(*kind, "--features", data / "whole.npz", "--out", data / "whole.model")
     pair = ["train", *given, "--features", data / "whole.npz", "--out", data / "pair.model"]
     output_of(*pair, *small, "--epochs", "20")
+    output_of("train", *given, "--no-image", "--out", data / "blind.model", *small, "--epochs", "1")
     return printed
 
 
@@ -122,6 +132,12 @@ def test_what_was_learnt_ranks(trained, data, given, tmp_path):
     options = ["--features", data / "whole.npz", "--regions", data / "regions.npz", "--out", tmp_path / "out"]
     models = ["--alignment", data / "whole.model", "--alignment", data / "parts.model", "--model", data / "pair.model"]
     printed = output_of("rank", *given, *options, *models, "--cca")
+    lead = figures_of(tmp_path / "out" / "figures.csv")["whole + J", "own", "both", "minus CCA, whole"]
+    of_both = [
+        figures_of(tmp_path / "out" / "figures.csv")[name, "own", "both", "sum of recalls"]
+        for name in ("whole + J", "CCA, whole")
+    ]
+    assert lead == pytest.approx(of_both[0] - of_both[1])
     figures = figures_of(tmp_path / "out" / "figures.csv")
     rankers = list(dict.fromkeys(key[0] for key in figures))
     captioners = [f"{name}{ending}" for name in ("log P→", "log P←", "J") for ending in ("", " - mean")]
@@ -134,6 +150,43 @@ def test_what_was_learnt_ranks(trained, data, given, tmp_path):
     assert "12 pictures, 24 sentences" in printed
     assert "chosen on the split val" in printed
     assert "equal" not in {key[1] for key in figures}  # no two pictures of the test have the same sentence
+
+
+def test_the_rankers_are_what_they_are_called(trained, data, given):
+    """Each by its definition; the weight and CCA are chosen on the split val, and another split is measured."""
+    models = RankingModels((data / "whole.model",), str(data / "pair.model"), "cpu", None, None, 0.0)
+    ranking = Rankers(models, Data((str(data / "captions.json"),), (), data / "whole.npz", None, False))
+    test, val, train = (ranking.read(split) for split in ("test", "val", "train"))
+    scores = ranking.scores(test, cca=True)
+    forward, backward = scores["log P→"], scores["log P←"]
+    assert (scores["J"] == forward + backward).all()
+    assert not np.allclose(forward, backward)
+    corrected = without_bias(forward) + without_bias(backward)
+    assert np.array_equal(scores["J - mean"], corrected)
+    of_val = ranking.captioner_scores(val, val.texts)["J - mean"], ranking.alignment_scores(val, val.texts)["whole"]
+    weight = best_weight(*of_val, val.owner)
+    assert np.array_equal(scores["whole + J"], blended(corrected, scores["whole"], weight))
+    vocabulary = ranking.alignments["whole"].vocabulary
+    features = [split.regions["whole"][:, 0].numpy() for split in (train, val, test)]
+    sets = [(own, split.captions(vocabulary)) for own, split in zip(features, (train, val), strict=False)]
+    model, _, directions = best_cca(*sets, len(vocabulary))
+    expected = model.score(features[2], [vocabulary.encode(text) for text in test.texts], directions)
+    assert np.array_equal(scores["CCA, whole"], expected)
+    alone = ranking.scores(val, cca=False)
+    assert np.array_equal(alone["whole + J"], blended(of_val[0], of_val[1], 1.0))
+    assert any("the weight: there are no others to choose it on" in note for note in ranking.notes)
+
+
+def test_words_and_a_resumed_training(data, given, tmp_path):
+    """Words are counted in the training captions; with --resume, a checkpoint is read."""
+    options = ["train", *given, "--kind", "alignment", "--features", data / "whole.npz", "--min-count", "50"]
+    options += ["--hidden-size", "8", "--epochs", "1", "--out", tmp_path / "model"]
+    assert "epoch  1" in output_of(*options)
+    model = load_alignment(tmp_path / "model")
+    assert model.vocabulary == WordVocabulary(["a", "is", "one", "there"])
+    assert model.config["dropout"] == 0.5
+    (tmp_path / "model.checkpoint").write_text("not one")
+    assert "model.checkpoint" in refusal_of(*options, "--resume")
 
 
 def test_equal_sentences_are_counted_both_ways(trained, data, given, tmp_path):
@@ -151,16 +204,26 @@ def test_a_first_pass_finds_nearly_the_same(trained, data, given, tmp_path):
     models = ["--alignment", data / "whole.model", "--model", data / "pair.model", "--features", data / "whole.npz"]
     figures = []
     for name, more in (("all", []), ("some", ["--first-pass", "6"])):
-        output_of("rank", *given, *models, *more, "--out", tmp_path / name)
+        printed = output_of("rank", *given, *models, *more, "--out", tmp_path / name)
         figures.append(figures_of(tmp_path / name / "figures.csv"))
-    for direction in ("picture → sentences", "sentence → pictures"):
-        whole, some = (one["J - mean", "own", direction, "R@5"] for one in figures)
-        assert some == pytest.approx(whole, abs=0.1)
+    assert "whole, then …: the pair ranks the 6 sentences of each picture" in printed
+    rankers = {ranker for ranker, *_ in figures[1]}
+    assert {"whole", "whole, then J", "whole, then whole + J"} < rankers
+    assert not {"J", "whole + J"} & rankers  # these would be scores of all pairs
+    for ranker in ("J - mean", "whole + J"):
+        for direction in ("picture → sentences", "sentence → pictures"):
+            whole, some = (
+                figures[0][ranker, "own", direction, "R@5"],
+                figures[1][f"whole, then {ranker}", "own", direction, "R@5"],
+            )
+            assert some == pytest.approx(whole, abs=0.1)
 
 
 def test_searching(trained, data, given):
-    options = ["--features", data / "whole.npz", "--regions", data / "regions.npz", "--top", "3"]
-    for model in (["--alignment", data / "parts.model"], ["--model", data / "pair.model"]):
+    of_regions = ["--alignment", data / "parts.model", "--regions", data / "regions.npz"]
+    of_pair = ["--model", data / "pair.model", "--features", data / "whole.npz"]
+    for model in (of_regions, of_pair):
+        options = ["--top", "3"]
         printed = output_of("rank", *given, *options, *model, "--search", "a blue dog")
         assert printed.splitlines()[0] == 'pictures for "a blue dog"'
         best = [int(number) for number in re.findall(r"(\d+)\.png", printed)]
@@ -169,9 +232,37 @@ def test_searching(trained, data, given):
         printed = output_of("rank", *given, *options, *model, "--picture", "83.png")
         assert printed.splitlines()[0] == "sentences for 83.png"
         assert {"a", "blue", "dog"} <= set(re.sub(r"\[\d+\]", "", printed.splitlines()[2]).split())
-        assert "its own" in printed.splitlines()[2]
+        notes = [line.endswith("its own") for line in printed.splitlines()[2:5]]
+        assert notes[0]
+        assert not all(notes)
+        assert "left out: 1 empty captions" in printed
+        # The best sentence has a positive score, as a log-probability never has.
+        assert float(printed.splitlines()[2].split()[0]) > 0
         printed = output_of("rank", *given, *options, *model, "--search", "a zebra, a yak, a blue zebra")
         assert printed.splitlines()[0] == "the model does not know: zebra, yak"
+
+
+def test_pictures_without_features_are_named(trained, data, given):
+    options = ["--alignment", data / "whole.model", "--features", data / "most.npz", "--search", "a dog"]
+    assert "left out of test: 2 pictures without features" in output_of("rank", *given, *options)
+
+
+def test_a_card_shows_its_boxes_and_escapes_its_words():
+    picture = Image.new("RGB", (200, 100))
+    box = (0.1, 0.2, 0.5, 0.9)
+    text = sheet("t", [Card(picture, ["a", "<b>", "&c"], [None, box, None], '"<note>"'), Card(picture, ["d"])])
+    (outline,) = re.findall(r"<rect [^>]*>", text)
+    x, y, width, height = (
+        float(re.search(rf' {name}="([\d.]+)"', outline)[1]) for name in ("x", "y", "width", "height")
+    )
+    assert (x, y, x + width, y + height) == pytest.approx((0.1 * 200, 0.2 * 100, 0.5 * 200, 0.9 * 100), abs=2)
+    colour = re.search(r'stroke="(#\w+)"', outline)[1]
+    assert f'<span class="word" style="color:{colour}">&lt;b&gt;</span> &amp;c<br>' in text
+    assert 'aria-label="a &lt;b&gt; &amp;c"' in text
+    assert "<note>" not in text
+    assert "<b>" not in text
+    assert text.count("Black words belong to the whole picture") == 1
+    assert "Black words" not in sheet("t", [Card(picture, ["d"])])
 
 
 def test_scenes_have_boxes_that_words_go_to(boxes, of_scenes, tmp_path):
@@ -180,13 +271,15 @@ def test_scenes_have_boxes_that_words_go_to(boxes, of_scenes, tmp_path):
     )
     shares = re.findall(r"(boxes|grid): ([\d.]+)% .* words that name an object go to a region that shows it", printed)
     assert [name for name, _ in shares] == ["boxes", "grid"]
-    sheet = tmp_path / "found.html"
+    assert all(0 < float(share) < 100 for _, share in shares)
+    assert all(15 < float(share) < 40 for share in re.findall(r"by chance ([\d.]+)%", printed))
+    file = tmp_path / "found.html"
     for asked in (["--search", "a red <circle> above a blue star"], ["--picture", "0018.png"]):
         for smoothing in ([], ["--smoothing", "1000"]):
-            shown = [*asked, *smoothing, "--sheet", sheet, "--top", "2"]
+            shown = [*asked, *smoothing, "--sheet", file, "--top", "2"]
             printed = output_of("rank", *of_scenes, "--alignment", boxes, *shown)
-            assert printed.splitlines()[-1] == f"the pictures are in {sheet}"
-            text = sheet.read_text()
+            assert printed.splitlines()[-1] == f"the pictures are in {file}"
+            text = file.read_text()
             assert text.count("<figure>") == text.count("data:image/png;base64,") == 2
             assert "<circle>" not in text
             assert "<script" not in text
@@ -212,7 +305,27 @@ WRONG = [
         ["--captions", "C", "--alignment", "parts.model", "--regions", "one.npz"],
         "the split 'test' has 1 picture with features: ranking needs at least two",
     ),
-    (["--captions", "C", "--alignment", "whole.model"], "give one of --features, --images and --no-image"),
+    (
+        ["--captions", "C", "--alignment", "whole.model"],
+        "pictures are ranked here: give one of --features and --images",
+    ),
+    (["--captions", "C", "--model", "pair.model"], "pictures are ranked here: give one of --features and --images"),
+    (["--captions", "C", "--model", "blind.model", "--no-image"], "--model blind.model sees no pictures"),
+    (["--captions", "W", "--regions", "regions.npz"], "no model was trained on regions of a file: leave --regions out"),
+    (
+        ["--captions", "C", "--alignment", "parts.model", "--regions", "regions.npz", "--features", "whole.npz"],
+        "no model ranks by features of whole pictures: leave --features out",
+    ),
+    (["--captions", "W", "--search", "a", "--out", "new"], "--out is for figures: leave it out with --search"),
+    (["--captions", "W", "--search", "a", "--cca"], "--cca is for figures: leave it out with --search"),
+    (["--captions", "W", "--cca", "--split", "val"], "--cca learns from the splits train and val"),
+    (["--captions", "W", "--search", "a", "--images", "I", "--sheet", "s.png"], "the file is HTML"),
+    (["--captions", "W", "--search", "a", "--images", "I", "--sheet", "no/s.html"], "there is no folder no"),
+    (["--captions", "W", "--search", "a", "--images", "I", "--sheet", "s.html"], "I has no picture 72.png"),
+    (
+        ["--captions", "W", "--picture", "60.png"],
+        "the split 'test' has no such picture with features; give --split val",
+    ),
     (["--captions", "C", "--alignment", "whole.model", "--no-image"], "--no-image: pictures are ranked here"),
     (
         ["--captions", "C", "--alignment", "whole.model", "--features", "regions.npz"],
@@ -236,7 +349,7 @@ WRONG = [
     (["--captions", "W", "--search", "zebra"], "--search 'zebra': the model knows none of its words"),
     (
         ["--captions", "W", "--picture", "zebra"],
-        "--picture zebra: the split has no such picture; the first one is 72.png",
+        "--picture zebra: the split 'test' has no such picture with features; the first one is 72.png",
     ),
     (["--captions", "W", "--sheet", "s.html"], "--sheet goes with --images, and with --search or --picture"),
     (["--captions", "S"], "the picture 82.png has no sentence with words: leave it out"),
@@ -263,7 +376,10 @@ def test_what_is_wrong_is_one_line(arguments, message, trained, data):
         (["--regions", "boxes", "--images", "I", "--encoder", "scenes"], 'has "regions" with boxes: use whole or grid'),
         (["--regions", "grid", "--images", "nowhere", "--encoder", "scenes"], "there is no folder nowhere"),
         (["--no-image"], "--no-image: pictures are ranked here"),
-        ([], "give one of --features, --images and --no-image"),
+        ([], "pictures are ranked here: give one of --features and --images"),
+        (["--regions", "regions.npz", "--features", "whole.npz"], "leave --features or --regions out"),
+        (["--regions", "regions.npz", "--images", "I"], "leave --images out"),
+        (["--features", "first.npz"], "the split 'train' has one picture with captions"),
         (
             ["--features", "whole.npz", "--preset", "lstm"],
             "leave out --lines, --captioner, and every --preset but karpathy",

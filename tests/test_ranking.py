@@ -18,14 +18,18 @@ from birnn_decode.evaluation import (
     best_weight,
     blended,
     caption_log_probs,
+    grounded,
     rank_figures,
     rankers,
+    ranking,
+    recalls_lead,
     rescored,
     right_pairs,
     shows,
     without_bias,
     word_regions,
 )
+from birnn_decode.evaluation.rankers import best_cca
 from birnn_decode.evaluation.ranking import ANNOTATION, BOTH, SEARCH, median_metric, sum_of_recalls
 from birnn_decode.models import default_pair
 
@@ -50,8 +54,9 @@ def over_all_orders(scores, right, k):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_ties_are_shared_out(seed):
+def test_ties_are_shared_out(seed, monkeypatch):
     """As if equal scores were put in every order; with several right answers, too."""
+    monkeypatch.setattr(ranking, "QUERIES_AT_A_TIME", 3)
     random = np.random.default_rng(seed)
     scores = random.integers(3, size=(4, 6)).astype(float)
     scores[0] = -np.inf
@@ -147,14 +152,17 @@ def test_log_probabilities_without_bias():
     # A sentence that no picture makes unlikely is no news.
     assert without_bias(np.full((3, 2), -700.0)) == pytest.approx(np.zeros((3, 2)))
     assert without_bias(np.array([[-1000.0], [0.0]])).tolist() == [[-1000.0], [1000.0]]
+    equal = without_bias(np.repeat(np.random.default_rng(2).normal(size=(1, 6)) - 20, 20, axis=0))
+    assert (equal == equal[0]).all()  # ties stay ties
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("block", [1, 4 * V, 11 * V, 2**24])
-def test_captioners_score_what_score_sentences_scores(library, direction, block, monkeypatch):
+@pytest.mark.parametrize(("block", "most"), [(1, 99), (4 * V, 99), (11 * V, 99), (2**24, 11), (2**24, 2048)])
+def test_captioners_score_what_score_sentences_scores(library, direction, block, most, monkeypatch):
     """With shared prefixes, in parts of a few sources or sentences, and for some pairs only."""
     monkeypatch.setattr(rankers, "LARGEST_BLOCK", block)
+    monkeypatch.setattr(rankers, "MOST_ROWS", most)
     settings = {"library": library, "minus_inf": 0.1}
     models = TableScorer(0, V, **settings), TableScorer(1, V, backward=True, **settings)
     random = np.random.default_rng(0)
@@ -172,7 +180,7 @@ def test_captioners_score_what_score_sentences_scores(library, direction, block,
     prefixes = {words[:size] for words in in_order for size in range(len(words) + 1)}
     if block >= len(sentences) * V:  # else sentences are read in parts that do not share
         assert model.tokens_read == 3 * len(prefixes)
-    assert max(rows) <= max(1, block // V)
+    assert max(rows) <= max(1, min(most, block // V))
     wanted = random.random(found.shape) < 0.4
     wanted[1] = False
     model.read.clear()
@@ -228,6 +236,57 @@ def test_the_weight_is_that_with_the_best_recalls():
     assert tried[best] == max(tried.values()) > tried[0.1]
 
 
+def test_only_pairs_with_a_score_are_blended():
+    scores = np.array([[1.0, -np.inf, 3.0], [-np.inf, 7.0, 5.0]])
+    other = np.array([[1.0, 90.0, 2.0], [80.0, 3.0, 4.0]])
+    found = blended(scores, other, 0.5)
+    there = np.isfinite(scores)
+    expected = scores[there] / np.std([1, 3, 7, 5]) + 0.5 * other[there] / np.std([1, 2, 3, 4])
+    assert found[there] == pytest.approx(expected)
+    assert np.isneginf(found[~there]).all()
+
+
+def test_the_lead_is_the_difference_of_the_sums():
+    scores, owner = random_scores()
+    other = random_scores(seed=9)[0]
+    lead = recalls_lead(scores, other, owner, resamples=200)
+    assert lead.value == pytest.approx(sum_of_recalls(scores, owner) - sum_of_recalls(other, owner))
+    assert rank_figures(scores, owner, resamples=10)[BOTH]["sum of recalls"].value == pytest.approx(
+        sum_of_recalls(scores, owner)
+    )
+    assert lead.low < lead.value < lead.high
+    same = recalls_lead(scores, scores + 1, owner, resamples=200)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_cca_is_chosen_on_validation_data():
+    """The best of all settings, scored by the cosine of projections that are weighted by their correlations."""
+    random = np.random.default_rng(0)
+
+    def drawn(count):
+        features = random.normal(size=(count, 30))
+        best = np.argsort(-features[:, :8], axis=1)
+        return features, [[(4 + own[:2]).tolist(), (4 + own[:1]).tolist()] for own in best]
+
+    training, validation, (features, captions) = drawn(60), drawn(20), drawn(5)
+    model, ridge, directions = best_cca(training, validation, 12)
+    owner = [row for row, own in enumerate(validation[1]) for _ in own]
+    sentences = [words for own in validation[1] for words in own]
+    tried = {
+        (one, many): sum_of_recalls(LinearCCA.fit(*training, 12, one).score(validation[0], sentences, many), owner)
+        for one, many in itertools.product(rankers.RIDGES, rankers.DIRECTIONS)
+    }
+    assert tried[ridge, directions] == max(tried.values()) > min(tried.values())
+    fitted = LinearCCA.fit(*training, 12, ridge)
+    assert np.array_equal(model.correlations, fitted.correlations)
+    x = (features[1] - fitted.picture_mean) @ fitted.picture_axes[:, :directions]
+    bag = np.bincount(captions[2][0], minlength=12)
+    y = (bag - fitted.sentence_mean) @ fitted.sentence_axes[:, :directions]
+    weights = fitted.correlations[:directions] ** 2
+    cosine = (weights * x * y).sum() / np.sqrt((weights * x * x).sum() * (weights * y * y).sum())
+    assert model.score(features, captions[2][:1], directions)[1, 0] == pytest.approx(cosine)
+
+
 def test_cca_finds_what_both_sides_share():
     """Canonical correlations of linear images of one variable are 1, and do not depend on the coordinates."""
     random = np.random.default_rng(0)
@@ -261,6 +320,10 @@ def test_grounding():
     assert [shows((0.375, 0.0, 0.5, 0.25), number, regions) for number in range(3)] == [False, True, False]
     assert not any(shows((0.0, 0.0, 1.0, 1.0), number, regions) for number in range(3))
     assert not any(shows((0.9, 0.9, 1.0, 1.0), number, regions) for number in range(3))
+    # The whole picture is wrong, and so is a region whose place is not known; circle, blue and square are counted.
+    places = [None, *(region.box for region in regions), None]
+    assert grounded(words, [0, 0, 1, 0, 0, 3, 2], places, regions) == [(True, 0.25), (True, 0.25), (False, 0.25)]
+    assert grounded(words, [1, 1, 0, 1, 1, 4, 4], places, regions) == [(False, 0.25)] * 3
 
 
 SCORES, OWNER = random_scores()

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,25 @@ def test_the_ceiling_is_that_of_what_is_true(benchmark_of):
     assert all(0.5 < share <= 1 for shares in found.values() for share in shares)
     for way in (0, 1):
         assert found["knows how sentences are drawn, too"][way] >= found["knows what is true"][way]
+
+
+@pytest.mark.parametrize("shapes", [2, 3])
+def test_the_ceiling_knows_how_often_authors_say_what(shapes, benchmark_of):
+    """Among many sentences of one form, each choice of shapes and sizes is as frequent as it is probable."""
+    ceiling = benchmark_of("scenes_ceiling")
+    number = next(number for number in range(99) if len(make_scene(5, number).shapes) == shapes)
+    scene = make_scene(5, number, captions=3000)
+    meanings = [ceiling.read(text) for text in scene.captions]
+    shares = {2: {2: 1.0}, 3: {2: 0.25, 3: 0.75}}[shapes]
+    for mentions, share in shares.items():
+        # Shapes are in the order of the sentence, and the first one is the subject: forms of one order of words.
+        some = [own for own in meanings if [one for one, _, _ in own[1]][:1] == [0] and len(own[0]) == mentions]
+        counts = Counter(repr(own[0]) for own in some)
+        expected = {repr(own[0]): ceiling.probability(own, scene) / share for own in some}
+        assert sum(abs(counts[one] / len(some) - expected[one]) for one in counts) < 0.35
+        if mentions == 2:
+            assert sum(expected.values()) == pytest.approx(1)
+        assert sum(len(own[0]) == mentions for own in meanings) / len(meanings) == pytest.approx(share, abs=0.05)
 
 
 @pytest.mark.process

@@ -93,6 +93,18 @@ class Features:
             )
         return best
 
+    def of(self, images: Sequence[CaptionedImage]) -> dict[str, np.ndarray]:
+        """Find the vectors of images by name; see `Features.rows`.
+
+        Args:
+            images: all images of the caption file.
+
+        Returns:
+            For the name of each image that has a vector, this vector.
+        """
+        pairs = zip(images, self.rows(images), strict=True)
+        return {image.name: self.vectors[row] for image, row in pairs if row is not None}
+
     def _join(
         self, images: Sequence[CaptionedImage], key: Callable[[CaptionedImage], str], ids: Iterable[str]
     ) -> list[int | None]:

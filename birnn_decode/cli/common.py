@@ -283,6 +283,15 @@ class Data:
         if (self.features is not None) + (self.images is not None) + self.no_image != 1:
             raise click.UsageError("give one of --features, --images and --no-image")
 
+    def check_pictures(self) -> None:
+        """Check that exactly one option names pictures or their features.
+
+        Raises:
+            click.UsageError: no option does, or more than one.
+        """
+        if (self.features is None) == (self.images is None):
+            raise click.UsageError("pictures are ranked here: give one of --features and --images")
+
     def inputs(
         self, file: CaptionFile, images: Sequence[CaptionedImage], encoder: ImageEncoder | None
     ) -> tuple[dict[str, torch.Tensor | None], Mapping[str, int]]:
@@ -299,17 +308,15 @@ class Data:
 
             from birnn_decode.captions import read_features
 
-            features = read_features(self.features)
-            vectors = torch.from_numpy(features.vectors)
-            rows = dict(zip((image.name for image in file.images), features.rows(file.images), strict=True))
-            found = {image.name: vectors[row] for image in images if (row := rows[image.name]) is not None}
+            vectors = read_features(self.features).of(file.images)
+            found = {image.name: torch.from_numpy(vectors[image.name]) for image in images if image.name in vectors}
             if not found:
                 raise ValueError(f"{self.features} has no vector for any of the images, for example {images[0].name}")
         else:
             assert self.images is not None
             if encoder is None:
                 raise click.UsageError("--images needs an image encoder: see `birnn-decode train --encoder`")
-            found = encode_pictures(self.images, images, encoder)
+            found = {name: vectors[0] for name, vectors in encode_pictures(self.images, images, encoder).items()}
         lacking = len(images) - len(found)
         return {**found}, {"images without features": lacking} if lacking else {}
 
@@ -384,25 +391,31 @@ line_options = bundled(
 )
 
 
-def encode_pictures(folder: Path, images: Sequence[CaptionedImage], encoder: ImageEncoder) -> dict[str, torch.Tensor]:
-    """Return the feature vectors of the pictures in a folder, by image name. Missing pictures are left out."""
-    import torch
+def encode_pictures(
+    folder: Path, images: Sequence[CaptionedImage], encoder: ImageEncoder, kind: str = "whole"
+) -> dict[str, torch.Tensor]:
+    """Return the feature vectors of the regions of the pictures in a folder, [regions, feature_size], by image name.
+
+    Missing pictures are left out. All pictures have the same number of regions.
+    """
+    from birnn_decode.models.regions import region_features, stacked
 
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    there = [image.name for image in images if (folder / image.name).is_file()]
+    there = [image for image in images if (folder / image.name).is_file()]
     if not there:
         raise FileNotFoundError(f"{folder} has none of the pictures, for example {images[0].name}")
-    vectors: dict[str, torch.Tensor] = {}
-    device = next((one.device for one in getattr(encoder, "parameters", tuple)()), None)
-    with torch.no_grad(), progress() as bar:
+    if kind == "boxes" and not any(image.regions for image in there):
+        raise ValueError('no image of the captions\' file has "regions" with boxes: use whole or grid')
+    vectors: list[torch.Tensor] = []
+    with progress() as bar:
         task = bar.add_task("encoding pictures", total=len(there))
         for begin in range(0, len(there), PICTURES_AT_A_TIME):
-            names = there[begin : begin + PICTURES_AT_A_TIME]
-            features = encoder(torch.stack([encoder.prepare(folder / name) for name in names]).to(device))
-            vectors.update(zip(names, features, strict=True))
-            bar.advance(task, len(names))
-    return vectors
+            some = there[begin : begin + PICTURES_AT_A_TIME]
+            boxes = [[region.box for region in image.regions] for image in some]
+            vectors += region_features(encoder, [folder / image.name for image in some], kind, boxes)
+            bar.advance(task, len(some))
+    return dict(zip((image.name for image in there), stacked(vectors), strict=True))
 
 
 data_options = bundled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 SCENES = "scenes"
 FORWARD, BACKWARD, JOINT, CORRECTED = "log P→", "log P←", "J", " - mean"
-RIDGES, DIRECTIONS = (0.01, 0.1, 1.0, 10.0, 100.0), (10, 20, 50, 100)
 COUNTINGS = {"own": "own sentences", "equal": "equal sentences are right, too"}
 
 EXAMPLES = """
@@ -57,7 +56,7 @@ Search, with a contact sheet:
 
 
 @dataclass(frozen=True)
-class Models:
+class RankingModels:
     """The values of the options that name the models, and how they are used."""
 
     alignments: tuple[Path, ...]
@@ -71,7 +70,7 @@ class Models:
         """Load the alignment models, by the names of their files, and the pair.
 
         Raises:
-            click.UsageError: no model is given, or two files have one name.
+            click.UsageError: no model is given, two files have one name, or the pair sees no pictures.
         """
         from birnn_decode.models import default_pair, load_alignment, load_pair
 
@@ -86,6 +85,8 @@ class Models:
         pair = None
         if self.model is not None:
             pair = default_pair() if self.model == SCENES else load_pair(self.model)
+            if not pair.forward.feature_size:
+                raise click.UsageError(f"--model {self.model} sees no pictures: give a pair that was trained with them")
             for captioner in (pair.forward, pair.backward):
                 captioner.to(place)
         return loaded, pair
@@ -93,7 +94,7 @@ class Models:
 
 model_options = bundled(
     "models",
-    Models,
+    RankingModels,
     click.option(
         "--alignment",
         "alignments",
@@ -108,7 +109,9 @@ model_options = bundled(
         help="File of a pair of captioners, which rank by log P→, log P← and J. scenes: the pair of the package.",
     ),
     device_option,
-    file_option("--regions", "FILE", "File of features [images, regions, feature_size], for models trained on such."),
+    file_option(
+        "--regions", "FILE", "Features [images, regions, feature_size], for models trained on regions of a file."
+    ),
     click.option(
         "--first-pass",
         type=click.IntRange(min=2),
@@ -131,6 +134,7 @@ class Split:
     """The pictures and sentences of one split.
 
     Attributes:
+        name: the name of the split.
         images: the pictures that every model has features of.
         texts: the sentences of all of them.
         owner: for each sentence the number of its picture.
@@ -138,11 +142,17 @@ class Split:
         sources: the sources of the captioners; empty without a pair.
     """
 
+    name: str
     images: list[CaptionedImage]
     texts: list[str]
     owner: list[int]
     regions: dict[str, torch.Tensor]
     sources: list[Any]
+
+    def captions(self, vocabulary: Any) -> list[list[list[int]]]:
+        """The ids of the words of the sentences of each picture."""
+        grouped = itertools.groupby(zip(self.owner, encoded(vocabulary, self.texts), strict=True), lambda one: one[0])
+        return [[words for _, words in own] for _, own in grouped]
 
 
 class Rankers:
@@ -150,24 +160,33 @@ class Rankers:
 
     Args:
         models: the options of the models.
-        data: the options of the data.
+        data: the options of the data. With features, the pictures of whole images are shown only.
 
     Attributes:
         alignments: the alignment models by name.
         pair: the pair of captioners, or None.
-        notes: what was left out, in words.
+        notes: what was left out and what was chosen, in words.
+
+    Raises:
+        click.UsageError: an option has no use.
     """
 
-    def __init__(self, models: Models, data: Data):
+    def __init__(self, models: RankingModels, data: Data):
         self.alignments, self.pair = models.load()
-        self.notes: list[str] = []
         self._models = models
         self._data = data
+        self._vectors = data if data.features is None else replace(data, images=None)
+        self._kinds = {name: str(model.config["regions"]) for name, model in self.alignments.items()}
+        if models.regions is not None and GIVEN not in self._kinds.values():
+            raise click.UsageError("no model was trained on regions of a file: leave --regions out")
+        if data.features is not None and self.pair is None and "whole" not in self._kinds.values():
+            raise click.UsageError("no model ranks by features of whole pictures: leave --features out")
         self._file = data.read()
+        self.notes = left_out_lines(self._file.left_out)
 
-    def splits(self) -> set[str]:
-        """The splits that have pictures."""
-        return {image.split for image in self._file.images}
+    def split_of(self, name: str) -> str | None:
+        """The split of a picture; None if there is no such picture."""
+        return next((image.split for image in self._file.images if image.name == name), None)
 
     def read(self, split: str) -> Split:
         """Read the pictures and the sentences of a split.
@@ -179,17 +198,16 @@ class Rankers:
         import torch
 
         images = self._file.of(split)
-        path = None if self._models.regions is None else str(self._models.regions)
         given: dict[str, Mapping[str, Any]] = {}
         for name, model in self.alignments.items():
-            kind = str(model.config["regions"])
-            given[name] = region_inputs(self._data, self._file, images, kind, path, model.encoder)
+            kind = self._kinds[name]
+            data = self._vectors if kind == "whole" else self._data
+            given[name] = region_inputs(data, self._file, images, kind, self._models.regions, model.encoder)
             _check_size(name, model.feature_size, next(iter(given[name].values())).shape[-1])
         if self.pair is not None:
-            inputs, _ = self._data.inputs(self._file, images, self.pair.forward.encoder)
-            vector = next(iter(inputs.values()))
-            _check_size("the pair", self.pair.forward.feature_size, 0 if vector is None else len(vector))
-            given[JOINT] = inputs
+            self._vectors.check_pictures()
+            given[JOINT], _ = self._vectors.inputs(self._file, images, self.pair.forward.encoder)
+            _check_size("the pair", self.pair.forward.feature_size, len(next(iter(given[JOINT].values()))))
         there = [image for image in images if all(image.name in own for own in given.values())]
         self.notes += left_out_lines({"pictures without features": len(images) - len(there)}, f" of {split}")
         if len(there) < 2:
@@ -202,7 +220,7 @@ class Rankers:
             for name, model in self.alignments.items()
         }
         sources = [given[JOINT][image.name] for image in there] if JOINT in given else []
-        return Split(there, [text for _, text in pairs], [number for number, _ in pairs], regions, sources)
+        return Split(split, there, [text for _, text in pairs], [number for number, _ in pairs], regions, sources)
 
     def alignment_scores(self, split: Split, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the scores of the alignment models, [pictures, sentences]."""
@@ -212,22 +230,20 @@ class Rankers:
         }
 
     def captioner_scores(
-        self, split: Split, texts: Sequence[str], first: np.ndarray | None = None
+        self, split: Split, texts: Sequence[str], wanted: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         """Return log P→, log P← and J, each with and without what it is for other pictures, [pictures, sentences].
 
         Args:
             split: the pictures.
             texts: the sentences.
-            first: scores of a first pass; with --first-pass, only the best pairs by these are scored.
+            wanted: the pairs that are scored; all others are -inf. None: all pairs.
         """
-        from birnn_decode.evaluation import after_first_pass, caption_log_probs, rescored, without_bias
+        from birnn_decode.evaluation import caption_log_probs, without_bias
 
         if self.pair is None:
             return {}
         sentences = encoded(self.pair.forward.vocabulary, texts)
-        best = self._models.first_pass
-        chosen = None if first is None or best is None else after_first_pass(first, best)
         found: dict[str, np.ndarray] = {}
         with progress() as bar:
             task = bar.add_task("reading sentences", total=2 * len(split.sources))
@@ -237,78 +253,70 @@ class Rankers:
                     direction,
                     split.sources,
                     sentences,
-                    wanted=chosen,
+                    wanted=wanted,
                     on_source=lambda count: bar.advance(task, count),
                 )
-        for name in (FORWARD, BACKWARD):
-            # After a first pass, pairs that were not scored count as impossible in the mean over other pictures.
-            found[name + CORRECTED] = without_bias(found[name])
+                found[name + CORRECTED] = without_bias(found[name])
         for ending in ("", CORRECTED):
             found[JOINT + ending] = found[FORWARD + ending] + found[BACKWARD + ending]
-        if chosen is not None and first is not None:
-            found = {name: rescored(first, own, chosen) for name, own in found.items()}
-        return {
-            name + ending: found[name + ending] for name in (FORWARD, BACKWARD, JOINT) for ending in ("", CORRECTED)
-        }
+        return found
 
     def scores(self, split: Split, cca: bool) -> dict[str, np.ndarray]:
         """Return the scores of all rankers, [pictures, sentences], by name.
 
         The settings of CCA, and the weight of the alignment model beside J, are chosen on the split "val".
         """
-        from birnn_decode.evaluation import best_weight, blended
+        from birnn_decode.evaluation import best_weight, blended, rescored
 
-        aligned = self.alignment_scores(split, split.texts)
-        first = next(iter(aligned.values()), None)
-        captioned = self.captioner_scores(split, split.texts, first)
+        aligned, captioned, chosen = self._scored(split)
         both = bool(aligned and captioned)
-        validation = self.read("val") if "val" in self.splits() and (cca or both) else None
-        found = {**(self._cca(split, validation) if cca else {}), **aligned, **captioned}
-        if not both:
-            return found
+        chooses = split.name != "val" and any(image.split == "val" for image in self._file.images)
+        validation = self.read("val") if chooses and (cca or both) else None
+        found = {**(self._cca(split, validation) if cca else {}), **aligned}
         ours = f"{JOINT}{CORRECTED}"
-        weights = dict.fromkeys(aligned, 1.0)
-        if validation is not None:
-            of_alignment = self.alignment_scores(validation, validation.texts)
-            first = next(iter(of_alignment.values()))
-            of_captioners = self.captioner_scores(validation, validation.texts, first)[ours]
-            weights = {name: best_weight(of_captioners, own, validation.owner) for name, own in of_alignment.items()}
-        chosen = "chosen on the split val" if validation is not None else "there is no split val to choose it on"
-        for name, weight in weights.items():
-            found[f"{name} + {JOINT}"] = blended(captioned[ours], aligned[name], weight)
-            self.notes.append(f"{name} + {JOINT}: {ours} plus {weight:g} times {name}, both at one spread; {chosen}")
-        return found
+        if both:
+            weights = dict.fromkeys(aligned, 1.0)
+            if validation is not None:
+                of_alignment, of_captioners, _ = self._scored(validation)
+                for name, own in of_alignment.items():
+                    weights[name] = best_weight(of_captioners[ours], own, validation.owner)
+            why = "there are no others to choose it on" if validation is None else "chosen on the split val"
+            for name, weight in weights.items():
+                captioned[f"{name} + {JOINT}"] = blended(captioned[ours], aligned[name], weight)
+                self.notes.append(
+                    f"{name} + {JOINT}: {ours} plus {weight:g} times {name}, each divided by its standard deviation; "
+                    f"the weight: {why}"
+                )
+        if chosen is None:
+            return found | captioned
+        first, scores = next(iter(aligned.items()))
+        self.notes.append(
+            f"{first}, then …: the pair ranks the {self._models.first_pass} sentences of each picture, and as many "
+            f"pictures of each sentence, that {first} ranks first; all others follow, and are impossible in the mean"
+        )
+        return found | {f"{first}, then {name}": rescored(scores, own, chosen) for name, own in captioned.items()}
+
+    def _scored(self, split: Split) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray | None]:
+        """Return the scores of the alignment models and of the captioners, and the pairs that the latter score."""
+        from birnn_decode.evaluation import after_first_pass
+
+        aligned, best = self.alignment_scores(split, split.texts), self._models.first_pass
+        chosen = None if best is None else after_first_pass(next(iter(aligned.values())), best)
+        return aligned, self.captioner_scores(split, split.texts, chosen), chosen
 
     def _cca(self, split: Split, validation: Split | None) -> dict[str, np.ndarray]:
         """Return the scores of the linear baseline on the features of whole pictures, of each alignment model."""
-        from birnn_decode.evaluation import LinearCCA
-        from birnn_decode.evaluation.ranking import sum_of_recalls
+        from birnn_decode.evaluation.rankers import best_cca
 
-        if not self.alignments or validation is None or "train" not in self.splits():
+        if not self.alignments or validation is None or not any(one.split == "train" for one in self._file.images):
             raise click.UsageError("--cca needs an alignment model, and captions of the splits train and val")
-        training = self.read("train")
-        found = {}
+        training, found = self.read("train"), {}
         for name, model in self.alignments.items():
-            whole = {
-                one: own.regions[name][:, 0].cpu().numpy() for one, own in (("train", training), ("val", validation))
-            }
-            sentences = encoded(model.vocabulary, training.texts)
-            captions = [
-                [sentences[number] for number in numbers]
-                for numbers in _of_pictures(training.owner, len(training.images))
-            ]
-            of_validation = encoded(model.vocabulary, validation.texts)
-            tried = {}
-            for ridge in RIDGES:
-                fitted = LinearCCA.fit(whole["train"], captions, len(model.vocabulary), ridge)
-                for directions in DIRECTIONS:
-                    scores = fitted.score(whole["val"], of_validation, directions)
-                    tried[sum_of_recalls(scores, validation.owner), -ridge, directions] = fitted
-            (_, ridge, directions), fitted = max(tried.items(), key=lambda one: one[0])
-            found[f"CCA, {name}"] = fitted.score(
-                split.regions[name][:, 0].cpu().numpy(), encoded(model.vocabulary, split.texts), directions
-            )
-            self.notes.append(f"CCA, {name}: ridge {-ridge:g}, {directions} directions; chosen on the split val")
+            whole = {one.name: one.regions[name][:, 0].cpu().numpy() for one in (training, validation, split)}
+            own, other = ((whole[one.name], one.captions(model.vocabulary)) for one in (training, validation))
+            fitted, ridge, directions = best_cca(own, other, len(model.vocabulary))
+            found[f"CCA, {name}"] = fitted.score(whole[split.name], encoded(model.vocabulary, split.texts), directions)
+            self.notes.append(f"CCA, {name}: ridge {ridge:g}, {directions} directions; chosen on the split val")
         return found
 
     def aligned(self, split: Split, number: int, text: str) -> tuple[list[str], list[Box | None]]:
@@ -316,61 +324,54 @@ class Rankers:
 
         None stands for the whole picture, and for a region whose place is not known.
         """
-        words = words_of(text)
-        if not self.alignments:
-            return words, []
-        name, model = next(iter(self.alignments.items()))
-        boxes = self.boxes(model, split.images[number], split.regions[name].shape[1])
-        chosen = model.align(split.regions[name][number], encoded(model.vocabulary, [text])[0], self._models.smoothing)
-        return words, [boxes[region] for region in chosen]
+        for name in self.alignments:
+            places = self._places(split, name, number)
+            return words_of(text), [places[region] for region in self._align(split, name, number, text)]
+        return words_of(text), []
 
-    def boxes(self, model: AlignmentModel, image: CaptionedImage, regions: int) -> list[Box | None]:
-        """Return the places of the regions of a picture; None for the whole picture, and if a place is not known.
+    def _align(self, split: Split, name: str, number: int, text: str) -> list[int]:
+        """Return the region that each word of a sentence goes to."""
+        model = self.alignments[name]
+        (words,) = encoded(model.vocabulary, [text])
+        return model.align(split.regions[name][number], words, self._models.smoothing)
 
-        Regions of a file are taken for the cells of a grid, row by row, if their number is that of a grid.
-        """
-        from birnn_decode.models import open_picture, region_boxes
+    def _places(self, split: Split, name: str, number: int) -> list[Box | None]:
+        """Return the places of the regions of a picture, see `known_places`."""
+        from birnn_decode.models import open_picture
+        from birnn_decode.models.regions import WHOLE, known_places
 
-        kind = str(model.config["regions"])
-        known: list[Box | None] = []
-        if kind == GIVEN and regions == len(region_boxes("grid")):
-            known += region_boxes("grid")[1:]
-        elif kind == "boxes":
-            known += [region.box for region in image.regions]
-        elif kind == "grid":
-            cells = region_boxes("grid")
-            encoder: Any = model.encoder
-            if hasattr(encoder, "seen") and self._data.images is not None:
-                part = encoder.seen(open_picture(self._data.images / image.name).size)
-                cells = region_boxes("grid", seen=part)
-            known += cells[1:]
-        return [None, *known, *[None] * (regions - 1 - len(known))]
+        image, seen = split.images[number], WHOLE
+        encoder: Any = self.alignments[name].encoder
+        if self._kinds[name] == "grid" and hasattr(encoder, "seen") and self._data.images is not None:
+            seen = encoder.seen(open_picture(self._data.images / image.name).size)
+        boxes = [region.box for region in image.regions]
+        return known_places(self._kinds[name], split.regions[name].shape[1], boxes, seen)
 
     def grounding(self, split: Split) -> list[str]:
         """Return a line for each alignment model that knows the places of its regions, if the pictures have labels."""
-        from birnn_decode.evaluation import interval, mean_metric, shows, word_regions
+        from birnn_decode.evaluation import grounded, interval, mean_metric
 
         lines = []
-        for name, model in self.alignments.items():
-            right: list[float] = []
-            groups: list[int] = []
-            for text, number in zip(split.texts, split.owner, strict=True):
-                image = split.images[number]
-                boxes = self.boxes(model, image, split.regions[name].shape[1])
-                named = word_regions(words_of(text), image.regions)
-                if not any(boxes) or not named:
-                    continue
-                ids = encoded(model.vocabulary, [text])[0]
-                chosen = model.align(split.regions[name][number], ids, self._models.smoothing)
-                for place, object_number in named.items():
-                    box = boxes[chosen[place]]
-                    right.append(float(box is not None and shows(box, object_number, image.regions)))
-                    groups.append(number)
-            if right:
+        for name in self.alignments:
+            places = [self._places(split, name, number) for number in range(len(split.images))]
+            found = [
+                (number, *one)
+                for number, text in zip(split.owner, split.texts, strict=True)
+                if split.images[number].regions and any(places[number])
+                for one in grounded(
+                    words_of(text),
+                    self._align(split, name, number, text),
+                    places[number],
+                    split.images[number].regions,
+                )
+            ]
+            if found:
+                groups, right, by_chance = zip(*found, strict=True)
                 share = interval(mean_metric("grounded", right), groups)
                 lines.append(
                     f"{name}: {share.value:.1%} [{share.low:.1%}, {share.high:.1%}] of {len(right)} words that name an "
-                    f"object go to a region that shows it (smoothing {self._models.smoothing:g})"
+                    f"object go to a region that shows it (smoothing {self._models.smoothing:g}; by chance "
+                    f"{np.mean(by_chance):.1%})"
                 )
         return lines
 
@@ -386,14 +387,6 @@ def _check_size(what: str, wanted: int, given: int) -> None:
             f"{what} was trained with feature vectors of {wanted} numbers, but got {given or 'none'}: give the "
             "features that were used then, see --features, --regions and --images"
         )
-
-
-def _of_pictures(owner: Sequence[int], pictures: int) -> list[list[int]]:
-    """Return the numbers of the sentences of each picture."""
-    found: list[list[int]] = [[] for _ in range(pictures)]
-    for number, picture in enumerate(owner):
-        found[picture].append(number)
-    return found
 
 
 @click.command(epilog=EXAMPLES, short_help="Rank pictures by sentence, and sentences by picture.")
@@ -417,7 +410,7 @@ def _of_pictures(owner: Sequence[int], pictures: int) -> list[list[int]]:
 )
 def rank(
     data: Data,
-    models: Models,
+    models: RankingModels,
     split: str,
     cca: bool,
     search: str | None,
@@ -443,26 +436,44 @@ def rank(
     shown = search is not None or picture is not None
     if search is not None and picture is not None:
         raise click.UsageError("give one of --search and --picture")
-    if sheet is not None and not (shown and data.images is not None):
-        raise click.UsageError("--sheet goes with --images, and with --search or --picture")
-    folder = data.images
-    if data.features is not None or (data.images is not None and models.regions is not None and models.model is None):
-        data = Data(data.captions, data.split_lists, data.features, None, data.no_image)  # pictures are shown only
+    for option, given in {"--out": out, "--cca": cca or None, "--first-pass": models.first_pass}.items():
+        if shown and given is not None:
+            raise click.UsageError(f"{option} is for figures: leave it out with --search and --picture")
+    if cca and split != "test":
+        raise click.UsageError("--cca learns from the splits train and val: use it with --split test")
+    if sheet is not None:
+        _check_sheet(sheet, shown and data.images is not None)
     rankers = Rankers(models, data)
     if out is not None:
         new_folder(out)
     there = rankers.read(split)
+    if sheet is not None and data.images is not None:
+        for image in there.images:
+            if not (data.images / image.name).is_file():
+                raise FileNotFoundError(f"{data.images} has no picture {image.name}, which --sheet may have to show")
     if search is not None:
-        _search(rankers, there, search, top, sheet, folder)
+        _search(rankers, there, search, top, sheet, data.images)
     elif picture is not None:
-        _describe(rankers, there, picture, top, sheet, folder)
+        _describe(rankers, there, picture, top, sheet, data.images)
     else:
         _measure(rankers, there, cca, out)
+    for line in dict.fromkeys(rankers.notes):
+        click.echo(line)
+
+
+def _check_sheet(sheet: Path, has_pictures: bool) -> None:
+    if not has_pictures:
+        raise click.UsageError("--sheet goes with --images, and with --search or --picture")
+    if sheet.suffix.lower() not in (".html", ".htm"):
+        raise click.UsageError(f"--sheet {sheet}: the file is HTML; give a name that ends in .html")
+    if not sheet.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {sheet}: there is no folder {sheet.parent}")
 
 
 def _measure(rankers: Rankers, split: Split, cca: bool, out: Path | None) -> None:
     """Print the figures of all rankers."""
-    from birnn_decode.evaluation import rank_figures
+    from birnn_decode.evaluation import rank_figures, recalls_lead
+    from birnn_decode.evaluation.ranking import BOTH
     from birnn_decode.show.tables import ranking_tables
 
     scores = rankers.scores(split, cca)
@@ -471,6 +482,10 @@ def _measure(rankers: Rankers, split: Split, cca: bool, out: Path | None) -> Non
     rows: list[list[str]] = []
     for counting, same in (("own", None), ("equal", texts)):
         figures = {name: rank_figures(own, split.owner, same) for name, own in scores.items()}
+        if cca:
+            baseline, linear = next(iter(scores.items()))
+            for name, own in scores.items():
+                figures[name][BOTH][f"minus {baseline}"] = recalls_lead(own, linear, split.owner, same)
         for direction, table in ranking_tables(figures).items():
             title = f"{direction}, {COUNTINGS[counting]}: {len(split.images)} pictures, {len(texts)} sentences"
             terminal.print(f"\n{title}", style="bold", highlight=False)
@@ -479,7 +494,7 @@ def _measure(rankers: Rankers, split: Split, cca: bool, out: Path | None) -> Non
         if len(set(texts)) == len(texts):
             break  # no two sentences are equal, so both countings are one
     terminal.print("\n[low, high]: 95 % interval over pictures.", highlight=False, markup=False)
-    for line in (*rankers.grounding(split), *dict.fromkeys(rankers.notes)):
+    for line in rankers.grounding(split):
         terminal.print(line, highlight=False, markup=False)
     if out is not None:
         from birnn_decode.evaluation.report import csv_text
@@ -515,7 +530,9 @@ def _describe(rankers: Rankers, split: Split, name: str, top: int, sheet: Path |
     """Show the best sentences for a picture."""
     names = [image.name for image in split.images]
     if name not in names:
-        raise click.UsageError(f"--picture {name}: the split has no such picture; the first one is {names[0]}")
+        other = rankers.split_of(name)
+        hint = f"give --split {other}" if other not in (None, split.name) else f"the first one is {names[0]}"
+        raise click.UsageError(f"--picture {name}: the split {split.name!r} has no such picture with features; {hint}")
     number = names.index(name)
     own = {" ".join(words_of(text)) for text in split.images[number].captions}
     texts = list({" ".join(words_of(text)): text for text in split.texts})
@@ -569,7 +586,11 @@ def _show(
     terminal.print(title, style="bold", highlight=False, markup=False)
     terminal.print(table)
     if any(box is not None for _, regions in aligned for box in regions):
-        terminal.print("[1], [2], …: words that go to one region of the picture.", highlight=False, markup=False)
+        terminal.print(
+            "Words with the same number go to the same region. Numbers start anew on each line.",
+            highlight=False,
+            markup=False,
+        )
     if sheet is None or folder is None:
         return
     from birnn_decode.files import write_whole

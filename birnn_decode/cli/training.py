@@ -32,7 +32,7 @@ from birnn_decode.cli.common import (
     line_options,
     progress,
 )
-from birnn_decode.cli.regions import kind_of, region_inputs
+from birnn_decode.cli.regions import GIVEN, kind_of, region_inputs
 from birnn_decode.files import write_whole
 from birnn_decode.vocabularies import (
     FORMS,
@@ -45,15 +45,14 @@ from birnn_decode.vocabularies import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from birnn_decode.lines import Lines
-    from birnn_decode.models import Captioner, ImageEncoder
+    from birnn_decode.models import AlignmentModel, Captioner, ImageEncoder
     from birnn_decode.training import (
         AlignmentTraining,
         BiRNNTraining,
         CaptionedImages,
         Preset,
+        RegionCaptions,
         TextLines,
         Training,
     )
@@ -256,7 +255,7 @@ def train(
     import torch
 
     from birnn_decode.models import BiRNN, save_alignment, save_birnn, save_pair
-    from birnn_decode.training import BiRNNTraining, Training
+    from birnn_decode.training import ALIGNMENT_PRESETS, AlignmentTraining, BiRNNTraining, Training
 
     checkpoint, log = out.with_name(f"{out.name}.checkpoint"), out.with_name(f"{out.name}.csv")
     of_lines = bool(lined.lines)
@@ -272,6 +271,13 @@ def train(
     where = checked_device(device)
     _check_files(out, checkpoint, resume)
 
+    def changed(usual: Preset) -> Preset:
+        recipe = usual.recipe
+        recipe = replace(
+            recipe, epochs=epochs or recipe.epochs, precision=precision, patience=patience or recipe.patience
+        )
+        return replace(usual, hidden_size=hidden_size or usual.hidden_size, recipe=recipe)
+
     min_count = reading.min_count or 5
     if kind == ALIGNMENT:
         if of_lines or captioner is not None or preset not in (None, "karpathy"):
@@ -279,18 +285,16 @@ def train(
                 "--kind alignment learns from captions of pictures: leave out --lines, --captioner, and every --preset "
                 "but karpathy"
             )
-        settings = ALIGNMENT if preset is None else preset, hidden_size, epochs, patience, precision
-        aligning, notes = _alignment(data, regions, encoder, min_count, max_words, settings, seed, where)
+        chosen = changed(ALIGNMENT_PRESETS[preset or ALIGNMENT])
+        aligner, ready, notes = _alignment(data, regions, encoder, min_count, max_words, chosen, seed)
+        aligning = AlignmentTraining(aligner.to(where), ready["train"], ready["val"], chosen.recipe, seed)
         if resume:
             aligning.resume(checkpoint)
         click.echo("\n".join(notes))
-        _run(aligning, KINDS[kind], partial(save_alignment, aligning.model, out, half=half), out, checkpoint, log)
+        _run(aligning, KINDS[kind], partial(save_alignment, aligner, out, half=half), out, checkpoint, log)
         return
     learned = _of_lines(lined, reading) if of_lines else _of_captions(data, encoder, min_count, max_words)
-    chosen = _chosen(learned, preset, kind, captioner, hidden_size)
-    recipe = chosen.recipe
-    recipe = replace(recipe, epochs=epochs or recipe.epochs, precision=precision, patience=patience or recipe.patience)
-    chosen = replace(chosen, recipe=recipe)
+    chosen = changed(_chosen(learned, preset, kind, captioner))
     torch.manual_seed(seed)
     forward, backward = (learned.model(chosen, direction).to(where) for direction in ("forward", "backward"))
     if kind == "birnn":
@@ -315,38 +319,40 @@ def _alignment(
     encoder: str | None,
     min_count: int,
     max_words: int,
-    settings: tuple[str, int | None, int | None, int | None, str],
+    preset: Preset,
     seed: int,
-    where: torch.device,
-) -> tuple[AlignmentTraining, list[str]]:
-    """Return the training of an alignment model, and lines about its data and its size."""
+) -> tuple[AlignmentModel, dict[str, RegionCaptions], list[str]]:
+    """Return an alignment model, the data of the splits train and val, and lines about these and its size."""
     import torch
 
     from birnn_decode.models import AlignmentModel
-    from birnn_decode.training import ALIGNMENT_PRESETS, AlignmentTraining, RegionCaptions
+    from birnn_decode.training import RegionCaptions
 
-    name, hidden_size, epochs, patience, precision = settings
     kind = kind_of(regions)
+    if data.features is not None and kind != "whole":
+        raise click.UsageError("--features are those of whole pictures: leave --features or --regions out")
+    if data.images is not None and kind == GIVEN:
+        raise click.UsageError("--regions FILE has the features of the regions: leave --images out")
     file = data.read()
     sets = {split: file.of(split) for split in ("train", "val")}
     look = None if encoder is None else encoder_named(encoder)
     wanted = [image for images in sets.values() for image in images]
-    inputs = region_inputs(data, file, wanted, kind, regions, look)
+    path = None if regions is None else Path(regions)
+    inputs = region_inputs(data, file, wanted, kind, path, look)
     vocabulary = WordVocabulary.from_captions((one for image in sets["train"] for one in image.captions), min_count)
     left_out = Counter(file.left_out) + Counter({"images without features": len(wanted) - len(inputs)})
     ready = {}
     for split, images in sets.items():
         found = _encoded(images, inputs, vocabulary, max_words, left_out)
+        if len(found) < 2:
+            raise ValueError(f"the split {split!r} has one picture with captions: an alignment model needs two")
         ready[split] = RegionCaptions(found.images, found.captions)
-    preset = ALIGNMENT_PRESETS[name]
-    recipe = preset.recipe
-    recipe = replace(recipe, epochs=epochs or recipe.epochs, patience=patience or recipe.patience, precision=precision)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # after the encoder was made, which draws numbers
     model = AlignmentModel(
         vocabulary,
         feature_size=ready["train"].regions.shape[-1],
         embedding_size=preset.embedding_size,
-        hidden_size=hidden_size or preset.hidden_size,
+        hidden_size=preset.hidden_size,
         dropout=preset.dropout,
         regions=kind,
         unit_regions=preset.unit_regions,
@@ -357,7 +363,7 @@ def _alignment(
     own = sum(one.numel() for key, one in model.named_parameters() if not key.startswith("encoder."))
     about = f"{', '.join(counts)}; {len(vocabulary) - 4} words; regions: {kind}, {ready['train'].regions.shape[1]}"
     notes = [*left_out_lines(left_out), f"{about}; {own:,} parameters"]
-    return AlignmentTraining(model.to(where), ready["train"], ready["val"], recipe, seed), notes
+    return model, ready, notes
 
 
 @dataclass(frozen=True)
@@ -402,8 +408,8 @@ def _of_captions(data: Data, encoder: str | None, min_count: int, max_words: int
     )
 
 
-def _chosen(learned: Learned, preset: str | None, kind: str, captioner: str | None, hidden_size: int | None) -> Preset:
-    """Return the preset with the kind and the size of the models that were asked for."""
+def _chosen(learned: Learned, preset: str | None, kind: str, captioner: str | None) -> Preset:
+    """Return the preset with the kind of the models that was asked for."""
     from birnn_decode.training import PRESETS
 
     usual = PRESETS[preset or learned.preset]
@@ -414,7 +420,7 @@ def _chosen(learned: Learned, preset: str | None, kind: str, captioner: str | No
             "if --sources are sentences, and only then, a pair of translators is trained: leave out --preset, "
             "--captioner and --kind"
         )
-    return replace(usual, captioner=captioner or usual.captioner, hidden_size=hidden_size or usual.hidden_size)
+    return replace(usual, captioner=captioner or usual.captioner)
 
 
 def _of_lines(lined: LineData, reading: Tokens) -> Learned:

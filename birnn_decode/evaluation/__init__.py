@@ -5,7 +5,7 @@ from birnn_decode.evaluation.asking import ask, asked, with_both_scores
 from birnn_decode.evaluation.blanks import Question, blank_questions, caption_questions
 from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
 from birnn_decode.evaluation.cycles import Cycle, joint_cycles
-from birnn_decode.evaluation.grounding import shows, word_regions
+from birnn_decode.evaluation.grounding import grounded, shows, word_regions
 from birnn_decode.evaluation.metrics import Metric, caption_metrics, mean_metric
 from birnn_decode.evaluation.rankers import LinearCCA, caption_log_probs
 from birnn_decode.evaluation.ranking import (
@@ -14,6 +14,7 @@ from birnn_decode.evaluation.ranking import (
     best_weight,
     blended,
     rank_figures,
+    recalls_lead,
     rescored,
     right_pairs,
     without_bias,
@@ -39,11 +40,13 @@ __all__ = [
     "caption_metrics",
     "caption_questions",
     "describe",
+    "grounded",
     "interval",
     "joint_cycles",
     "mean_metric",
     "paired_difference",
     "rank_figures",
+    "recalls_lead",
     "report",
     "reports_csv",
     "reports_json",

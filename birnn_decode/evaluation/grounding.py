@@ -34,6 +34,37 @@ def word_regions(words: Sequence[str], regions: Sequence[Region]) -> dict[int, i
     return found
 
 
+def grounded(
+    words: Sequence[str], aligned: Sequence[int], places: Sequence[Box | None], regions: Sequence[Region]
+) -> list[tuple[bool, float]]:
+    """Say which words of a sentence go to a region that shows their object.
+
+    Args:
+        words: the words.
+        aligned: for each word the number of its region, as `AlignmentModel.align` returns it.
+        places: the box of each of these regions; None for the whole picture, and if the place is not known.
+        regions: the labelled regions of the picture.
+
+    Returns:
+        For each word that names exactly one labelled region whether its region shows it, and the probability that one
+        drawn by chance does, of the whole picture and the regions with a box.
+
+    Example:
+        >>> from birnn_decode.captions import Region
+        >>> from birnn_decode.evaluation import grounded
+        >>> left, right = (0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5)
+        >>> regions = [Region(left, "red circle"), Region(right, "blue star")]
+        >>> grounded(["a", "red", "star"], [0, 1, 0], [None, left, right, (0, 0.5, 1, 1)], regions)
+        [(True, 0.25), (False, 0.25)]
+    """
+    found = []
+    drawn = 1 + sum(place is not None for place in places)
+    for at, number in word_regions(words, regions).items():
+        fits = [place is not None and shows(place, number, regions) for place in places]
+        found.append((fits[aligned[at]], sum(fits) / drawn))
+    return found
+
+
 def shows(box: Box, number: int, regions: Sequence[Region]) -> bool:
     """Say whether a box shows one of some regions.
 

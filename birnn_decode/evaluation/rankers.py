@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from birnn_decode.backend import Array, Backend, backend_for, no_graph
+from birnn_decode.evaluation.ranking import sum_of_recalls
 from birnn_decode.scorers import as_scorer, eval_mode
 from birnn_decode.scorers.answers import bad_scores, checked_pair
 
+RIDGES, DIRECTIONS = (0.01, 0.1, 1.0, 10.0, 100.0), (10, 20, 50, 100)  # of CCA, that are tried
 LARGEST_BLOCK = 2**24  # scores that a step may return, rows * vocab_size: 64 MB
+MOST_ROWS = 2048  # of a step: this bounds the state of the model, too, and larger steps are slower
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,7 @@ def caption_log_probs(
 
     Sentences share their beginnings: a prefix that several sentences have, in the reading order of the model, is read
     once for each source. So the cost is the number of different prefixes times the number of sources.
+    A step reads at most 2,048 prefixes, and fewer if the vocabulary is large.
 
     Args:
         model: a `Scorer`, or any model that `as_scorer` can wrap.
@@ -93,7 +97,7 @@ def caption_log_probs(
         raise ValueError(f"wanted must have the shape {(len(sources), len(sentences))}, got {wanted.shape}")
     scorer = as_scorer(model, direction)
     reading = _Reading(scorer, direction)
-    at_once = max(1, LARGEST_BLOCK // scorer.vocab_size)  # rows of a step
+    at_once = max(1, min(MOST_ROWS, LARGEST_BLOCK // scorer.vocab_size))  # rows of a step
     in_order = [tuple(words) if direction == "forward" else tuple(words)[::-1] for words in sentences]
     found = np.full((len(sources), len(sentences)), -np.inf)
     with eval_mode([scorer]), no_graph():
@@ -245,6 +249,34 @@ class LinearCCA:
         x, y = (one / np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-12) for one in (x, y))
         scores: np.ndarray = x @ y.T
         return scores
+
+
+def best_cca(
+    training: tuple[np.ndarray, Sequence[Sequence[Sequence[int]]]],
+    validation: tuple[np.ndarray, Sequence[Sequence[Sequence[int]]]],
+    vocab_size: int,
+) -> tuple[LinearCCA, float, int]:
+    """Fit CCA with the ridge and the number of directions that have the largest sum of recalls on validation data.
+
+    Args:
+        training: features and captions, as for `LinearCCA.fit`.
+        validation: the same of other pictures.
+        vocab_size: number of ids.
+
+    Returns:
+        The fitted model, its ridge, and the number of directions for `LinearCCA.score`.
+    """
+    features, captions = validation
+    owner = [row for row, own in enumerate(captions) for _ in own]
+    sentences = [words for own in captions for words in own]
+    tried = []
+    for ridge in RIDGES:
+        fitted = LinearCCA.fit(*training, vocab_size, ridge)
+        tried += [
+            (sum_of_recalls(fitted.score(features, sentences, directions), owner), fitted, ridge, directions)
+            for directions in DIRECTIONS
+        ]
+    return max(tried, key=lambda one: one[0])[1:]
 
 
 def bags(sentences: Sequence[Sequence[int]], vocab_size: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from birnn_decode.evaluation.bootstrap import Interval, interval
+from birnn_decode.evaluation.bootstrap import Interval, interval, paired_difference
 from birnn_decode.evaluation.metrics import Metric, mean_metric
 
 RECALLS = (1, 5, 10)
@@ -169,21 +169,56 @@ def rank_figures(
     right = right_pairs(owner, len(scores), texts)
     queries = {ANNOTATION: (scores, right, list(range(len(scores)))), SEARCH: (scores.T, right.T, list(owner))}
     found: dict[str, dict[str, Interval]] = {}
-    sums = []
-    for column, (direction, (own, fits, groups)) in enumerate(queries.items()):
+    for direction, (own, fits, groups) in queries.items():
         ranks = Ranks.find(own, fits)
-        recalls = [ranks.within(k) for k in RECALLS]
-        metrics = [mean_metric(f"R@{k}", recall) for k, recall in zip(RECALLS, recalls, strict=True)]
+        metrics = [mean_metric(f"R@{k}", ranks.within(k)) for k in RECALLS]
         metrics += [median_metric("median rank", ranks.expected), mean_metric("mean rank", ranks.expected)]
         found[direction] = {one.name: interval(one, groups, resamples=resamples) for one in metrics}
-        statistics = np.zeros((len(own), 4))
-        statistics[:, 2 * column] = np.sum(recalls, axis=0)
-        statistics[:, 2 * column + 1] = 1
-        sums.append((statistics, groups))
-    both = Metric("sum of recalls", np.concatenate([one for one, _ in sums]), _sum_of_recalls)
-    groups = [group for _, own in sums for group in own]
-    found[BOTH] = {both.name: interval(both, groups, resamples=resamples)}
+    both = _recalls(scores, right)
+    found[BOTH] = {both.name: interval(both, [*range(len(scores)), *owner], resamples=resamples)}
     return found
+
+
+def recalls_lead(
+    scores: np.ndarray,
+    other: np.ndarray,
+    owner: Sequence[int],
+    texts: Sequence[Hashable] | None = None,
+    *,
+    resamples: int = 2000,
+) -> Interval:
+    """Measure how far the sum of recalls of some scores is ahead of that of others.
+
+    Args:
+        scores: scores of all pictures and sentences, [pictures, sentences].
+        other: other scores of the same pairs.
+        owner: for each sentence the number of its picture.
+        texts: see `right_pairs` (default: None).
+        resamples: number of resamples of the interval (default: 2000).
+
+    Returns:
+        The difference of the sums, in per cent, with its 95 % interval on the same resamples of pictures.
+
+    Example:
+        >>> import numpy as np
+        >>> from birnn_decode.evaluation import recalls_lead
+        >>> recalls_lead(np.eye(2), 1 - np.eye(2), owner=[0, 1]).value
+        200.0
+    """
+    right = right_pairs(owner, len(scores), texts)
+    metrics = _recalls(scores, right), _recalls(other, right)
+    return paired_difference(*metrics, [*range(len(scores)), *owner], resamples=resamples)
+
+
+def _recalls(scores: np.ndarray, right: np.ndarray) -> Metric:
+    """The metric of the sum of the six recalls; its items are the pictures, and behind them the sentences."""
+    sums = []
+    for way in ((scores, right), (scores.T, right.T)):
+        ranks = Ranks.find(*way)
+        found = np.sum([ranks.within(k) for k in RECALLS], axis=0)
+        sums.append(np.stack([found, np.ones(len(found))], axis=1))
+    nothing = [np.zeros_like(one) for one in sums]
+    return Metric("sum of recalls", np.block([[sums[0], nothing[0]], [nothing[1], sums[1]]]), _sum_of_recalls)
 
 
 def median_metric(name: str, values: np.ndarray) -> Metric:
@@ -220,8 +255,8 @@ def without_bias(log_probs: np.ndarray, others: np.ndarray | None = None) -> np.
 
     A captioner gives likely sentences a high probability for every picture. The log of the mean of P(sentence |
     picture) over other pictures estimates log P(sentence). The difference says how much this picture makes the sentence
-    more likely. The order of the pictures of one sentence changes little by this; that of the sentences of one picture
-    changes much.
+    more likely. The order of the pictures of one sentence stays the same, and ties stay ties; the order of the
+    sentences of one picture changes.
 
     Args:
         log_probs: log-probabilities, in nats, [pictures, sentences].
@@ -254,7 +289,11 @@ def without_bias(log_probs: np.ndarray, others: np.ndarray | None = None) -> np.
     without = np.empty_like(log_probs)
     without[0], without[-1] = behind[1], before[-2]
     without[1:-1] = np.logaddexp(before[:-2], behind[2:])
-    return log_probs - (without - np.log(len(log_probs) - 1))
+    found: np.ndarray = log_probs - (without - np.log(len(log_probs) - 1))
+    for own, given in zip(found.T, log_probs.T, strict=True):  # rounding must not break ties
+        _, first, which = np.unique(given, return_index=True, return_inverse=True)
+        own[:] = own[first][which]
+    return found
 
 
 def after_first_pass(first: np.ndarray, best: int) -> np.ndarray:
@@ -302,15 +341,16 @@ def rescored(first: np.ndarray, second: np.ndarray, chosen: np.ndarray) -> np.nd
 
 
 def blended(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
-    """Add two scores after bringing both to the same spread.
+    """Add two scores after dividing each by its standard deviation.
 
     Args:
-        one: scores, [pictures, sentences].
-        other: other scores of the same pairs.
+        one: scores, [pictures, sentences]; -inf for pairs that have none.
+        other: other scores of the same pairs, finite.
         weight: weight of the other scores.
 
     Returns:
-        ``one / (standard deviation of one) + weight * other / (standard deviation of other)``.
+        ``one / (standard deviation of one) + weight * other / (standard deviation of other)``, with the standard
+        deviations over the pairs that have both scores; -inf for all other pairs.
 
     Example:
         >>> import numpy as np
@@ -318,7 +358,8 @@ def blended(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
         >>> blended(np.array([[2.0, -2.0]]), np.array([[10.0, 30.0]]), 0.5)
         array([[1.5, 0.5]])
     """
-    return one / one.std() + weight * other / other.std()
+    there = np.isfinite(one)
+    return one / one[there].std() + weight * other / other[there].std()
 
 
 def best_weight(
@@ -329,7 +370,7 @@ def best_weight(
     Use scores of validation data.
 
     Args:
-        one: scores, [pictures, sentences].
+        one: scores, as for `blended`.
         other: other scores of the same pairs.
         owner: for each sentence the number of its picture.
         weights: the weights that are tried (default: 0.1, 0.2, 0.5, 1, 2, 5).
@@ -356,6 +397,5 @@ def sum_of_recalls(scores: np.ndarray, owner: Sequence[int]) -> float:
     Returns:
         The sum, from 0 to 600.
     """
-    right = right_pairs(owner, len(scores))
-    both = Ranks.find(scores, right), Ranks.find(scores.T, right.T)
-    return float(sum(100 * ranks.within(k).mean() for ranks in both for k in RECALLS))
+    metric = _recalls(scores, right_pairs(owner, len(scores)))
+    return float(metric.value(metric.statistics.sum(axis=0)))

@@ -11,9 +11,11 @@ from torch import nn
 
 from birnn_decode.checks import check_choice
 from birnn_decode.models.encoder import ImageEncoder
+from birnn_decode.models.regions import KINDS
+from birnn_decode.scorers.protocol import eval_mode
 from birnn_decode.vocabularies import PAD
 
-REGIONS = ("given", "whole", "grid", "boxes")
+REGIONS = ("given", *KINDS)
 LOSSES = ("margin", "softmax")
 LARGEST_BLOCK = 2**20  # similarities of regions and words that are held at a time: 4 MB, which a cache holds
 SENTENCES_AT_A_TIME = 500  # that the recurrence reads
@@ -190,16 +192,20 @@ class AlignmentModel(nn.Module):
 
         Returns:
             The scores, [pictures, sentences].
+
+        Raises:
+            ValueError: the features have another shape, or there is no sentence, or one without words.
         """
+        self._check(features, "pictures", "regions")
         return _sums(self.regions(features), self.words(sentences), sentences)
 
     @torch.no_grad()
     def score(self, features: torch.Tensor, sentences: Sequence[Sequence[int]]) -> torch.Tensor:
         """Compute the scores of many pictures and sentences, in parts of bounded memory.
 
-        A sentence that occurs several times is read once. If features have fewer numbers than v_i, the words are
-        brought to the size of the features, because v_i · s_t = CNN(region i) · (W_m^T s_t) + b_m · s_t. The scores are
-        those of `AlignmentModel.forward` in eval mode, but for rounding.
+        A sentence that occurs several times is read once. If features have fewer numbers than v_i, word vectors are
+        mapped to the size of the features, because v_i · s_t = CNN(region i) · (W_m^T s_t) + b_m · s_t. The scores are
+        those of `AlignmentModel.forward` in eval mode, up to rounding.
 
         Args:
             features: as for `AlignmentModel.forward`.
@@ -207,6 +213,9 @@ class AlignmentModel(nn.Module):
 
         Returns:
             The scores, [pictures, sentences].
+
+        Raises:
+            ValueError: as for `AlignmentModel.forward`.
 
         Example:
             >>> import torch
@@ -217,23 +226,22 @@ class AlignmentModel(nn.Module):
             >>> torch.allclose(model.score(pictures, sentences), model(pictures, sentences), atol=1e-5)
             True
         """
-        training = self.training
-        self.eval()
+        self._check(features, "pictures", "regions")
         numbers = {words: number for number, words in enumerate(dict.fromkeys(map(tuple, sentences)))}
         distinct = list(numbers)
         short = self.feature_size < self.output.out_features
         parts = torch.split(features, max(1, LARGEST_BLOCK // (features.shape[1] * self.output.out_features)))
-        vectors = torch.cat([self._short(part) if short else self.regions(part) for part in parts])
         matrix = torch.cat([self.region_to_hidden.weight, self.region_to_hidden.bias[:, None]], dim=1)
         columns = []
-        for begin in range(0, len(distinct), SENTENCES_AT_A_TIME):
-            some = distinct[begin : begin + SENTENCES_AT_A_TIME]
-            words = self.words(some)
-            if short:
-                words = words @ matrix
-            at_a_time = max(1, LARGEST_BLOCK // (len(words) * vectors.shape[1]))
-            columns.append(torch.cat([_sums(own, words, some) for own in torch.split(vectors, at_a_time)]))
-        self.train(training)
+        with eval_mode([self]):
+            vectors = torch.cat([self._short(part) if short else self.regions(part) for part in parts])
+            for begin in range(0, max(1, len(distinct)), SENTENCES_AT_A_TIME):
+                some = distinct[begin : begin + SENTENCES_AT_A_TIME]
+                words = self.words(some)
+                if short:
+                    words = words @ matrix
+                at_a_time = max(1, LARGEST_BLOCK // (len(words) * vectors.shape[1]))
+                columns.append(torch.cat([_sums(own, words, some) for own in torch.split(vectors, at_a_time)]))
         places = torch.tensor([numbers[tuple(words)] for words in sentences], device=vectors.device)
         return torch.cat(columns, dim=1)[:, places]
 
@@ -251,10 +259,10 @@ class AlignmentModel(nn.Module):
             smoothing: the weight β of equal neighbours, at least 0 (default: 0).
 
         Returns:
-            For each word the number of its region. Of equally good regions, the first one.
+            For each word the number of its region. Without smoothing, this is the first one of equally good regions.
 
         Raises:
-            ValueError: ``smoothing`` is negative.
+            ValueError: ``smoothing`` is negative, the features have another shape, or the sentence has no word.
 
         Example:
             >>> import torch
@@ -266,10 +274,9 @@ class AlignmentModel(nn.Module):
         """
         if not smoothing >= 0:
             raise ValueError(f"smoothing must be at least 0, got {smoothing}")
-        training = self.training
-        self.eval()
-        similarities = (self.words([sentence]) @ self.regions(features).T).double().cpu().numpy()
-        self.train(training)
+        self._check(features, "regions")
+        with eval_mode([self]):
+            similarities = (self.words([sentence]) @ self.regions(features).T).double().cpu().numpy()
         return best_chain(similarities, smoothing)
 
     def _short(self, features: torch.Tensor) -> torch.Tensor:
@@ -279,6 +286,14 @@ class AlignmentModel(nn.Module):
         if not self.unit_regions:
             return vectors
         return vectors / self.region_to_hidden(scaled).norm(dim=-1, keepdim=True).clamp_min(1e-12)
+
+    @staticmethod
+    def _check(features: torch.Tensor, *axes: str) -> None:
+        if features.ndim != len(axes) + 1 or not features.shape[-2]:
+            raise ValueError(
+                f"features must have the shape [{', '.join(axes)}, feature_size], with at least one region, got "
+                f"{list(features.shape)}"
+            )
 
     def _scaled(self, features: torch.Tensor) -> torch.Tensor:
         if features.shape[-1] != self.feature_size:
@@ -313,7 +328,7 @@ def best_chain(similarities: np.ndarray, smoothing: float) -> list[int]:
     for gains in similarities[1:]:
         # A word stays in the region of the word before, or comes from the best region of all.
         source = int(best.argmax())
-        stays = best + smoothing >= best[source]
+        stays = best + smoothing > best[source]
         came.append(np.where(stays, here, source))
         best = np.where(stays, best + smoothing, best[source]) + gains
     path = [int(best.argmax())]
@@ -329,8 +344,8 @@ def ranking_loss(
 
     ``"margin"`` is the structured loss of Karpathy and Fei-Fei (Eq. 9): a sentence must have a score with its own
     picture that is higher, by 1, than with any other picture, and than the score of any other sentence with this
-    picture. The loss is the sum of what is lacking. The paper's sums include each right pair as well, which adds a
-    constant; here it is left out.
+    picture. The loss is the sum of the amounts by which the margins are missed. The paper's sums include each right
+    pair as well, which adds a constant; here it is left out.
 
     ``"softmax"`` is the negative log-probability of the own picture among all pictures, plus that of the own sentence
     among all sentences, each under a softmax of the scores. It does not insist on a margin between pictures that no

@@ -55,6 +55,26 @@ def region_boxes(kind: str, boxes: Sequence[Box] = (), seen: Box = WHOLE) -> lis
     ]
 
 
+def known_places(kind: str, regions: int, boxes: Sequence[Box] = (), seen: Box = WHOLE) -> list[Box | None]:
+    """Return the places of the regions of an alignment model, as far as they are known.
+
+    Args:
+        kind: as for `AlignmentModel`. Given regions are taken for the cells of a grid if their number is that of a
+            grid.
+        regions: the number of regions of the picture.
+        boxes: as for `region_boxes` (default: none).
+        seen: as for `region_boxes` (default: the whole picture).
+
+    Returns:
+        For each region its box; None for the whole picture, which says nothing about a word, for a region that stands
+        for a missing one, and if the place is not known.
+    """
+    if kind == "given":
+        kind = "grid" if regions == 1 + CELLS**2 else "whole"
+    _, *places = region_boxes(kind, boxes, seen)
+    return [None, *places, *[None] * (regions - 1 - len(places))]
+
+
 @torch.no_grad()
 def region_features(encoder: ImageEncoder, pictures: Sequence[Any], kind: str, boxes: Any = None) -> torch.Tensor:
     """Compute a feature vector for each region of some pictures.
@@ -103,10 +123,20 @@ def region_features(encoder: ImageEncoder, pictures: Sequence[Any], kind: str, b
     shown = [_alone(picture, box) for picture, own in zip(opened, boxes, strict=True) for box in own]
     found = encoder(torch.stack([encoder.prepare(one) for one in shown]).to(device)) if shown else whole[:0, 0]
     parts = torch.split_with_sizes(found, [len(own) for own in boxes])
-    most = max(map(len, boxes))
-    return torch.stack(
-        [torch.cat([own, part, own.expand(most - len(part), -1)]) for own, part in zip(whole, parts, strict=True)]
-    )
+    return stacked([torch.cat([own, part]) for own, part in zip(whole, parts, strict=True)])
+
+
+def stacked(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the feature vectors of the regions of pictures; if a picture has fewer, repeat its first region.
+
+    Args:
+        vectors: the feature vectors of each picture, [regions, feature_size].
+
+    Returns:
+        The feature vectors, [pictures, regions, feature_size].
+    """
+    most = max(map(len, vectors))
+    return torch.stack([torch.cat([own, own[:1].expand(most - len(own), -1)]) for own in vectors])
 
 
 def _alone(picture: Image.Image, box: Box) -> Image.Image:

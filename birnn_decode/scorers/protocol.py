@@ -308,11 +308,11 @@ def _checked(model: Any, direction: str) -> Scorer:
 
 
 @contextlib.contextmanager
-def eval_mode(scorers: Iterable[Scorer]) -> Iterator[None]:
+def eval_mode(scorers: Iterable[Any]) -> Iterator[None]:
     """Put the PyTorch modules of scorers in eval mode, and restore them at the end.
 
     Args:
-        scorers: Scorers. A scorer without a method ``modules`` is left as it is.
+        scorers: scorers, or PyTorch modules. A scorer without a method ``modules`` is left as it is.
 
     Example:
         >>> import torch

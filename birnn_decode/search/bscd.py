@@ -22,8 +22,8 @@ sweep are candidates, and the objective decides among them afterwards. That is `
 
 ``birnn_decode.search.splices`` says what a splice is, and ``birnn_decode.search.halving`` how the best ones are found.
 If few splices are new, the beams hold little else that is worth reading, and further rounds rarely find a better
-sentence, as measured on validation data. So an easy question ends with line 1a, before the first round. Where the two models disagree
-about the best sentence, at least one round follows.
+sentence, as measured on validation data. So an easy question ends with line 1a, before the first round. Where the two
+models disagree about the best sentence, at least one round follows.
 
 The sentences at the end of a sweep are splices, too, so they need not be scored one by one. Only the sentences of the
 initial beams are always candidates in the end, so the answers are never worse than those of the rerank.

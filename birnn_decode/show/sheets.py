@@ -80,9 +80,11 @@ def sheet(title: str, cards: Sequence[Card]) -> str:
     """
     figures = "\n".join(_figure(card) for card in cards)
     head = html.escape(title)
+    legend = "<p>A word has the colour of its region. Black words belong to the whole picture.</p>\n"
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{head}</title><style>{STYLE}</style>'
-        f"</head>\n<body>\n<h1>{head}</h1>\n<main>\n{figures}\n</main>\n</body>\n</html>\n"
+        f"</head>\n<body>\n<h1>{head}</h1>\n{legend if any(any(card.regions) for card in cards) else ''}<main>\n"
+        f"{figures}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -108,7 +110,8 @@ def _figure(card: Card) -> str:
         for word, box in zip(card.words, regions, strict=True)
     )
     return (
-        f'<figure><svg viewBox="0 0 {width} {height}"><image href="data:image/png;base64,{image}" width="{width}" '
-        f'height="{height}"/>{outlines}</svg><figcaption>{words}<br><span class="note">{html.escape(card.note)}</span>'
+        f'<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(" ".join(card.words))}">'
+        f'<image href="data:image/png;base64,{image}" width="{width}" height="{height}"/>{outlines}</svg>'
+        f'<figcaption>{words}<br><span class="note">{html.escape(card.note)}</span>'
         "</figcaption></figure>"
     )
