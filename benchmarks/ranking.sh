@@ -37,7 +37,7 @@ whole=(--features "$data/features_effnetlite0.npz")
 grid=(--regions "$data/features_grid4x4.npz")
 train whole "${captions[@]}" "${whole[@]}"
 train grid "${captions[@]}" "${grid[@]}"
-train karpathy "${captions[@]}" "${whole[@]}" --preset karpathy
+train karpathy "${captions[@]}" "${whole[@]}" --preset karpathy --epochs 5
 run ucm.txt "$birnn_decode" rank --alignment "$out/whole.safetensors" --alignment "$out/grid.safetensors" \
   --model "$out/ucm.safetensors" "${captions[@]}" "${whole[@]}" "${grid[@]}" --cca --out "$out/ucm"
 run ucm-karpathy.txt "$birnn_decode" rank --alignment "$out/karpathy.safetensors" "${captions[@]}" "${whole[@]}" \

@@ -23,7 +23,7 @@ MODELS = {
     "cells": "alignment, grid",
     "whole": "alignment, whole",
     "grid": "alignment, grid",
-    "karpathy": "alignment, whole, as in the paper",
+    "karpathy": "alignment, whole, karpathy",
 }
 
 
