@@ -1,6 +1,10 @@
 import os
+import signal
 
 from hypothesis import HealthCheck, Phase, settings
+
+# A shell lets the programs that it starts in the background ignore Ctrl-C. The tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples may take as long as they like on a slow machine. Where a commit is judged, what is drawn must not depend on
 # the day; where faults are planted, nobody reads the smallest example.

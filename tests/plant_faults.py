@@ -204,7 +204,7 @@ FAULTS = {
         )
     ],
     "rows of one image not side by side": [(TREE, "[node for _, node in rows]", "sorted(node for _, node in rows)")],
-    "terms not normalised": [(TREE, "terms = scores - self._normalisers[parents]", "terms = scores")],
+    "terms not normalised": [(TREE, "terms = scores - self.normalisers[parents]", "terms = scores")],
     "scores let go with the first that needs them no more": [
         (TREE, "self._users[block] -= 1", "self._users[block] = 0")
     ],
@@ -1085,7 +1085,7 @@ FAULTS = {
         ("evaluation/grounding.py", " and overlaps[number] == max(overlaps)", "")
     ],
     "record: look-ahead without its weight": [
-        (RECORDER, "looks = opposite.direction.weight * looks", "looks = 1.0 * looks")
+        (RECORDER, "looks = weight * looks", "looks = 1.0 * looks")
     ],
     "record: prior left out": [(RECORDER, "            if opposite.prior:\n", "            if False:\n")],
     "record: costs of constraints left out": [

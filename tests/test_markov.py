@@ -54,12 +54,12 @@ def test_with_the_marginal_as_prior_every_splice_score_is_the_log_probability(se
         seen.append({"opposite": [words[::-1] for words in opposite.tree.words(beams[beams >= 0])]})
         return original(opposite, beams, holds)
 
-    def recording_choose(direction, beams, weight, steer, banned, beam_size, holds, original=sweep_module.choose):
+    def recording_choose(direction, beams, weight, steer, banned, beam_size, holds, noting, original=sweep_module.choose):
         if steer is not None:
             tree, beam = direction.tree, beams[beams >= 0]
             totals = direction.weight * tree.offsets(beam)[:, None] + tree.gather(beam) + steer
             seen[-1].update(reverse=direction.reverse, own=tree.words(beam), totals=totals.tolist())
-        return original(direction, beams, weight, steer, banned, beam_size, holds)
+        return original(direction, beams, weight, steer, banned, beam_size, holds, noting)
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sweep_module, "look_ahead", recording_look_ahead)

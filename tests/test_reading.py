@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birnn_decode.search.reading import Asked, batches
+from birnn_decode.search.reading import Asked, Limits, batches
 
 V, ROOM = 5, 12
 depths = [0, 2, 2, 5]  # of the nodes that rows begin with; their numbers are 0 to 3
@@ -21,7 +21,7 @@ asked_for = st.builds(
 
 def grouped(asked, aligned, room=ROOM):
     firsts = np.array([depths[one.row[1]] for one in asked])
-    return batches(asked, firsts, firsts if aligned else np.zeros_like(firsts), room, V)
+    return batches(asked, firsts, firsts if aligned else np.zeros_like(firsts), Limits(room, None, V))
 
 
 @given(asked=st.lists(asked_for, min_size=1, max_size=12), aligned=st.booleans(), room=st.sampled_from([9, 10, 12]))

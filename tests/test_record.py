@@ -142,7 +142,7 @@ def test_every_number_of_a_sweep(seed, template, method, weights, beam_size, tab
         before = None
         for choice in sweep.choices:
             at = choice.position
-            heads = extended(before, allowed, at, own[name], name) if before else known_words(allowed, at, name)
+            heads = extended(before, allowed, at, own[name], name, weight) if before else known_words(allowed, at, name)
             everything = {}
             for head in heads:
                 for word in allowed[at]:
@@ -194,15 +194,15 @@ def known_words(allowed, at, name):
     return [tuple(next(iter(one)) for one in side)]
 
 
-def extended(beams, allowed, at, model, name):
-    """Beams with the known words up to a position; impossible ones left out."""
+def extended(beams, allowed, at, model, name, weight=1.0):
+    """Beams with the known words up to a position; impossible ones left out, unless the model has no weight."""
     found = []
     for words in beams or ():
         if name == "forward":
             more = (*words, *(next(iter(one)) for one in allowed[len(words) : at]))
         else:
             more = (*(next(iter(one)) for one in allowed[at + 1 : len(allowed) - len(words)]), *words)
-        if log_prob_of(model, more, name) > -math.inf:
+        if not weight or log_prob_of(model, more, name) > -math.inf:
             found.append(more)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -97,8 +98,8 @@ class TorchBackend(Backend):
         return self.numbers(scores.take(self.indices(rows * scores.shape[-1] + tokens)))
 
     def pick_from(self, blocks: Sequence[Array], block_of: Ints, rows: Ints, tokens: Ints) -> Floats:
-        if len(blocks) == 1:
-            return self.pick(blocks[0], rows, tokens)
+        if len(blocks) < 2:
+            return np.empty(0) if not blocks else self.pick(blocks[0], rows, tokens)
         order, bounds = _by_block(block_of, len(blocks))
         flat = self.indices((rows * blocks[0].shape[-1] + tokens)[order])
         picked = np.empty(len(rows))
@@ -174,8 +175,8 @@ class TorchBackend(Backend):
 
 def _by_block(block_of: np.ndarray, blocks: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Return an order that puts those of the same block together, and where each block begins and ends in it."""
-    ends = np.cumsum(np.bincount(block_of, minlength=blocks)).tolist()
-    return np.argsort(block_of, kind="stable"), list(zip([0, *ends[:-1]], ends, strict=True))
+    ends = [0, *np.cumsum(np.bincount(block_of, minlength=blocks)).tolist()]
+    return np.argsort(block_of, kind="stable"), list(itertools.pairwise(ends))
 
 
 def _tied(values: np.ndarray) -> np.ndarray:

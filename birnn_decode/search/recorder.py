@@ -170,9 +170,10 @@ class Turned(NamedTuple):
         looks = rests = None
         if self.opposite is not None:
             opposite = self.opposite
-            asked = [opposite.holds[row] for row in rows.tolist()] if opposite.holds else []
-            rests, looks = best_behind(opposite.direction, opposite.beams[rows], tokens, asked)
-            looks = opposite.direction.weight * looks
+            if weight := opposite.direction.weight:
+                asked = [opposite.holds[row] for row in rows.tolist()] if opposite.holds else []
+                rests, looks = best_behind(opposite.direction, opposite.beams[rows], tokens, asked)
+                looks = weight * looks
             if opposite.prior:
                 asked_for = zip(rows.tolist(), tokens.tolist(), strict=True)
                 changes -= np.array([opposite.prior[row][token] for row, token in asked_for])
@@ -183,7 +184,7 @@ class Turned(NamedTuple):
                 parents,
                 tokens,
                 prefixes,
-                tree.offsets(parents) - prefixes + picked[rows, ranks],
+                picked[rows, ranks] - tree.normalisers[parents],
                 looks,
                 rests,
                 changes,

@@ -418,7 +418,7 @@ def positions(direction: Direction, turn: Turn) -> list[int]:
 
 def far_side(direction: Direction, turn: Turn, ahead: Ahead | None, behind: Nodes | None) -> Opposite | None:
     """Return what a record has to know of the look-ahead of a turn."""
-    if ahead is None or behind is None or not ahead.opposite.weight:
+    if ahead is None or behind is None:
         return None
     prior = [] if ahead.prior is None else [ahead.prior.at(position) for position in positions(direction, turn)]
     return Opposite(ahead.opposite, behind, turn.holds, prior)

@@ -79,6 +79,7 @@ class PrefixTree(Columns):
         depths: column: the number of words; 0 at the root.
         terms: column: log p(token | parent), in nats; 0 at the root.
         log_probs: column: the sum of the terms from the root to here.
+        normalisers: column: what the scores of the next token are larger than log p by; 0 until they are read.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class PrefixTree(Columns):
         self._child: dict[int, int] = {}  # parent * vocab_size + token: the child
 
         self.items, self.parents, self.tokens, self.depths = (np.empty(0, dtype=np.int64) for _ in range(4))
-        self.terms, self.log_probs, self._normalisers = (np.empty(0) for _ in range(3))
+        self.terms, self.log_probs, self.normalisers = (np.empty(0) for _ in range(3))
         self._branches = np.empty(0, dtype=bool)  # column: whether more than one token may follow
         # [rows, vocab] of the next token; log p is scores - normaliser
         self._scores = _Blocks(self.memory, lambda scores: int(scores.nbytes))
@@ -170,7 +171,7 @@ class PrefixTree(Columns):
 
     def offsets(self, nodes: Nodes) -> np.ndarray:
         """Return what to add to the scores of ``gather`` to get the log-probability of prefix and next token."""
-        return self.log_probs[nodes] - self._normalisers[nodes]
+        return self.log_probs[nodes] - self.normalisers[nodes]
 
     def open(self, beginnings: Iterable[tuple[int, tuple[int, ...]]]) -> None:
         """Read the known words, in reading order, at the beginning of the sentences of an item: one row per item.
@@ -320,7 +321,7 @@ class PrefixTree(Columns):
 
     def continuations(self, nodes: Nodes) -> tuple[np.ndarray, np.ndarray]:
         """Return scores as float64 [nodes, vocab] and normalisers [nodes]; log p is their difference."""
-        return self.backend.numbers(self.gather(nodes)), self._normalisers[nodes]
+        return self.backend.numbers(self.gather(nodes)), self.normalisers[nodes]
 
     def done(self, nodes: Nodes) -> None:
         """Drop the scores of nodes after use, unless they may be asked for again."""
@@ -351,7 +352,7 @@ class PrefixTree(Columns):
             depths=depths,
             terms=terms,
             log_probs=log_probs,
-            _normalisers=0.0,
+            normalisers=0.0,
             _branches=self._branching[items, np.minimum(depths + 1, self._branching.shape[1] - 1)],
         )
         self._scores.reach(len(self))
@@ -366,7 +367,7 @@ class PrefixTree(Columns):
         if twice:
             once = list(row_of.values())
             parents, tokens, scores = parents[once], tokens[once], scores[once]
-        terms = scores - self._normalisers[parents]
+        terms = scores - self.normalisers[parents]
         children = self._new(
             self.items[parents], parents, tokens, self.depths[parents] + 1, terms, self.log_probs[parents] + terms
         )
@@ -517,7 +518,7 @@ class PrefixTree(Columns):
             if not _in_place(places, len(scores)):
                 scores = self.backend.gather([scores], np.zeros_like(places), places, stays=True)
             self._scores.keep(nodes, scores)
-            self._normalisers[nodes] = normaliser[places]
+            self.normalisers[nodes] = normaliser[places]
 
     def _indices(self, values: np.ndarray) -> Array:
         return values if self._backend is None else self._backend.indices(values)
@@ -538,7 +539,7 @@ class PrefixTree(Columns):
             (words,) = self.words(nodes[row : row + 1])
             raise faulty_scores(self.number_of(nodes[row]), words, self.normalized, self.name)
         self._scores.keep(nodes, normalised.scores)
-        self._normalisers[nodes] = 0.0 if normalised.normaliser is None else normalised.normaliser
+        self.normalisers[nodes] = 0.0 if normalised.normaliser is None else normalised.normaliser
 
     def _drop_scores(self, nodes: Nodes) -> None:
         """Drop the scores of nodes just read, except those that may be asked for again."""
