@@ -817,9 +817,9 @@
   function steady() {
     const host = $("told"), probe = make("div", { class: "told", "aria-hidden": true });
     host.style.minHeight = $("detail").style.minHeight = "";
-    probe.append(...state.frames.map((frame) => { const [heading, said] = say(frame); return make("div", {}, make("h2", {}, heading), make("p", {}, ...said)); }));
+    probe.append(...state.frames.map((frame) => { const [heading, said] = say(frame); return make("div", { class: "told" }, make("h2", {}, heading), make("p", {}, ...said)); }));
     host.after(probe);
-    host.style.minHeight = `${Math.max(...[...probe.children].map((one) => one.offsetHeight))}px`;
+    host.style.minHeight = `${Math.ceil(Math.max(...[...probe.children].map((one) => one.getBoundingClientRect().height)))}px`;
     probe.remove();
   }
   let width = window.innerWidth;
