@@ -764,7 +764,7 @@
     board(frame);
     detail(frame);
     // The list of candidates may grow, but it does not shrink again on the way: what is below it stays where it is.
-    $("detail").style.minHeight = frame.kind === "answer" ? "" : `${Math.max(parseFloat($("detail").style.minHeight) || 0, $("detail").offsetHeight)}px`;
+    $("detail").style.minHeight = ["intro", "answer"].includes(frame.kind) ? "" : `${Math.max(parseFloat($("detail").style.minHeight) || 0, $("detail").offsetHeight)}px`;
     if (frame.kind === "answer") $("results").open = true;
     if (state.frame === state.frames.length - 1) pause();
     if (focus) focus.focus();
@@ -807,8 +807,8 @@
     const one = search(), looks = one && one.steps.some((step) => step.looks), joins = one && one.steps.some((step) => step.kind === "splices");
     const sign = (kind, says) => make("li", {}, make("i", { class: kind }), says);
     $("key").replaceChildren(
-      sign("s-bold", "bold: path of the best candidate, or of the one you point at"),
-      sign("s-gap", "dashed: missing words, as on the bold path"),
+      sign("s-bold", "bold: the path of the best one, or of the one you point at"),
+      sign("s-gap", "dashed: missing words on that path"),
       ...(looks ? [sign("s-pale", "pale: not yet chosen anew")] : []),
       ...(looks || joins ? [sign("s-join", "dotted: both sides meet here")] : []));
   }
