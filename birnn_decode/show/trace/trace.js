@@ -180,7 +180,7 @@
   }
 
   function sayIntro(own, one) {
-    const count = blanksOf(one), beams = one ? one.beams : 0;
+    const count = blanksOf(one), beams = one && one.steps.some(isSweep) ? one.beams : 0;
     const what = one && one.template.length ? `There ${count === 1 ? "is 1 missing word" : `are ${count} missing words`}` : "A whole sentence is missing";
     const tries = count > 2 && own.vocab ? ` With ${own.vocab} words to choose from, there are more than 10${superscript(Math.floor(count * Math.log10(own.vocab)))} ways to fill them, far too many to try.` : "";
     return ["The question", [
@@ -208,6 +208,7 @@
     const readNow = known.length ? ["has read ", short(known, back), others] : [back ? "begins at the end of the sentence" : "begins at the start of the sentence"];
     const many = own.vocab ? `${before > 1 ? `${before} × ` : ""}${own.vocab} candidates` : "all candidates";
     const stay = kept(choice);
+    const hidden = one.template.some((known, position) => typeof known === "number" && (back ? position < at : position > at));
     const said = [named(step.direction), " ", ...readNow, `. ${asks} `];
     if (step.looks) {
       const far = MODEL[other(step.direction)];
@@ -216,7 +217,7 @@
         `Of ${many}, the ${stay === 1 ? "one with the best sum stays" : `${stay} with the best sums stay`}.${number ? "" : " The sums of a sweep are provisional: only J, from reading the whole sentence, decides."}`,
       );
     } else {
-      said.push(`Of ${many}, the ${stay === 1 ? "best stays" : `${stay} best stay`}, and the others are forgotten. ${step.kind === "writing" ? "" : `${MODEL[step.direction]} cannot see what comes ${back ? "before" : "after"} the blank.`}`);
+      said.push(`Of ${many}, the ${stay === 1 ? "best stays" : `${stay} best stay`}, and the others are forgotten. ${hidden ? `${MODEL[step.direction]} cannot see what comes ${back ? "before" : "after"} the blank.` : ""}`);
     }
     return [title, said];
   }
@@ -410,7 +411,8 @@
       return frame.kind === "end" ? read(one, step, frame.choice, rank) : sentence(one, step, frame.choice, rank);
     }
     const best = method().hypotheses[0]?.words ?? [];
-    return frame.kind === "answer" && best.length === one.template.length ? best : [];
+    const fits = best.length === one.template.length && best.every((own, at) => isBlank(one, at) || one.template[at] === own);
+    return frame.kind === "answer" && fits ? best : [];
   }
 
   function chip(one, layout, chips, links, nodes, y, middle, direction, at, entry, rank, row) {
