@@ -1105,6 +1105,9 @@ FAULTS = {
     "trace: the end of the script in a word": [(TRACE, 'data.replace("<", "\\\\u003c")', "data")],
     "trace: the wrong beam behind": [(TRACE, "max(beyond) if reverse else min(beyond)", "min(beyond)")],
     "trace: titles not escaped": [(TRACE, "autoescape=True", "autoescape=False")],
+    "trace: joins that were given up called read": [
+        (TRACE, "sum(one.score is not None for one in step.splices)", "len(step.splices)")
+    ],
     "notebooks: words not escaped": [(MARKUP, 'f"{html.escape(word)}</span>"', 'f"{word}</span>"')],
     "posterior: spans one word short": [
         (POSTERIOR, "in best_between(begin, end)) for", "in best_between(begin, max(begin, end - 1))) for")

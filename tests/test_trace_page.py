@@ -143,7 +143,7 @@ def test_buttons_keys_slider_and_chapters(opened):
     assert "step 5 of" in page.locator("#slider").get_attribute("aria-valuetext")
     page.get_by_role("button", name="round 1 →").click()
     assert page.locator("[aria-current=step]").text_content() == "round 1 →"
-    assert page.locator("#heading").text_content().startswith("Round 1, left to right: word")
+    assert page.locator("#heading").text_content().startswith("Round 1, left to right: missing word 1 of 4")
 
 
 def test_play_and_pause(opened):
@@ -187,6 +187,11 @@ def test_the_numbers_are_those_of_the_record(opened):
             said = re.findall(r"(?:so far|this word|look-ahead|total) (\S+?)(?:,| nats$)", label)
             assert [number(one) for one in said] == pytest.approx(numbers, abs=0.006)
         page.keyboard.press("ArrowRight")
+    splices = next(step for step in search.steps if step.kind == "splices").splices
+    page.get_by_role("button", name="first joins").click()
+    said = page.locator("#says").text_content()
+    assert f"the {len(splices)} most promising joins" in said
+    assert f"{sum(one.score is not None for one in splices)} were read to the end" in said
     best = found["bscd"].best
     assert page.locator("#differences tr.best td").nth(1).text_content() == f"{best.joint:.2f}".replace("-", "−")
     first = page.locator("#ranking .heat").first
@@ -195,6 +200,117 @@ def test_the_numbers_are_those_of_the_record(opened):
     assert [number(cell) for cell in cells[1:]] == pytest.approx(best.token_log_probs_forward, abs=0.06)
     spans = page.locator("#sure ol").first.locator("li").all_text_contents()
     assert len(spans) == len(found["bscd"].posterior.spans[0])
+
+
+def test_bars_have_one_scale(opened):
+    one = opened(results())
+    scales = set()
+    while one.step < one.steps - 1:
+        one.page.keyboard.press("ArrowRight")
+        rows = one.page.locator("#detail .row:not(.out)").evaluate_all(
+            """rows => rows.map(row => [
+                [...row.querySelectorAll("rect")].reduce((sum, part) => sum + Number(part.getAttribute("width")), 0),
+                row.querySelector(".total").textContent
+            ])"""
+        )
+        scales.update(round(width / number(total), 1) for width, total in rows)
+    assert len(scales) == 1
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_diagram_stays_where_it_is(width, opened):
+    one = opened(results(), viewport={"width": width, "height": 900})
+    places = set()
+    while one.step < one.steps:
+        places.add(round(one.page.evaluate("board.getBoundingClientRect().top - step.getBoundingClientRect().top")))
+        one.page.keyboard.press("ArrowRight")
+    assert len(places) == 1
+
+
+def words_of_path(page):
+    """Return the words between the beams, and those of the bold path, by their positions."""
+    return page.evaluate(
+        """() => [
+            Object.fromEntries(
+                [...document.querySelectorAll("[data-guess]")].map(one => [one.dataset.guess, one.textContent])
+            ),
+            [...document.querySelectorAll(".chip.lit")].map(one => [one.dataset.x, one.textContent])
+        ]"""
+    )
+
+
+def test_the_sentence_is_that_of_the_bold_path(opened):
+    one = opened(results(), viewport={"width": 1200, "height": 3000})
+    page = one.page
+    bold = 0
+    while one.step < one.steps:
+        page.keyboard.press("ArrowRight")
+        for row in [None, *page.locator("#detail .row, #detail tbody tr").all()[1::3]]:
+            if row is not None:
+                row.focus()
+            between, path = words_of_path(page)
+            assert [word for _, word in path] == [between[at] for at, _ in path]
+            bold += len(path)
+    assert bold > 100
+
+
+@pytest.mark.parametrize("seed", [1, 2, 9])
+def test_the_answer_says_where_it_comes_from(seed, opened):
+    found = compare(models(seed), 0, TEMPLATE, list(METHODS), vocabulary=WORDS, record=True)
+    one = opened(found)
+    page = one.page
+    for name, result in found.items():
+        page.locator("#methods button", has_text=name).click()
+        best = result.best
+        assert page.locator("#question .gap").count() == sum(map(len, best.blanks))
+        page.keyboard.press("End")
+        assert page.locator("#question").text_content() == WORDS.decode(best.tokens)
+        between, path = words_of_path(page)
+        blank = [WORDS.decode([best.tokens[at]]) for run in best.runs for at in range(*run)]
+        assert list(between.values()) == [word if len(word) <= 18 else f"{word[:17]}…" for word in blank]
+        assert path
+        said = page.locator("#says").text_content()
+        (search,) = result.record.searches
+        for step in search.steps:
+            if step.kind == "splices" and best.tokens in [one.words for one in step.splices if one.score is not None]:
+                where = f"by a join {f'after round {step.round}' if step.round else 'of the first two searches'}:"
+                break
+            if step.kind == "sweep" and not step.repeated:
+                ends = [one.words for one in step.choices[-1].candidates if one.kept]
+                ranked = [whole(words, step, search.template) for words in ends]
+                if best.tokens in ranked:
+                    rank = ranked.index(best.tokens)
+                    way = "left to right" if step.direction == "forward" else "right to left"
+                    sweep = f"round {step.round}, {way}" if step.looks_ahead else f"the {step.direction} beam search"
+                    where = f"by {sweep}, where it was {f'number {rank + 1}' if rank else 'the best sentence'}."
+                    break
+        assert f"It was found {where}" in said
+    assert page.locator("#results").get_attribute("open") is not None
+
+
+def test_why_a_search_without_gain_ended(opened):
+    for seed in (7, 8, 9):
+        found = decode(models(seed), 0, TEMPLATE, vocabulary=WORDS, record=True)
+        (search,) = found.record.searches
+        last = [step for step in search.steps if step.kind == "splices"][-1]
+        one = opened(found)
+        one.page.keyboard.press("End")
+        said = one.page.locator("#says .note").text_content()
+        if found.stop != "no_gain":
+            assert said == found.stop.advice
+        elif len(last.splices) > 5:
+            assert "its last rounds found nothing better" in said
+        else:
+            count = f"only {len(last.splices)} new sentence" if last.splices else "no new sentence"
+            assert f"ended after round {found.rounds} because {count}" in said
+            worse = bool(last.splices) and found.best.tokens not in [one.words for one in last.splices]
+            assert ("better" in said.split(".")[0]) == worse
+
+
+def whole(words, sweep, template):
+    """Return the whole sentence of a candidate at the end of a sweep: known words may follow what it has read."""
+    left = len(template) - len(words)
+    return (*words, *template[len(words) :]) if sweep.direction == "forward" else (*template[:left], *words)
 
 
 def number(text):
@@ -329,11 +445,12 @@ def test_paper(opened):
 def test_every_method_can_be_chosen(opened):
     one = opened(results())
     names = one.page.locator("#methods button")
-    assert names.all_text_contents() == ["urnn-f", "rerank", "bscd"]
+    assert names.locator("strong").all_text_contents() == ["urnn-f", "rerank", "bscd"]
+    assert names.locator("small").count() == 3
     assert names.nth(2).get_attribute("aria-pressed") == "true"
     names.nth(0).click()
     assert one.page.locator("#ranking h2").text_content() == "The sentences of urnn-f, word by word"
-    assert one.walk()[1].startswith("Forward beam search: word 2 of 7")
+    assert one.walk()[1].startswith("Forward beam search: missing word 1 of 4")
 
 
 # ------------------------------------------------------------------------------------------------- without a browser

@@ -24,16 +24,17 @@ MOST_BOUNDS = 80  # steps of a proof
 MOST_SWEEPS = 40  # of Gibbs sampling
 MOST_BYTES = 700_000  # of all searches; those of other lengths than the answer's are left out beyond that
 FILES = "page.html.j2", "trace.css", "trace.js"
+# The full name of each method, and what it does in a few words.
 NAMES = {
-    "urnn-f": "forward beam search",
-    "urnn-b": "backward beam search",
-    "urnn-f+end": "forward beam search, sentences ranked whole",
-    "urnn-b+end": "backward beam search, sentences ranked whole",
-    "rerank": "both beam searches, ranked by both models",
-    "gibbs": "Gibbs sampling",
-    "bscd": "Beam-Search Coordinate Descent",
-    "bscd-paper": "Beam-Search Coordinate Descent as published",
-    "exact": "exact search",
+    "urnn-f": ("forward beam search", "one search, left to right"),
+    "urnn-b": ("backward beam search", "one search, right to left"),
+    "urnn-f+end": ("forward beam search, sentences ranked whole", "left to right, whole sentences ranked"),
+    "urnn-b+end": ("backward beam search, sentences ranked whole", "right to left, whole sentences ranked"),
+    "rerank": ("both beam searches, ranked by both models", "both searches, then both models choose"),
+    "gibbs": ("Gibbs sampling", "words drawn at random, again and again"),
+    "bscd": ("Beam-Search Coordinate Descent", "both searches, helping each other"),
+    "bscd-paper": ("Beam-Search Coordinate Descent as published", "both searches, helping each other, no joins"),
+    "exact": ("exact search", "proves which sentence is best"),
 }
 
 
@@ -194,9 +195,11 @@ def _method(name: str, result: DecodeResult, words: _Words) -> dict[str, Any]:
         if at == shown or room > 0:
             kept.append(at)
     kept.sort()
+    title, does = NAMES.get(name.removeprefix("birnn-"), (name, None))
     return {
         "name": name,
-        "title": NAMES.get(name.removeprefix("birnn-"), name),
+        "title": title,
+        "does": does,
         "vocab": record.vocab_size,
         "searches": [searches[at] for at in kept],
         "left": len(searches) - len(kept),
@@ -207,6 +210,7 @@ def _method(name: str, result: DecodeResult, words: _Words) -> dict[str, Any]:
         "rows": result.rows_evaluated,
         "ms": round(1000 * result.seconds),
         "stop": result.stop.advice,
+        "reason": result.stop.value,
         "proved": result.proved,
         "sure": _sure(result, words),
     }
@@ -243,9 +247,9 @@ def _hypothesis(one: Hypothesis, result: DecodeResult, words: _Words, at: int) -
     return {
         "words": words.all(one.tokens),
         "blank": [int(at in blanks) for at in range(len(one.tokens))],
-        "score": _number(one.score),
-        "joint": _number(one.joint if one.joint is not None else one.pseudo_log_prob),
-        "sums": [_number(one.log_prob_forward), _number(one.log_prob_backward)],
+        "score": _number(one.score, 6),
+        "joint": _number(one.joint if one.joint is not None else one.pseudo_log_prob, 6),
+        "sums": [_number(one.log_prob_forward, 6), _number(one.log_prob_backward, 6)],
         "terms": {name: [_number(value) for value in own] for name, own in terms.items() if own is not None},
         "broken": [*one.broken],
         "share": share,
@@ -294,8 +298,9 @@ def _search(search: RecordedSearch, words: _Words) -> dict[str, Any]:
                     "kind": "splices",
                     "round": step.round,
                     "count": len(step.splices),
+                    "read": sum(one.score is not None for one in step.splices),
                     "splices": [
-                        [words.all(one.words), one.position, _number(one.value), _number(one.score)]
+                        [words.all(one.words), one.position, _number(one.value), _number(one.score, 6)]
                         for one in ranked[:MOST_SPLICES]
                     ],
                 }

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
   const MOST_LANES = 8;
-  const LANE = 27, CHIP = 22, MARGIN = 26;
+  const LANE = 27, CHIP = 22, MARGIN = 26, NAMES = 112;
   const $ = (id) => document.getElementById(id);
   const state = { method: 0, search: 0, frame: 0, frames: [], timer: null };
 
@@ -26,7 +26,7 @@
     value === null || value === undefined ? "−∞" : value.toFixed(digits).replace("-", "−").replace(/^−(0\.?0*)$/, "$1");
   const word = (number) => data.words[number];
   const text = (numbers) => numbers.map((one) => (one === null || one === undefined ? "_" : word(one))).join(data.space);
-  const quoted = (numbers) => make("q", {}, text(numbers));
+  const quoted = (numbers, before = "", after = "") => make("q", {}, `${before}${text(numbers)}${after}`);
   const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
   const percent = (share) => (share >= 0.995 && share < 1 ? "> 99 %" : share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
   const method = () => data.methods[state.method];
@@ -110,12 +110,32 @@
       });
     }
     own.bounds.forEach((bound, at) => frames.push({ kind: "bound", at, chapter: "proof" }));
-    frames.push({ kind: "answer", chapter: "answer" });
+    frames.push({ kind: "answer", chapter: "answer", ...origin(own, one) });
     return frames;
+  }
+
+  // The step that found the answer first, and the rank of the answer there; null if the search on the page did not.
+  function origin(own, one) {
+    const best = own.hypotheses[0]?.words;
+    if (!one || !best || best.length !== one.template.length) return { origin: null, rank: 0 };
+    const is = (words) => best.every((each, at) => (isBlank(one, at) ? words[at] : one.template[at]) === each);
+    for (const [number, step] of one.steps.entries()) {
+      if (step.kind === "splices") {
+        const rank = step.splices.findIndex((splice) => splice[3] !== null && is(splice[0]));
+        if (rank >= 0) return { origin: { kind: "splices", step: number }, rank };
+      } else if (step.kind === "sweep" && step.choices.length === blanksOf(one)) {
+        const choice = step.choices.length - 1;
+        const rank = choice < 0 ? -1 : step.choices[choice][1].findIndex((row, own) => row[2] && is(read(one, step, choice, own)));
+        // The beams of the other direction are shown, too, if they come later.
+        const after = one.steps.findIndex((later, at) => at > number && later.kind === "sweep" && later.direction === step.direction && !later.repeated);
+        if (rank >= 0) return { origin: { kind: "end", step: number, choice, until: (after < 0 ? one.steps.length : after) - 1 }, rank };
+      }
+    }
+    return { origin: null, rank: 0 };
   }
   function chapterOf(one, step) {
     if (step.kind === "draws") return "draws";
-    if (step.kind === "splices") return step.round ? `joins ${step.round}` : "joins";
+    if (step.kind === "splices") return step.round ? `joins of round ${step.round}` : "first joins";
     const arrow = step.direction === "forward" ? "→" : "←";
     if (step.kind === "writing") return `writing ${arrow}`;
     return step.round ? `round ${step.round} ${arrow}` : `beam search ${arrow}`;
@@ -123,17 +143,18 @@
 
   // ------------------------------------------------------------------------------------------------------ what is said
 
-  const MODEL = { forward: "The forward model", backward: "The backward model", };
+  const MODEL = { forward: "The forward model", backward: "The backward model" };
+  const seen = document.querySelector(".picture") ? "the picture" : "the source";
   const named = (direction) => make("strong", { class: direction }, MODEL[direction]);
 
   function say(frame) {
     const own = method(), one = search();
     if (frame.kind === "intro") return sayIntro(own, one);
-    if (frame.kind === "answer") return sayAnswer(own);
+    if (frame.kind === "answer") return sayAnswer(own, one, frame);
     if (frame.kind === "bound") {
       const [rows, upper, best] = own.bounds[frame.at];
       return ["How good can any other sentence be?", [
-        `After ${rows} rows, no sentence can have a score above ${nats(upper)}. The best sentence found so far has ${nats(best)}. `,
+        `After ${rows} words read, no sentence can have a score above ${nats(upper)}. The best sentence found so far has ${nats(best)}. `,
         upper !== null && best !== null && upper - best < 0.0005 ? "The two have met: the answer is proved." : "When the two meet, the answer is proved.",
       ]];
     }
@@ -141,12 +162,12 @@
     if (frame.kind === "choice") return sayChoice(own, one, step, frame.choice);
     if (frame.kind === "end") return sayEnd(one, step, frame.choice);
     if (frame.kind === "splices") {
-      const whole = step.splices.filter((splice) => splice[3] !== null).length;
-      return [`Cut and join${step.round ? ` after round ${step.round}` : ""}`, [
-        "At every position, a beginning from ", make("span", { class: "forward" }, "above"), ", a word, and an ending from ",
-        make("span", { class: "backward" }, "below"), " make a whole sentence. ",
-        `${step.count === 1 ? "One promising sentence is" : `The ${step.count} most promising sentences are`} new. The value of a join says how much each model likes its own half. `,
-        `Whether the halves fit shows only when each model reads on into the half of the other. Sentences that get worse are given up early, and ${whole === 1 ? "one is" : `${whole} are`} read to the end. That gives J.`,
+      const whole = step.read, many = step.count > 1;
+      return [step.round ? `Cut and join after round ${step.round}` : "Cut and join", [
+        "A beginning from ", make("span", { class: "forward" }, "above"), ", a word, and an ending from ", make("span", { class: "backward" }, "below"), " are joined to a whole sentence. ",
+        `The table has the ${many ? `${step.count} most promising joins` : "most promising join"}${step.round ? " that no earlier step has tried" : ""}. `,
+        "The value of a join is what each model thinks of its own half. Do the halves fit? That shows only when each model reads the whole sentence, which gives J. ",
+        whole === step.count ? `${["It was", "Both were"][whole - 1] ?? `All ${whole} were`} read to the end.` : `${whole === 1 ? "One was" : `${whole} were`} read to the end. The others got worse early and were given up.`,
       ]];
     }
     return [`Sweep ${step.round} of the chains`, [
@@ -159,14 +180,14 @@
   }
 
   function sayIntro(own, one) {
-    const count = blanksOf(one);
+    const count = blanksOf(one), beams = one && one.steps.some(isSweep) ? one.beams : 0;
     const what = one && one.template.length ? `There ${count === 1 ? "is 1 missing word" : `are ${count} missing words`}` : "A whole sentence is missing";
-    const tries = count && own.vocab ? ` With ${own.vocab} words to choose from, there are more than 10${superscript(Math.floor(count * Math.log10(own.vocab)))} ways to fill ${count === 1 ? "it" : "them"}, far too many to try.` : "";
+    const tries = count > 2 && own.vocab ? ` With ${own.vocab} words to choose from, there are more than 10${superscript(Math.floor(count * Math.log10(own.vocab)))} ways to fill them, far too many to try.` : "";
     return ["The question", [
-      `${what}.${count > 2 ? tries : ""} Two models know such sentences. `, named("forward"), " guesses the next word from everything to its left. ",
-      named("backward"), " guesses the word before from everything to its right. A good sentence is one that both find probable. ",
-      `The beams of the forward model will stand above the sentence, those of the backward model below it, the best ones next to it. `,
-      `You are watching “${own.name}”: ${own.title}. Press Play, or step with the arrow keys.`,
+      `${what}.${tries} `, named("forward"), ` guesses the next word from ${seen} and all words to the left of it. `,
+      named("backward"), ` guesses the word before from ${seen} and all words to the right of it. A good sentence is one that both find probable. `,
+      beams ? `A search goes from word to word. At each word it keeps only the ${beams === 1 ? "best candidate, the beam" : `${beams} best candidates, the beams`}, and forgets the others. ` : "",
+      `You are watching ${own.name}${own.does ? ` (${own.title})` : ""}. Press Play, or step with the arrow keys.`,
     ]];
   }
   const superscript = (number) => `${number}`.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
@@ -182,25 +203,29 @@
     const others = before > 1 ? `, and ${plural(before - 1, back ? "other ending" : "other beginning", back ? "other endings" : "other beginnings")}` : "";
     const asks = back ? "Which word comes before?" : "Which word comes next?";
     const name = step.looks ? `Round ${step.round}, ${back ? "right to left" : "left to right"}` : `${back ? "Backward" : "Forward"} ${step.kind === "writing" ? "writing" : "beam search"}`;
-    const title = `${name}: word ${step.kind === "writing" ? number + 1 : `${at + 1} of ${size(one)}`}`;
-    const readNow = known.length ? ["has read ", quoted(short(known, back)), others] : [back ? "begins at the end of the sentence" : "begins at the start of the sentence"];
+    const missing = [...one.template.keys()].filter((position) => isBlank(one, position));
+    const title = `${name}: ${step.kind === "writing" ? `word ${number + 1}` : `missing word ${missing.indexOf(at) + 1} of ${missing.length}`}`;
+    const readNow = known.length ? ["has read ", short(known, back), others] : [back ? "begins at the end of the sentence" : "begins at the start of the sentence"];
     const many = own.vocab ? `${before > 1 ? `${before} × ` : ""}${own.vocab} candidates` : "all candidates";
     const stay = kept(choice);
-    const said = [named(step.direction), " ", ...readNow, ` and asks: ${asks} `];
+    const hidden = one.template.some((known, position) => typeof known === "number" && (back ? position < at : position > at));
+    const said = [named(step.direction), " ", ...readNow, `. ${asks} `];
     if (step.looks) {
-      const far = MODEL[other(step.direction)].toLowerCase();
+      const far = MODEL[other(step.direction)];
       said.push(
-        `Now it also listens to the other side: each word gets what ${far} thinks of it, together with the best ${back ? "beginning" : "ending"} that ${far} has kept. `,
-        `Of ${many}, the ${stay === 1 ? "best stays" : `${stay} best stay`}.`,
+        `Now the other side has a say. ${MODEL[step.direction]} tells how well a word goes ${back ? "before this ending" : "after this beginning"}. ${far} tells how well the word goes ${back ? "after the best beginning" : "before the best ending"} that it has kept. `,
+        `Of ${many}, the ${stay === 1 ? "one with the best sum stays" : `${stay} with the best sums stay`}.${number ? "" : " The sums of a sweep are provisional: only J, from reading the whole sentence, decides."}`,
       );
     } else {
-      said.push(`Of ${many}, the ${stay === 1 ? "best stays" : `${stay} best stay`}, and the others are forgotten. It does not see what comes ${back ? "before" : "after"} the blank.`);
+      said.push(`Of ${many}, the ${stay === 1 ? "best stays" : `${stay} best stay`}, and the others are forgotten. ${hidden ? `${MODEL[step.direction]} cannot see what comes ${back ? "before" : "after"} the blank.` : ""}`);
     }
     return [title, said];
   }
 
+  // A quotation of the words next to a blank; dots stand for the others.
   function short(words, back, most = 9) {
-    return words.length <= most ? words : back ? words.slice(0, most) : words.slice(-most);
+    if (words.length <= most) return quoted(words);
+    return back ? quoted(words.slice(0, most), "", " …") : quoted(words.slice(-most), "… ");
   }
 
   function sayEnd(one, step, number) {
@@ -222,9 +247,9 @@
       return ["The free search is complete", [named(step.direction), " has written whole sentences of different lengths. The lengths it found are searched next with both models."]];
     }
     if (step.looks) {
-      return [`Round ${step.round}: the sweep is complete`, ["The best sentence at the end of the sweep is ", best, ".", ...judged(words), " The beams that you see are the look-ahead of the next sweep, which runs the other way."]];
+      return [`Round ${step.round}: the sweep is complete`, ["The best sentence at the end of the sweep is ", best, ".", ...judged(words), ` The next sweep runs the other way, and ${MODEL[step.direction].toLowerCase()} has its say there with the beams that you see now.`]];
     }
-    const blind = open.length ? [" It chose every word without seeing ", quoted(short(open, !back)), ". Do they fit?"] : [];
+    const blind = open.length ? [" It chose every word without seeing ", short(open, !back), ". Do they fit?"] : [];
     return [`The ${back ? "backward" : "forward"} search is complete`, [named(step.direction), " likes ", best, " best.", ...blind, ...judged(words)]];
   }
 
@@ -241,7 +266,7 @@
       });
     }
     if (!worst || worst.value > -4) return [];
-    return ["Its weakest point is ", quoted([hypothesis.words[worst.at]]), `, to which the ${worst.direction} model gives only ${nats(worst.value, 1)} nats${worst.value < -4.7 ? `, a chance of 1 in ${about(Math.exp(-worst.value))}` : ""}.`];
+    return ["Its weakest point is ", quoted([hypothesis.words[worst.at]]), `, to which the ${worst.direction} model gives only a chance of 1 in ${about(Math.exp(-worst.value))} (${nats(worst.value, 1)} nats).`];
   }
   const about = (number) => Number(number.toPrecision(1)).toLocaleString("en");
 
@@ -250,18 +275,38 @@
       .sort((one, two) => two.hypotheses[0].joint - one.hypotheses[0].joint)[0];
   }
 
-  function sayAnswer(own) {
+  function sayAnswer(own, one, frame) {
     if (!own.hypotheses.length) return ["No answer", [own.stop]];
     const best = own.hypotheses[0], top = bestOfAll();
-    const said = [`${own.name} answers `, quoted(best.words), ". "];
+    const said = [`${own.name} answers `, quoted(best.words), ". ", ...foundBy(one, frame)];
     if (best.joint !== null && best.sums[0] !== null) {
       said.push(`Its J is ${nats(best.joint)}: ${nats(best.sums[0])} from the forward model and ${nats(best.sums[1])} from the backward model. `, ...weakest(best), " ");
       if (top && top !== own && top.hypotheses[0].joint > best.joint + 0.005) {
         said.push(`${top.name} found a sentence with a better J, ${nats(top.hypotheses[0].joint)}: `, quoted(top.hypotheses[0].words), ". ");
       } else if (data.methods.length > 1) said.push("No other method on this page found a better one. ");
     }
-    said.push(make("span", { class: "note" }, own.stop));
+    said.push(make("span", { class: "note" }, ended(own, one, frame.origin)));
     return ["The answer", said];
+  }
+  function foundBy(one, frame) {
+    if (!frame.origin) return [];
+    const step = one.steps[frame.origin.step], back = step.direction === "backward";
+    if (step.kind === "splices") {
+      const [words, at] = step.splices[frame.rank];
+      return [`It was found by a join ${step.round ? `after round ${step.round}` : "of the first two searches"}: a beginning from above and an ending from below meet at `, quoted([words[at]]), ". The bold path shows them. "];
+    }
+    const sweep = step.looks ? `round ${step.round}, ${back ? "right to left" : "left to right"}` : `the ${step.direction} beam search`;
+    return [`It was found by ${sweep}, where it was ${frame.rank ? `number ${frame.rank + 1}` : "the best sentence"}. The bold path shows it. `];
+  }
+
+  // Why the search ended. The result says it for any search; here the steps tell which reason it was.
+  function ended(own, one, found) {
+    const joins = one ? one.steps.filter((step) => step.kind === "splices") : [], last = joins[joins.length - 1];
+    if (own.reason !== "no_gain" || !last || !found) return own.stop;
+    const again = "A larger beam may find a better sentence.";
+    if (last.count > one.beams) return `The search ended here because its last rounds found nothing better. ${again}`;
+    const worse = one.steps[found.step].round < last.round;
+    return `The search ended ${last.round ? `after round ${last.round}` : "after the first joins"} because ${last.count ? `only ${plural(last.count, "new sentence was", "new sentences were")}` : "no new sentence was"} left to try${last.count && worse ? `, and ${last.count === 1 ? "it was not" : "none was"} better` : ""}. ${again}`;
   }
 
   // --------------------------------------------------------------------------------------------------------- the board
@@ -290,7 +335,7 @@
   function lanesAt(one, frame) {
     // For each direction and place: the sweep and choice that are shown there, and whether they are of an earlier sweep.
     const shown = { forward: new Map(), backward: new Map() };
-    const last = frame.step === undefined ? (frame.kind === "answer" || frame.kind === "bound" ? one.steps.length - 1 : -1) : frame.step;
+    const last = frame.step === undefined ? (frame.kind === "answer" || frame.kind === "bound" ? one.steps.length - 1 : -1) : frame.until ?? frame.step;
     for (let number = 0; number <= last; number += 1) {
       const step = one.steps[number];
       if (!isSweep(step) || step.repeated) continue;
@@ -304,28 +349,29 @@
   }
 
   function board(frame) {
-    const one = search(), host = $("board");
+    const one = search(), host = $("board"), rank = frame.rank ?? 0;
     host.replaceChildren();
-    if (!one || !size(one) || frame.kind === "draws" || frame.kind === "bound") { host.hidden = true; return; }
-    host.hidden = false;
+    host.hidden = $("key").hidden = !one || !size(one) || frame.kind === "draws" || frame.kind === "bound";
+    if (host.hidden) return;
+    if (frame.origin) frame = frame.origin;
     const layout = columns(one), shown = lanesAt(one, frame);
     const count = Math.min(one.beams, MOST_LANES);
     const has = (direction) => one.steps.some((step) => isSweep(step) && step.direction === direction);
     const top = has("forward") ? count * LANE + 16 : 8, middle = top + 15, bottom = top + 46;
     const height = bottom + (has("backward") ? count * LANE + 14 : 4);
     // A long sentence is drawn a little smaller. If that is not enough, the board scrolls.
-    const scale = Math.max(0.78, Math.min(1, (host.clientWidth - 102) / layout.width));
+    const scale = Math.max(0.78, Math.min(1, (host.clientWidth - NAMES - 2) / layout.width));
     const svg = draw("svg", { width: layout.width * scale, height: height * scale, viewBox: `0 0 ${layout.width} ${height}` });
     const y = { forward: (rank) => top - 8 - LANE * rank - CHIP / 2, backward: (rank) => bottom + 8 + LANE * rank + CHIP / 2 - 6 };
     const step = frame.step === undefined ? null : one.steps[frame.step];
     const now = frame.kind === "choice" ? place(one, step.choices[frame.choice][0]) : -1;
     if (now >= 0) svg.append(draw("rect", { class: "here", x: layout.columns[now].x - 8, y: 0, width: layout.columns[now].width + 16, height, rx: 6 }));
-    const names = draw("svg", { class: "names", width: 100 * scale, height: height * scale, viewBox: `0 0 100 ${height}`, "aria-hidden": true });
+    const names = draw("svg", { class: "names", width: NAMES * scale, height: height * scale, viewBox: `0 0 ${NAMES} ${height}`, "aria-hidden": true });
     if (has("forward")) names.append(draw("text", { class: "side f", x: 2, y: y.forward(0) + 4 }, "forward →"));
     if (has("backward")) names.append(draw("text", { class: "side b", x: 2, y: y.backward(0) + 4 }, "← backward"));
     names.append(draw("text", { class: "number", x: 2, y: middle + 8 }, "sentence"));
     for (const direction of ["forward", "backward"]) if (has(direction)) {
-      for (let rank = 0; rank < count; rank += 1) names.append(draw("text", { class: "number", x: 98, y: y[direction](rank) + 4, "text-anchor": "end" }, `${rank + 1}`));
+      for (let rank = 0; rank < count; rank += 1) names.append(draw("text", { class: "number", x: NAMES - 2, y: y[direction](rank) + 4, "text-anchor": "end" }, `${rank + 1}`));
     }
     const links = draw("g", {}), chips = draw("g", {});
     svg.append(links, chips);
@@ -339,37 +385,34 @@
         });
       }
     }
-    const best = bestWords(one, frame);
     layout.columns.forEach((column, at) => {
       const known = one.template.length && !isBlank(one, at);
       const group = draw("g", { class: known ? "known" : "blank" });
       group.append(draw("rect", { x: column.x, y: middle - CHIP / 2 + 4, width: column.width, height: CHIP, rx: 4 }));
-      const own = known ? one.template[at] : best.words[at];
-      group.append(draw("text", { x: column.x + column.width / 2, y: middle + 8, "text-anchor": "middle", class: known ? "" : "guess" }, own === undefined ? "" : clipped(word(own))));
+      group.append(draw("text", { x: column.x + column.width / 2, y: middle + 8, "text-anchor": "middle", "data-guess": known ? null : at }, known ? clipped(word(one.template[at])) : ""));
       svg.append(group);
     });
     const scroller = make("div", { class: "scroller" }, svg);
     host.append(names, scroller);
     roving(host);
-    lightUp(frame, 0);
+    lightUp(frame, rank);
     const column = layout.columns[now >= 0 ? now : Math.max(0, one.template.findIndex((known) => typeof known !== "number"))];
     if (column) scroller.scrollLeft = Math.max(0, scale * (column.x + column.width / 2) - scroller.clientWidth / 2);
   }
 
   const clipped = (own) => ([...own].length > 18 ? `${[...own].slice(0, 17).join("")}…` : own);
 
-  function bestWords(one, frame) {
-    if (frame.kind === "choice") {
-      const step = one.steps[frame.step];
-      return { words: step.choices[frame.choice][1].length ? sentence(one, step, frame.choice, 0) : [] };
+  // The sentence that stands between the beams: that of the path in bold.
+  function sentenceOf(one, frame, rank) {
+    const step = one.steps[frame.step];
+    if (frame.kind === "splices") return step.splices[rank]?.[0] ?? [];
+    if (frame.kind === "choice" || frame.kind === "end") {
+      if (frame.choice < 0 || !step.choices[frame.choice][1][rank]) return [];
+      return frame.kind === "end" ? read(one, step, frame.choice, rank) : sentence(one, step, frame.choice, rank);
     }
-    if (frame.kind === "end") {
-      const step = one.steps[frame.step];
-      return { words: frame.choice >= 0 && step.choices[frame.choice][1].length ? read(one, step, frame.choice, 0) : [] };
-    }
-    if (frame.kind === "splices") return { words: one.steps[frame.step].splices[0]?.[0] ?? [] };
-    const hypothesis = method().hypotheses.find((own) => own.words.length === one.template.length);
-    return { words: frame.kind === "answer" && hypothesis ? hypothesis.words : [] };
+    const best = method().hypotheses[0]?.words ?? [];
+    const fits = best.length === one.template.length && best.every((own, at) => isBlank(one, at) || one.template[at] === own);
+    return frame.kind === "answer" && fits ? best : [];
   }
 
   function chip(one, layout, chips, links, nodes, y, middle, direction, at, entry, rank, row) {
@@ -404,6 +447,8 @@
     host.querySelectorAll(".lit").forEach((one) => one.classList.remove("lit"));
     host.querySelectorAll(".join").forEach((one) => one.remove());
     const one = search(), step = one && one.steps[frame.step];
+    const words = one ? sentenceOf(one, frame, rank) : [];
+    host.querySelectorAll("[data-guess]").forEach((guess) => { const own = words[guess.dataset.guess]; guess.textContent = own === undefined ? "" : clipped(word(own)); });
     if (frame.kind === "splices" && step.splices[rank]) lightSentence(frame, step.splices[rank][0], step.splices[rank][1]);
     if (frame.kind !== "choice" && frame.kind !== "end") return;
     if (frame.choice < 0 || !step.choices[frame.choice][1][rank]) return;
@@ -424,24 +469,31 @@
     lit(far.step, far.choice, candidate[7]);
     const target = host.querySelector(`.chip[data-key="${far.step.direction} ${place(one, far.step.choices[far.choice][0])} ${candidate[7]}"] rect`);
     const source = candidate[2] ? host.querySelector(`.chip[data-key="${step.direction} ${at} ${rank}"] rect`) : null;
-    if (target && source) {
-      const middle = (rect, edge) => [Number(rect.getAttribute("x")) + (edge ? Number(rect.getAttribute("width")) : 0), Number(rect.getAttribute("y")) + CHIP / 2];
-      const back = step.direction === "backward";
-      const [x1, y1] = middle(source, !back), [x2, y2] = middle(target, back);
-      host.querySelector(".scroller svg").append(draw("path", { class: "join", d: `M${x1},${y1} C${x1 + (back ? -30 : 30)},${y1} ${x2 + (back ? 30 : -30)},${y2} ${x2},${y2}` }));
-    }
+    joinLine(source, target, step.direction === "backward");
+  }
+
+  // The dotted line from a word to the beam of the other direction that goes on from it.
+  function joinLine(source, target, back) {
+    if (!source || !target) return;
+    const middle = (rect, edge) => [Number(rect.getAttribute("x")) + (edge ? Number(rect.getAttribute("width")) : 0), Number(rect.getAttribute("y")) + CHIP / 2];
+    const [x1, y1] = middle(source, !back), [x2, y2] = middle(target, back);
+    $("board").querySelector(".scroller svg").append(draw("path", { class: "join", d: `M${x1},${y1} C${x1 + (back ? -30 : 30)},${y1} ${x2 + (back ? 30 : -30)},${y2} ${x2},${y2}` }));
   }
 
   // Light up the beams that a joined sentence comes from.
   function lightSentence(frame, words, join) {
-    const one = search();
+    const one = search(), ends = {};
     for (const [direction, lanes] of Object.entries(lanesAt(one, frame))) {
       for (const [at, entry] of lanes) {
         if (direction === "forward" ? at > join : at <= join) continue;
         const rank = entry.step.choices[entry.choice][1].findIndex((row, own) => row[2] && read(one, entry.step, entry.choice, own).every((each, place) => each === undefined || each === words[place]));
-        if (rank >= 0) $("board").querySelectorAll(`[data-key="${direction} ${at} ${rank}"]`).forEach((found) => found.classList.add("lit"));
+        if (rank < 0) continue;
+        $("board").querySelectorAll(`[data-key="${direction} ${at} ${rank}"]`).forEach((found) => found.classList.add("lit"));
+        if (!ends[direction] || (direction === "forward" ? at > ends[direction][0] : at < ends[direction][0])) ends[direction] = [at, rank];
       }
     }
+    const [source, target] = ["forward", "backward"].map((direction) => ends[direction] && $("board").querySelector(`.chip[data-key="${direction} ${ends[direction].join(" ")}"] rect`));
+    joinLine(source, target, false);
   }
 
   // -------------------------------------------------------------------------------------------------------- the detail
@@ -449,14 +501,30 @@
   function detail(frame) {
     const host = $("detail");
     host.replaceChildren();
-    if (frame.kind === "choice") host.append(...candidates(frame));
+    if (frame.kind === "intro") {
+      const terms = $("terms").cloneNode(true);
+      terms.removeAttribute("id");
+      host.append(terms);
+    }
+    if (frame.kind === "choice" || (frame.kind === "end" && frame.choice >= 0)) host.append(...candidates(frame));
     if (frame.kind === "splices") host.append(spliceTable(search().steps[frame.step]));
     if (frame.kind === "draws") host.append(chains(frame));
     if (frame.kind === "bound") host.append(chart(frame.at));
     if (frame.kind === "answer" && method().hypotheses.length) host.append(...answers());
   }
 
-  function bars(parts, longest) {
+  // One scale for all bars of a search. A longer bar, of a candidate that was dropped, is cut off at its end.
+  const scales = new Map();
+  function scale(own, one) {
+    if (!scales.has(one)) {
+      const kept = (one?.steps ?? []).filter(isSweep).flatMap((step) => step.choices.flatMap(([, rows]) => rows.filter((row) => row[2]).map((row) => -(row[5] ?? 0))));
+      scales.set(one, 1.1 * Math.max(0.001, ...kept, ...own.hypotheses.map((best) => -((best.sums[0] ?? 0) + (best.sums[1] ?? 0)))));
+    }
+    return scales.get(one);
+  }
+
+  function bars(parts) {
+    const longest = scale(method(), search());
     const svg = draw("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": true });
     let x = 0;
     for (const [kind, value] of parts) {
@@ -464,20 +532,20 @@
       if (width > 0) svg.append(draw("rect", { class: kind, x, y: 0, width: Math.max(width, 0.3), height: 10 }));
       x += width;
     }
+    if (x > 100) svg.append(draw("path", { class: "over", d: "M95,0 L97,0 L99,10 L97,10 Z" }));
     return svg;
   }
 
   function candidates(frame) {
     const one = search(), step = one.steps[frame.step], [position, rows] = step.choices[frame.choice];
     const at = place(one, position), back = step.direction === "backward";
-    const longest = Math.max(0.001, ...rows.map((row) => -(row[5] ?? 0)));
     const changes = rows.some((row) => row.length > 8);
-    const legend = make("ul", { class: "legend" },
-      make("li", {}, make("i", { class: `i-${step.direction}` }), "words read so far"),
-      make("li", {}, make("i", { class: "i-word" }), "this word"),
-      step.looks ? make("li", {}, make("i", { class: `i-${other(step.direction)}` }), `look-ahead: the ${other(step.direction)} model on this word and its best ${back ? "beginning" : "ending"}`) : null,
+    const key = (kind, ...says) => make("li", {}, make("i", { class: kind }), says);
+    const own = [key(`i-${step.direction}`, named(step.direction), `: words ${back ? "after" : "before"}`), key(`i-${step.direction} i-word`, "this word")];
+    const far = step.looks ? [key(`i-${other(step.direction)}`, named(other(step.direction)), `: this word and its best ${back ? "beginning" : "ending"}`)] : [];
+    const legend = make("ul", { class: "legend" }, back ? [...far, ...own.reverse()] : [...own, ...far],
       changes ? make("li", {}, "plus what constraints and priors add") : null,
-      make("li", {}, "in nats; the shorter, the better"));
+      make("li", {}, "log-probabilities: the shorter, the better"));
     const list = make("ol", { class: "rows", "aria-label": "Candidates, best first" });
     let cut = false;
     rows.forEach((row, rank) => {
@@ -489,17 +557,20 @@
       const near = (back ? words.slice(at + 1) : words.slice(0, at)).filter((own) => own !== undefined);
       const far = step.looks ? (back ? words.slice(0, at) : words.slice(at + 1)).filter((own) => own !== undefined) : [];
       const left = back ? far : near, right = back ? near : far;
-      const cutLeft = left.length > 7, cutRight = right.length > 7;
+      const cutLeft = left.length > 6, cutRight = right.length > 6;
       const spoken = make("span", { class: "spoken" },
-        make("span", { class: back ? "far" : "" }, `${cutLeft ? "… " : ""}${text(left.slice(-7))}${left.length ? data.space : ""}`),
+        make("span", { class: back ? "far" : "" }, `${cutLeft ? "…\u00a0" : ""}${text(left.slice(-6))}${left.length ? data.space : ""}`),
         make("b", {}, word(row[0])),
-        make("span", { class: back ? "" : "far" }, `${right.length ? data.space : ""}${text(right.slice(0, 7))}${cutRight ? " …" : ""}`));
-      const parts = [[`of-${step.direction}`, row[3]], ["of-word", row[4]], [`of-${other(step.direction)}`, step.looks ? row[6] : 0], ["of-change", row[8]]];
+        make("span", { class: back ? "" : "far" }, `${right.length ? data.space : ""}${text(right.slice(0, 6))}${cutRight ? "\u00a0…" : ""}`));
+      // In the order of the sentence: the forward model's part is always on the left.
+      const parts = [[`of-${step.direction}`, row[3]], [`of-${step.direction} of-word`, row[4]], [`of-${other(step.direction)}`, step.looks ? row[6] : 0]];
+      if (back) parts.reverse();
+      parts.push(["of-change", row[8]]);
       const numbers = `words so far ${nats(row[3])}, this word ${nats(row[4])}${step.looks && row.length > 6 ? `, look-ahead ${nats(row[6])}` : ""}${row.length > 8 ? `, constraints and prior ${nats(row[8])}` : ""}, total ${nats(row[5])} nats`;
       const item = make("li", {
         class: `row${row[2] ? "" : " out"}`, tabindex: 0, "data-rank": rank, "data-tip": `${row[2] ? `kept, rank ${rank + 1}` : "dropped"}\n${numbers.replace(/, /g, "\n")}`,
         "aria-label": `${row[2] ? "kept" : "dropped"}: ${text(words.filter((own) => own !== undefined))}. ${numbers}`,
-      }, make("span", { class: "mark", "aria-hidden": true }, row[2] ? "✓" : "✗"), spoken, bars(parts, longest), make("span", { class: "total" }, nats(row[5])));
+      }, make("span", { class: "mark", "aria-hidden": true }, row[2] ? "✓" : "✗"), spoken, bars(parts), make("span", { class: "total" }, nats(row[5])));
       for (const kind of ["mouseenter", "focus"]) item.addEventListener(kind, () => lightUp(frame, rank));
       list.append(item);
     });
@@ -551,21 +622,21 @@
     const x = (rows) => left + ((width - left - 12) * (rows - begin)) / Math.max(1, last - begin);
     const y = (value) => top + ((foot - top) * (high - value)) / Math.max(0.001, high - low);
     const path = (column) => bounds.filter((bound) => bound[column] !== null).map((bound, number) => `${number ? "L" : "M"}${x(bound[0]).toFixed(1)},${y(bound[column]).toFixed(1)}`).join(" ");
-    return draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Upper bound and best score against rows. Now ${bounds[at][0]} rows, bound ${nats(bounds[at][1])}, best ${nats(bounds[at][2])}.` },
+    return draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Upper bound and best score against words read. Now ${bounds[at][0]} words read, bound ${nats(bounds[at][1])}, best ${nats(bounds[at][2])}.` },
       draw("line", { class: "axis", x1: left, x2: width - 8, y1: foot, y2: foot }), draw("path", { class: "upper", d: path(1) }), draw("path", { class: "lower", d: path(2) }),
       draw("line", { class: "now", x1: x(bounds[at][0]), x2: x(bounds[at][0]), y1: top, y2: foot }),
-      draw("text", { x: 2, y: y(high) + 4 }, nats(high, 1)), draw("text", { x: 2, y: y(low) + 4 }, nats(low, 1)), draw("text", { x: left, y: foot + 18 }, `${begin} rows`),
-      draw("text", { x: width - 8, y: foot + 18, "text-anchor": "end" }, `${last} rows`), draw("text", { x: width - 14, y: top + 14, "text-anchor": "end" }, "blue: no sentence is above this; green: the best found"));
+      draw("text", { x: 2, y: y(high) + 4 }, nats(high, 1)), draw("text", { x: 2, y: y(low) + 4 }, nats(low, 1)), draw("text", { x: left, y: foot + 18 }, `${begin} words read`),
+      draw("text", { x: width - 8, y: foot + 18, "text-anchor": "end" }, `${last} words read`), draw("text", { x: width - 14, y: top + 14, "text-anchor": "end" }, "blue: no sentence is above this; green: the best found"));
   }
 
   function answers() {
     const own = method(), shown = own.hypotheses.filter((one) => one.joint !== null && one.sums[0] !== null && one.sums[1] !== null);
-    const longest = Math.max(0.001, ...shown.map((one) => -(one.sums[0] + one.sums[1])));
     if (!shown.length) return [];
     return [
-      make("ul", { class: "legend" }, make("li", {}, make("i", { class: "i-forward" }), "forward model"), make("li", {}, make("i", { class: "i-backward" }), "backward model"), make("li", {}, "log-probability of the whole sentence; the shorter, the better")),
+      make("ul", { class: "legend" }, make("li", {}, make("i", { class: "i-forward" }), "forward model"), make("li", {}, make("i", { class: "i-backward" }), "backward model"), make("li", {}, "log-probability of the whole sentence; their sum is J; the shorter, the better"),
+        shown.some((one, rank) => rank && one.joint > shown[rank - 1].joint) ? make("li", {}, `${own.name} ranks by its own score, not by J`) : null),
       make("ol", { class: "rows" }, ...shown.map((one, rank) => {
-        const svg = bars([["of-forward", one.sums[0]], ["of-backward", one.sums[1]]], longest);
+        const svg = bars([["of-forward", one.sums[0]], ["of-backward", one.sums[1]]]);
         const numbers = `J ${nats(one.joint)}\nforward ${nats(one.sums[0])}\nbackward ${nats(one.sums[1])}`;
         return make("li", { class: "row", tabindex: 0, "data-tip": numbers, "aria-label": `${text(one.words)}. ${numbers.replace(/\n/g, ", ")}` },
           make("span", { class: "mark" }, `${rank + 1}`), blanked(one), svg, make("span", { class: "total" }, nats(one.joint)));
@@ -591,7 +662,7 @@
     host.replaceChildren();
     if (!own.hypotheses.length) return;
     host.append(make("h2", {}, `The sentences of ${own.name}, word by word`),
-      make("p", { class: "note" }, "The darker a field, the more that model is surprised by the word. One dark field is enough to make a sentence bad: look for it at the edges of the blank. Numbers are log-probabilities in nats."));
+      make("p", { class: "note" }, "The darker a field, the more that model is surprised by the word. One dark field is enough to make a sentence bad. It often stands at an edge of the blank. Numbers are log-probabilities in nats."));
     own.hypotheses.slice(0, 5).forEach((one, rank) => host.append(heat(one, rank)));
   }
 
@@ -619,17 +690,22 @@
     return make("div", { class: "heat" }, make("div", { class: "heat-head" }, make("strong", {}, `${rank + 1}.`), blanked(one), make("span", { class: "note" }, facts.filter((fact) => fact).join(" · "))), make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Log-probabilities of sentence ${rank + 1}` }, table));
   }
 
-  // Flags of the words that are not in a longest common part with another sentence.
+  // Flags of the words that are not in a longest common part with another sentence, and the places where one is missing.
   function differs(words, others) {
     const table = Array.from({ length: words.length + 1 }, () => new Array(others.length + 1).fill(0));
     for (let i = words.length - 1; i >= 0; i -= 1) for (let j = others.length - 1; j >= 0; j -= 1) {
       table[i][j] = words[i] === others[j] ? 1 + table[i + 1][j + 1] : Math.max(table[i + 1][j], table[i][j + 1]);
     }
-    const flags = new Array(words.length).fill(true);
-    for (let i = 0, j = 0; i < words.length && j < others.length;) {
-      if (words[i] === others[j]) { flags[i] = false; i += 1; j += 1; } else if (table[i + 1][j] >= table[i][j + 1]) i += 1; else j += 1;
+    const flags = new Array(words.length).fill(true), gaps = new Map();
+    let i = 0, j = 0;
+    while (i < words.length || j < others.length) {
+      if (i < words.length && j < others.length && words[i] === others[j]) { flags[i] = false; i += 1; j += 1; }
+      else if (j >= others.length || (i < words.length && table[i + 1][j] >= table[i][j + 1])) i += 1;
+      else { gaps.set(i, [...(gaps.get(i) ?? []), others[j]]); j += 1; }
     }
-    return flags;
+    // A word that stands in the place of another says enough.
+    for (const at of gaps.keys()) if (flags[at] || flags[at - 1]) gaps.delete(at);
+    return [flags, gaps];
   }
 
   function differences() {
@@ -642,14 +718,15 @@
       const best = own.hypotheses[0];
       const cells = make("td");
       if (best) {
-        const flags = top && top !== own ? differs(best.words, top.hypotheses[0].words) : [];
-        best.words.forEach((each, at) => cells.append(at ? data.space : "", flags[at] ? make("span", { class: "added" }, word(each)) : word(each)));
+        const [flags, gaps] = top && top !== own ? differs(best.words, top.hypotheses[0].words) : [[], new Map()];
+        const gap = (at) => (gaps.has(at) ? make("del", {}, text(gaps.get(at))) : null);
+        best.words.forEach((each, at) => cells.append(...[at ? data.space : "", gap(at), gaps.has(at) ? data.space : "", flags[at] ? make("span", { class: "added" }, word(each)) : word(each)].filter((one) => one !== null)));
       } else cells.append(make("em", {}, "no sentence"));
       const number = (value) => make("td", { class: "n" }, value === null || value === undefined ? "" : nats(value));
       body.append(make("tr", { class: own === top ? "best" : "" }, make("th", { scope: "row" }, own.name), cells, number(best?.joint), number(best?.sums[0]), number(best?.sums[1]), make("td", { class: "n" }, `${own.rows}`)));
     }
-    const head = ["method", "best sentence", "J", "log P→", "log P←", "rows"].map((name, at) => make("th", { scope: "col", class: at > 1 ? "n" : "" }, name));
-    host.append(make("h2", {}, "Side by side"), make("p", { class: "note" }, top ? `Words that differ from the sentence of ${top.name}, which has the highest J, are underlined. A row is one word that a model reads for one candidate.` : ""),
+    const head = ["method", "best sentence", "J", "forward", "backward", "words read"].map((name, at) => make("th", { scope: "col", class: at > 1 ? "n" : "" }, name));
+    host.append(make("h2", {}, "Side by side"), make("p", { class: "note" }, top ? `${top.name} has the sentence with the highest J. Words of other sentences that are not in it are underlined, and words of it that are missing in them are crossed out. J is what both models say together. “Words read” is the work: how many words the models read, for all candidates.` : ""),
       make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Methods side by side" }, make("table", {}, make("thead", {}, make("tr", {}, head)), body)));
   }
 
@@ -662,8 +739,10 @@
       `${Array.isArray(what) ? text(what) || "(nothing)" : word(what)} `, make("span", { class: "note" }, low > 0 ? `${percent(estimate)}, certainly between ${percent(low)} and ${percent(high)}` : percent(estimate)));
     host.append(make("h2", {}, "How sure?"), make("p", { class: "note" }, `Probabilities among the ${plural(own.sentences, "sentence", "sentences")} whose J is known${own.mass[0] > 0 ? `, which have at least ${percent(own.mass[0])} of the probability of all sentences` : ". Sentences that were not found are left out, so the true ones are lower"}.`));
     own.spans.forEach((spans, number) => { if (spans[0] && spans[0][0].length) host.append(make("h3", {}, own.spans.length > 1 ? `Blank ${number + 1}` : "The blank"), make("ol", {}, spans.map(chance))); });
-    if (own.words.length) {
-      host.append(make("h3", {}, "Word by word"), make("div", { class: "columns" }, own.words.map((words, at) => make("div", {}, make("span", { class: "note" }, `missing word ${at + 1}`), make("ol", {}, words.slice(0, 3).map(chance))))));
+    const doubts = own.words.map((words, at) => [words, at]).filter(([words]) => words.length > 1);
+    if (doubts.length) {
+      host.append(make("h3", {}, "Word by word"), doubts.length < own.words.length ? make("p", { class: "note" }, "All other missing words are the same in every sentence that was found.") : "",
+        make("div", { class: "columns" }, doubts.map(([words, at]) => make("div", {}, make("span", { class: "note" }, `missing word ${at + 1}`), make("ol", {}, words.slice(0, 3).map(chance))))));
     }
   }
 
@@ -683,8 +762,12 @@
       if (begin <= state.frame && state.frame < end) button.setAttribute("aria-current", "step"); else button.removeAttribute("aria-current");
     });
     hideTip();
+    question(frame);
     board(frame);
     detail(frame);
+    // The list of candidates may grow, but it does not shrink again on the way: what is below it stays where it is.
+    $("detail").style.minHeight = ["intro", "answer"].includes(frame.kind) ? "" : `${Math.max(parseFloat($("detail").style.minHeight) || 0, $("detail").offsetHeight)}px`;
+    if (frame.kind === "answer") $("results").open = true;
     if (state.frame === state.frames.length - 1) pause();
     if (focus) focus.focus();
   }
@@ -713,20 +796,45 @@
     lengths.hidden = own.searches.length < 2;
     select.replaceChildren(...own.searches.map((one, at) => make("option", { value: at, selected: at === state.search },
       `${one.template.length ? plural(one.template.length, "word", "words") : "free"}${one.group ? `, group ${one.group + 1}` : ""}, ${plural(one.beams, "beam", "beams")}`)));
+    signs();
     chapters();
-    question();
     ranking();
     sure();
+    steady();
     show(0);
   }
 
-  function question() {
+  // What the signs of the diagram mean, for this search.
+  function signs() {
+    const one = search(), looks = one && one.steps.some((step) => step.looks), joins = one && one.steps.some((step) => step.kind === "splices");
+    const sign = (kind, says) => make("li", {}, make("i", { class: kind }), says);
+    $("key").replaceChildren(
+      sign("s-bold", "bold: the path of the best one, or of the one you point at"),
+      sign("s-gap", "dashed: missing words on that path"),
+      ...(looks ? [sign("s-pale", "pale: not yet chosen anew")] : []),
+      ...(looks || joins ? [sign("s-join", "dotted: both sides meet here")] : []));
+  }
+
+  // Give the text of a step the height of the longest one, so that the diagram below it stays where it is.
+  function steady() {
+    const host = $("told"), probe = make("div", { class: "told", "aria-hidden": true });
+    host.style.minHeight = $("detail").style.minHeight = "";
+    probe.append(...state.frames.map((frame) => { const [heading, said] = say(frame); return make("div", { class: "told" }, make("h2", {}, heading), make("p", {}, ...said)); }));
+    host.after(probe);
+    host.style.minHeight = `${Math.ceil(Math.max(...[...probe.children].map((one) => one.getBoundingClientRect().height)))}px`;
+    probe.remove();
+  }
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; steady(); } });
+
+  function question(frame) {
     const own = method(), one = search(), host = $("question");
-    host.replaceChildren();
+    const best = frame.kind === "answer" ? own.hypotheses[0] : null;
     const template = (one && one.template) || [];
-    if (!template.length) host.append("Write a whole sentence.");
-    template.forEach((known, at) => host.append(at ? " " : "", typeof known === "number" ? word(known) : make("span", { class: "gap", title: "missing word" }, "?")));
-    $("intro").textContent = own.hypotheses.length ? "Which words belong into the blank? Watch how two models that read in opposite directions find them together." : own.stop;
+    if (best) host.replaceChildren(blanked(best));
+    else if (!template.length) host.replaceChildren("Write a whole sentence.");
+    else host.replaceChildren(...template.flatMap((known, at) => [at ? " " : "", typeof known === "number" ? word(known) : make("span", { class: "gap", title: "missing word" }, "?")]));
+    $("intro").textContent = own.hypotheses.length ? `Which words belong in the blank? Two models have seen ${seen} and know such sentences. One reads from left to right, the other from right to left.` : own.stop;
   }
 
   function pause() {
@@ -798,6 +906,7 @@
 
   function storyboard() {
     const host = $("storyboard");
+    $("results").open = true;
     host.replaceChildren(make("h2", {}, "Storyboard"));
     const kept = state.frame;
     state.frames.forEach((frame, at) => {
@@ -817,7 +926,7 @@
   // ------------------------------------------------------------------------------------------------------------- begin
 
   data.methods.forEach((own, at) => {
-    const button = make("button", { type: "button", "aria-pressed": false, title: own.title }, own.name);
+    const button = make("button", { type: "button", "aria-pressed": false }, make("strong", {}, own.name), own.does ? make("small", {}, own.does) : null);
     button.addEventListener("click", () => open(at));
     $("methods").append(button);
   });
