@@ -1084,9 +1084,7 @@ FAULTS = {
     "grounding: a region that shows more of another": [
         ("evaluation/grounding.py", " and overlaps[number] == max(overlaps)", "")
     ],
-    "record: look-ahead without its weight": [
-        (RECORDER, "looks = weight * looks", "looks = 1.0 * looks")
-    ],
+    "record: look-ahead without its weight": [(RECORDER, "looks = weight * looks", "looks = 1.0 * looks")],
     "record: prior left out": [(RECORDER, "            if opposite.prior:\n", "            if False:\n")],
     "record: costs of constraints left out": [
         (RECORDER, "        if restraint is not None:\n            changes", "        if False:\n            changes")

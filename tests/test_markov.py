@@ -54,7 +54,9 @@ def test_with_the_marginal_as_prior_every_splice_score_is_the_log_probability(se
         seen.append({"opposite": [words[::-1] for words in opposite.tree.words(beams[beams >= 0])]})
         return original(opposite, beams, holds)
 
-    def recording_choose(direction, beams, weight, steer, banned, beam_size, holds, noting, original=sweep_module.choose):
+    def recording_choose(
+        direction, beams, weight, steer, banned, beam_size, holds, noting, original=sweep_module.choose
+    ):
         if steer is not None:
             tree, beam = direction.tree, beams[beams >= 0]
             totals = direction.weight * tree.offsets(beam)[:, None] + tree.gather(beam) + steer
