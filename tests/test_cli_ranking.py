@@ -8,13 +8,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("click")
 
 import command
 from command import run_here
+from PIL import Image
 
 from birnn_decode.captions import WordVocabulary
 from birnn_decode.cli.common import Data
