@@ -174,7 +174,7 @@ def test_in_a_browser(address):
         page.get_by_role("button", name="Fill", exact=True).click()
         trace = page.frame_locator("iframe")
         trace.get_by_role("button", name="beam search →").click()
-        assert trace.locator("#heading").text_content().startswith("Forward beam search: word")
+        assert trace.locator("#heading").text_content().startswith("Forward beam search: missing word")
         page.get_by_label("Template").fill("a smal _")
         page.get_by_role("button", name="Fill", exact=True).click()
         page.get_by_role("alert").wait_for()
