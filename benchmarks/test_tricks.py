@@ -22,7 +22,6 @@ from questions import SCENES, questions  # noqa: E402
 import birnn_decode.backend.torch as torch_backend  # noqa: E402
 import birnn_decode.scorers.recurrent as recurrent  # noqa: E402
 import birnn_decode.search.finalists as finalists  # noqa: E402
-import birnn_decode.search.pair as pair_search  # noqa: E402
 from birnn_decode import BSCD, BeamSearch, Pair, Template, decode  # noqa: E402
 from birnn_decode.search.tree import PrefixTree  # noqa: E402
 
@@ -37,22 +36,6 @@ def instead(owner: Any, name: str, other: Any) -> Iterator[None]:
 
 def fresh(self: Any, name: str, shape: Any) -> Any:
     return torch.empty(*shape, dtype=self.dtype, device=self.device)
-
-
-def all_pushed_again(sweep: Callable[..., Any]) -> Callable[..., Any]:
-    """A sweep that finds no scores of earlier ones in its own direction."""
-
-    def swept(direction: Any, *given: Any, **options: Any) -> Any:
-        begins = np.full(len(direction.tree.rows), np.iinfo(np.int64).max)  # of the items that are not swept now
-        for problem in given[0]:
-            begins[problem.item] = direction.lane(problem.template).begin
-        nodes = np.arange(len(direction.tree))
-        known = nodes[direction.tree.known(nodes)]
-        in_blank = direction.tree.depths[known] > begins[direction.tree.items[known]]
-        direction.tree._scores.let_go(known[in_blank])
-        return sweep(direction, *given, **options)
-
-    return swept
 
 
 def all_read(pool: Any, items: Any, keep: int, patient: Any, top: Any = finalists._Pool.top) -> Any:
@@ -92,10 +75,6 @@ TRICKS: dict[str, tuple[tuple[str, int, str], Callable[[], contextlib.AbstractCo
     "cells for steps of few rows": (
         ("LSTM 512, V = 10,000", 1, "beam"),
         lambda: instead(recurrent, "FEW_ROWS", 0),
-    ),
-    "prefixes pushed once for all rounds": (
-        (ON_BOARD, 64, "bscd"),
-        lambda: instead(pair_search, "sweep", all_pushed_again(pair_search.sweep)),
     ),
     "finalists dropped by their bounds": (
         (ON_BOARD, 64, "bscd"),
