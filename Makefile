@@ -29,7 +29,7 @@ test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment withou
 	$(IN_PARALLEL) $(NUMPY_VENV)/bin/python -m pytest $(WORKERS)
 
 test-app: $(APP_VENV)/.installed    ## the app, in an environment of its own: Gradio needs an older Pillow
-	$(IN_PARALLEL) $(APP_VENV)/bin/python -m pytest -m app tests/test_app.py
+	$(IN_PARALLEL) $(APP_VENV)/bin/python -m pytest -W ignore::ResourceWarning -m app tests/test_app.py
 
 lint: $(VENV)/.installed          ## style, docstrings included
 	$(BIN)/ruff check .

@@ -23,7 +23,8 @@ from birnn_decode.app import MOST_BEAMS, Questions, make_app, serve
 from birnn_decode.captions import make_scene
 from birnn_decode.models import default_pair, molecule_pair
 
-# Gradio leaves sockets and event loops to be closed by the interpreter.
+# Gradio leaves sockets and event loops to be closed by the interpreter. `make test-app` ignores ResourceWarning, too,
+# because some of them are closed only after the last test.
 pytestmark = [pytest.mark.app, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 TEMPLATE = "a small green circle _ _ _ _ above a large yellow star"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

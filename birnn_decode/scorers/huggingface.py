@@ -463,7 +463,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         if self._given_start is not None and self._attends:
             options["decoder_start_token_id"] = self.start_token
         verbosity = logging.get_verbosity()
-        logging.set_verbosity(40)  # errors only: its advice is for searches of its own
+        logging.set_verbosity(40)  # errors only: `generate` gives advice that does not apply here
         try:
             # Without its decorators, which switch gradients off.
             inspect.unwrap(type(self.model).generate)(self.model, **inputs, **options)
@@ -656,9 +656,7 @@ def rows_of_sources(inputs: Mapping[str, Any], count: int) -> list[dict[str, tor
     tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
     for name, value in tensors.items():
         if len(value) != count:
-            raise ValueError(
-                f"{name} has {len(value)} rows for {count} sources. Decode each source in a call of its own"
-            )
+            raise ValueError(f"{name} has {len(value)} rows for {count} sources. Call decode once for each source")
     return [{name: value[row : row + 1] for name, value in tensors.items()} for row in range(count)]
 
 
