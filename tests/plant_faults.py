@@ -1150,6 +1150,9 @@ FAULTS = {
     "data sets: what is kept is lost when a run ends early": [
         (GOING, "        finally:\n            self.write()", "        finally:\n            pass")
     ],
+    "data sets: a run that ends early leaves its reading thread": [
+        (GOING, "with closing(_ahead(read)) as batches:", "for batches in [_ahead(read)]:")
+    ],
     "data sets: a part never ends": [(GOING, "if late or sum(", "if sum(")],
     "data sets: one question refuses its batch": [
         (

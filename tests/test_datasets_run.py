@@ -378,10 +378,15 @@ def test_an_error_of_the_models_ends_the_run_and_keeps_what_is_complete(question
 
     with monkeypatch.context() as patched:
         patched.setattr(decoder, "decode", failing)
-        with pytest.raises(MemoryError):
+        with pytest.raises(MemoryError) as kept:  # with its traceback, which holds what ran
             again(questions, output)
+        assert not reading_threads(), kept
     assert again(questions, output).decoded == 150 - 5 * 4
     assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def reading_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("reading")]
 
 
 def test_batches_are_read_while_another_one_is_decoded():
@@ -405,7 +410,7 @@ def test_batches_are_read_while_another_one_is_decoded():
     assert [number for number, _ in read] == seen
     assert len({thread for _, thread in read}) == 1
     assert read[0][1].startswith("reading")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reading")]
+    assert not reading_threads()
 
 
 def test_parts_are_closed_after_their_time_or_size(questions, output, monkeypatch):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, TypeVar
 
 from birnn_decode.datasets.decoder import Decoder
@@ -67,7 +68,8 @@ class Going:
         """Decode what is missing in this process. Batches are read ahead in a thread."""
         with decoder.ready():
             read = (decoder.prepare(batch) for window in self.missing() for batch in self.batches(window))
-            self.take(map(decoder.answer, _ahead(read)))
+            with closing(_ahead(read)) as batches:  # an early end must not leave the thread behind
+                self.take(map(decoder.answer, batches))
 
     def take(self, answered: Iterable[Answered]) -> None:
         """Take the answers to batches, and write them. End early if the run is to stop."""
@@ -96,7 +98,7 @@ class Going:
         self.since = time.monotonic()
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Compute the next items in a thread while one is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as pool:
         waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD))
