@@ -10,7 +10,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 WORKERS := --numprocesses auto --dist loadfile
 IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test thorough kills test-numpy test-app lint types docs dist evaluate inpainting results results-page bench bench-gpu bench-smoke browser format faults check clean
+.PHONY: demo test thorough kills test-numpy test-app crowd lint types docs dist evaluate inpainting results results-page bench bench-gpu bench-smoke browser format faults check clean
 
 demo: $(VENV)/.installed          ## a picture, a sentence with a blank, and what every method makes of it
 	$(BIN)/birnn-decode demo
@@ -29,7 +29,10 @@ test-numpy: $(NUMPY_VENV)/.installed  ## the test suite in an environment withou
 	$(IN_PARALLEL) $(NUMPY_VENV)/bin/python -m pytest $(WORKERS)
 
 test-app: $(APP_VENV)/.installed    ## the app, in an environment of its own: Gradio needs an older Pillow
-	$(IN_PARALLEL) $(APP_VENV)/bin/python -m pytest -W ignore::ResourceWarning -m app tests/test_app.py
+	$(IN_PARALLEL) $(APP_VENV)/bin/python -m pytest -W ignore::ResourceWarning -m "app and not crowd" tests/test_app.py
+
+crowd: $(APP_VENV)/.installed     ## the app's speed: one user, then eight users at once for a minute
+	$(IN_PARALLEL) $(APP_VENV)/bin/python -m pytest -W ignore::ResourceWarning -m crowd -s tests/test_app.py
 
 lint: $(VENV)/.installed          ## style, docstrings included
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The app, asked over HTTP and in a browser: answers, errors as text, nothing of the machine, several users at once.
 
 `make test-app` runs it in an environment of its own, because Gradio needs another version of Pillow than the rest.
+`make crowd` measures the speed of the app, for one user and for a crowd.
 """
 
 import html
@@ -9,6 +10,8 @@ import json
 import re
 import shutil
 import socket
+import statistics
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,14 +22,17 @@ import httpx
 from tables import pair
 
 from birnn_decode import BSCD, Pair, decode
-from birnn_decode.app import MOST_BEAMS, Questions, make_app, serve
-from birnn_decode.captions import make_scene
+from birnn_decode.app import CAPTION_BLANK, CHOSEN, MOST_BEAMS, Questions, make_app, serve
+from birnn_decode.captions import make_scene, middle_blank
 from birnn_decode.models import default_pair, molecule_pair
 
 # Gradio leaves sockets and event loops to be closed by the interpreter. `make test-app` ignores ResourceWarning, too,
 # because some of them are closed only after the last test.
 pytestmark = [pytest.mark.app, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 TEMPLATE = "a small green circle _ _ _ _ above a large yellow star"
+USERS, CROWD_SECONDS = 8, 60.0  # of the crowd
+LEAST_ANSWERS = 3  # that each of them gets
+ALONE_QUESTIONS, ALONE_SECONDS = 10, 1.0  # of one user, and the longest median
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -120,6 +126,59 @@ def test_several_users_at_once(address, picture):
         assert (kind, answer[0]) == ("complete", "")
         best = decode(default_pair(), picture, template, beam_size=3).best
         assert f">{best.joint:.2f}<" in answer[1]
+
+
+def scene_questions(address, count):
+    """Return questions like those of "Take a scene", and how the table of answers writes J of BSCD's answer."""
+    words = default_pair().forward.vocabulary
+    for number in range(count):
+        scene = make_scene(2, number)
+        template = middle_blank(words.encode(scene.captions[0]), CAPTION_BLANK).to_text(words)
+        best = decode(default_pair(), scene.picture(), template, beam_size=5).best
+        yield upload(address, scene.picture()), template, f">{best.joint:.2f}<"
+
+
+def timed(address, given, template, expected):
+    """Ask with the methods and the beam size that the app proposes. Return the seconds, and what went wrong or ""."""
+    start = time.perf_counter()
+    try:
+        kind, answer = ask(address, given, template, CHOSEN, 5)
+    except Exception as error:
+        return time.perf_counter() - start, repr(error)
+    seconds = time.perf_counter() - start
+    if kind != "complete":
+        return seconds, kind
+    return seconds, answer[0] or ("" if expected in answer[1] else "another answer")
+
+
+@pytest.mark.crowd
+def test_one_user_waits_less_than_a_second(address):
+    found = [timed(address, *question) for question in scene_questions(address, ALONE_QUESTIONS)]
+    median = statistics.median(seconds for seconds, _ in found)
+    print(f"\none user: {len(found)} questions, {median:.2f} s in the median")
+    assert [wrong for _, wrong in found if wrong] == []
+    assert median <= ALONE_SECONDS
+
+
+@pytest.mark.crowd
+def test_a_crowd_gets_no_error(address):
+    questions = [*scene_questions(address, USERS)]
+    end = time.perf_counter() + CROWD_SECONDS
+
+    def user(number):
+        found = []
+        while time.perf_counter() < end:
+            found.append(timed(address, *questions[(number + len(found)) % USERS]))
+        return found
+
+    with ThreadPoolExecutor(USERS) as pool:
+        users = list(pool.map(user, range(USERS)))
+    every = [one for found in users for one in found]
+    errors = [wrong for _, wrong in every if wrong]
+    median = statistics.median(seconds for seconds, _ in every)
+    print(f"\n{USERS} users: {len(every) - len(errors)} answers, {len(errors)} errors, {median:.2f} s in the median")
+    assert errors == []
+    assert min(map(len, users)) >= LEAST_ANSWERS
 
 
 def test_only_this_machine_and_no_telemetry():
