@@ -46,7 +46,8 @@ ASKED, ANSWERED, DESCRIBED = "datasets/questions.py", "datasets/answers.py", "ev
 # name: [(file, right, wrong), …]
 FAULTS = {
     "look-ahead reversed": [(SWEEP, "self.ends[numbers] - 1 - places", "places - self.begins[numbers]")],
-    "look-ahead zero": [(SWEEP, "if ahead is not None and ahead.opposite.weight:", "if False:")],
+    "look-ahead zero": [(SWEEP, "None if view is None else view.at(turn)", "None")],
+    "look-ahead of problems that have left their batch": [(SWEEP, "(rows == np.arange(begin, end)).all()", "True")],
     "look-ahead of the place before": [(SWEEP, "self.ends[numbers] - 1 - places", "self.ends[numbers] - 2 - places")],
     "g added into s": [
         (SWEEP, "picked[rows, ranks])", "values[rows, ranks] - weight * tree.offsets(beams[rows, which]))")
@@ -194,6 +195,7 @@ FAULTS = {
             "np.multiply(scores[some], weight)",
         )
     ],
+    "rows of several arrays out of order": [("backend/torch.py", "np.argsort(order)", "order")],
     "torch ties as they come": [("backend/torch.py", "if tied.any():", "if False:")],
     "scores of children asked for twice mixed up": [(TREE, "list(row_of.values())", "list(range(len(row_of)))")],
     "prefixes wanted twice pushed twice": [
@@ -229,7 +231,7 @@ FAULTS = {
             'sums.shape[1] - 1 - np.argsort(-sums[:, ::-1], axis=1, kind="stable")',
         )
     ],
-    "look-ahead of another problem": [(SWEEP, "held_fixed[turn.numbers, ", "held_fixed[turn.numbers[::-1], ")],
+    "look-ahead of another problem": [(SWEEP, "held_fixed[numbers, several", "held_fixed[numbers[::-1], several")],
     "only the best sentence of a sweep met": [(BSCD, "frontier[-1][frontier[-1] >= 0]", "frontier[-1][:1]")],
     "bounds that are no bounds by rounding": [(FINALISTS, "+ ROUNDING", "- ROUNDING")],
     "the worse of two choices of widths counts": [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_bscd import assert_same, hypotheses
 
-from birnn_decode import Pair, StepScorer, Template, bscd_decode, score_sentences
+from birnn_decode import BeamSearch, Pair, StepScorer, Template, bscd_decode, decode, score_sentences
 
 torch = pytest.importorskip("torch")
 
@@ -107,6 +107,15 @@ def test_nothing_is_started_in_vain():
     started.clear()
     bscd_decode(*models, images()[0], "a _ board")
     assert started == ["forward", "backward"]
+
+
+def test_a_beam_search_reads_nothing_twice():
+    """START and two words, two prefixes at each of seven positions, and two times the last word and those behind it."""
+    words = WordVocabulary([f"w{number}" for number in range(20)])
+    model = LSTMCaptioner(words, direction="forward", feature_size=0, hidden_size=8)
+    template = Template.blank([5, 6], 8, [7, 8])
+    result = decode(Pair(model), None, template, BeamSearch("forward"), beam_size=2)
+    assert result.rows_evaluated == 3 + 2 * 7 + 2 * 3
 
 
 def test_half_precision_scores_as_searches_do():

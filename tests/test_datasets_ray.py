@@ -90,6 +90,22 @@ def test_workers_that_are_killed_and_a_run_that_is_interrupted(questions, undist
     assert output.read_bytes() == undisturbed
 
 
+@pytest.mark.process
+def test_what_fails_in_a_worker_is_one_line(questions, undisturbed, tmp_path):
+    """Loading the models first, then a search. What was complete by then is kept, and the rest can follow."""
+    output = tmp_path / "answers.jsonl"
+    for failing in ("load", "decode"):
+        with program(questions, output, "--workers", 1, "--failing", failing) as run:
+            _, errors = run.communicate()
+        assert run.returncode == 1
+        assert errors.splitlines() == [f"a worker failed: MemoryError: too much to {failing}"]
+        assert not output.exists()
+    with program(questions, output) as last:
+        _, errors = last.communicate()
+    assert (last.returncode, errors) == (0, "")
+    assert output.read_bytes() == undisturbed
+
+
 @pytest.mark.parametrize(
     ("cpus", "gpus", "workers", "device", "message"),
     [

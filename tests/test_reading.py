@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,3 +85,11 @@ def test_rows_that_go_on_share_a_call_with_shorter_ones_that_do_not():
     ]
     rows = [list(batch.rows) for batch in grouped(asked, aligned=False)]
     assert sorted(rows) == [[(0, 0, 1, 1)], [(0, 1, 1), (0, 2, 1), (0, 3)]]
+
+
+@pytest.mark.parametrize(("short", "calls"), [(6, 1), (40, 2)])
+def test_many_short_rows_are_not_padded(short, calls):
+    asked = [Asked((0, node, *range(length - 1)), None, False) for node, length in [(0, 9), *[(1, 3)] * short]]
+    asked = [Asked((number, *one.row[1:]), None, False) for number, one in enumerate(asked)]
+    found = grouped(asked, aligned=False)
+    assert len(found) == calls

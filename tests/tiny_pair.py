@@ -1,7 +1,10 @@
 """A pair of NumPy models over sources of text, for tests that decode many questions; also a program that does so."""
 
 import argparse
+import functools
+import itertools
 import json
+import os
 import sys
 
 import numpy as np
@@ -58,16 +61,35 @@ def write_lines(path, questions):
     return path
 
 
+def failing_pair(failing, main):
+    """The pair, which in a worker fails to load or, after some batches, to decode."""
+    if os.getpid() == main:
+        return tiny_pair()
+    if failing == "load":
+        raise MemoryError("too much to load")
+    pair = tiny_pair()
+    encode, calls = pair.forward.encode, itertools.count()
+
+    def failing_encode(sources):
+        if next(calls) == 5:
+            raise MemoryError("too much to decode")
+        return encode(sources)
+
+    pair.forward.encode = failing_encode
+    return pair
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("questions")
     parser.add_argument("output")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--save-every", type=float, default=0.0)
+    parser.add_argument("--failing")
     given = parser.parse_args()
     try:
         decode_dataset(
-            tiny_pair,
+            functools.partial(failing_pair, given.failing, os.getpid()) if given.failing else tiny_pair,
             given.questions,
             BeamSearch("forward"),
             given.output,

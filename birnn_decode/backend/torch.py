@@ -30,11 +30,14 @@ class TorchBackend(Backend):
     def __init__(self, dtype: torch.dtype, device: torch.device):
         self.dtype = dtype
         self.device = device
+        self._queues = device.type == "cuda"
         self._buffers: dict[str, torch.Tensor] = {}
+        self._views: dict[str, torch.Tensor] = {}  # the last view of each buffer
         self._banned: tuple[Sequence[int], Array] | None = None
 
     def indices(self, values: Any) -> Array:
-        return self._upload(torch.as_tensor(values, dtype=torch.int64))
+        is_array = isinstance(values, np.ndarray) and values.dtype == np.int64
+        return self._upload(torch.from_numpy(values) if is_array else torch.as_tensor(values, dtype=torch.int64))
 
     def array(self, values: Any) -> Array:
         # An array of the scorer of the other direction may be read-only, which PyTorch warns about.
@@ -44,7 +47,7 @@ class TorchBackend(Backend):
 
     def _upload(self, values: torch.Tensor) -> torch.Tensor:
         # The copy to a GPU is queued. The copy from one is not: its values would be read too early.
-        return values.to(self.device, non_blocking=self.device.type == "cuda")
+        return values if values.device == self.device else values.to(self.device, non_blocking=self._queues)
 
     def normalise(self, scores: Array, normalized: bool) -> Normalised:
         scores = scores.to(dtype=self.dtype, device=self.device)
@@ -86,10 +89,11 @@ class TorchBackend(Backend):
         if len(blocks) == 1:
             return torch.index_select(blocks[0], 0, self.indices(rows), out=gathered)
         order, bounds = _by_block(block_of, len(blocks))
-        places, own = self.indices(np.stack([order, rows[order]]))
+        places, own = self.indices(np.stack([np.argsort(order), rows[order]]))
+        ordered = self._buffer("ordered", shape)
         for block, (begin, end) in zip(blocks, bounds, strict=True):
-            gathered.index_copy_(0, places[begin:end], block.index_select(0, own[begin:end]))
-        return gathered
+            torch.index_select(block, 0, own[begin:end], out=ordered[begin:end])
+        return torch.index_select(ordered, 0, places, out=gathered)
 
     def numbers(self, scores: Array) -> Floats:
         return scores.detach().cpu().numpy().astype(np.float64)
@@ -153,11 +157,14 @@ class TorchBackend(Backend):
 
     def _buffer(self, name: str, shape: Sequence[int]) -> torch.Tensor:
         """Return an uninitialised tensor of a shape, with the same memory each time for the same name."""
-        size = math.prod(shape)
-        buffer = self._buffers.get(name)
-        if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = torch.empty(size, dtype=self.dtype, device=self.device)
-        return buffer[:size].view(*shape)
+        view = self._views.get(name)
+        if view is None or view.shape != shape:
+            size = math.prod(shape)
+            buffer = self._buffers.get(name)
+            if buffer is None or len(buffer) < size:
+                buffer = self._buffers[name] = torch.empty(size, dtype=self.dtype, device=self.device)
+            view = self._views[name] = buffer[:size].view(*shape)
+        return view
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
         k = min(k, x.shape[-1])

@@ -12,7 +12,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,8 @@ def _decode(ray: Any, going: Going, models: Any, job: Job, workers: int, resourc
         for row in data.iter_rows():
             if row["bad"]:
                 raise BadQuestionError(str(row["bad"]))
+            if row["failed"]:
+                raise OSError(f"a worker failed: {row['failed']}")
             going.done += int(row["done"])
             going.errors += int(row["errors"])
             going.advance(going.done, going.errors, going.questions.count)
@@ -167,20 +169,36 @@ class _Reader:
 
 
 class _Worker:
-    """The actor that decodes batches and writes the answers."""
+    """The actor that decodes batches and writes the answers.
+
+    It returns what fails. If it raised an error, Ray would print pages about it, and hide the cause.
+    """
 
     def __init__(self, models: Any, job: Job, run: Run, questions: QuestionFile, save_every: float, strict: bool):
-        self.decoder = Decoder(loaded(models), job)
-        self.decoder.ready().__enter__()  # for the life of this process
         self.going = Going(run, questions, frozenset(), save_every, strict)
+        self.decoder: Decoder | Exception
+        try:
+            self.decoder = Decoder(loaded(models), job)
+            self.decoder.ready().__enter__()  # for the life of this process
+        except Exception as error:
+            self.decoder = error
 
     def __call__(self, rows: Mapping[str, Any]) -> dict[str, Any]:
-        batches = (pickle.loads(one) for one in rows["batch"])
         before = self.going.done, self.going.errors
-        bad = ""
+        bad = failed = ""
         try:
-            self.going.take(self.decoder.answer(self.decoder.prepare(batch)) for batch in batches)
+            self._decode(rows["batch"])
         except BadQuestionError as error:
             bad = str(error)
+        except Exception as error:
+            failed = " ".join(f"{type(error).__name__}: {error}".split())
         done, errors = self.going.done - before[0], self.going.errors - before[1]
-        return {"done": np.array([done]), "errors": np.array([errors]), "bad": np.array([bad])}
+        counts = {"done": np.array([done]), "errors": np.array([errors])}
+        return {**counts, "bad": np.array([bad]), "failed": np.array([failed])}
+
+    def _decode(self, pickled: Sequence[bytes]) -> None:
+        decoder = self.decoder
+        if isinstance(decoder, Exception):
+            raise decoder
+        batches = map(pickle.loads, pickled)
+        self.going.take(decoder.answer(decoder.prepare(batch)) for batch in batches)

@@ -227,7 +227,8 @@ def select_rows(state: Any, rows: Array, axes: Any) -> Any:
     def gather(leaves: Sequence[Any], axis: Any, path: tuple[Any, ...]) -> Any:
         leaf = leaves[0]
         if isinstance(leaf, torch.Tensor):
-            return leaf.index_select(axis, torch.as_tensor(rows, device=leaf.device))
+            there = isinstance(rows, torch.Tensor) and rows.device == leaf.device
+            return leaf.index_select(axis, rows if there else torch.as_tensor(rows, device=leaf.device))
         return leaf if leaf is None else leaf.select(rows)
 
     return _map(gather, axes, state)

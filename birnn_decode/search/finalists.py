@@ -132,11 +132,14 @@ class _Reader:
         self.needed = (self.counted * np.arange(1, self.tokens.shape[1] + 1)).max(axis=1, initial=0)
         self._items = np.array([one.item for one in finalists], dtype=np.int64)
         self.blocks = np.ones_like(self.lengths)
-        if self.tree.in_blocks:
-            # All finalists of an item share the known words before its first blank.
-            self.tree.open({(one.item, direction.lane(one.template).beginning) for one in finalists})
         self._at = self.tree.roots[self._items]  # the prefixes whose scores they wait for
         self._walk(np.arange(len(rows)))
+        if self.tree.in_blocks:
+            # All finalists of an item share the known words before its first blank.
+            beginnings = [direction.lane(one.template).beginning for one in finalists]
+            unread = np.flatnonzero(self.known <= [len(words) for words in beginnings]).tolist()
+            self.tree.open({(finalists[number].item, beginnings[number]) for number in unread})
+            self._walk(np.arange(len(rows)))
         # Scores that the sweeps have kept need no reading.
         while len(free := np.flatnonzero((self.known < self.lengths) & self.tree.known(self._at))):
             self._read(free, np.ones_like(free))

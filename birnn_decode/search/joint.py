@@ -49,8 +49,18 @@ from birnn_decode.search.finalists import Finalist, Ranking, best_distinct
 from birnn_decode.search.halving import Known, Reader, Splicing
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint
 from birnn_decode.search.recorder import RUNNERS_UP, Turned
-from birnn_decode.search.splices import Splices, blank_places, once, prefixes
-from birnn_decode.search.sweep import Ahead, Course, Prior, best_of, positions, stacked, steering, sweep
+from birnn_decode.search.splices import Splices, once, prefixes
+from birnn_decode.search.sweep import (
+    Ahead,
+    Course,
+    Prior,
+    best_of,
+    blank_places,
+    positions,
+    stacked,
+    steering,
+    sweep,
+)
 from birnn_decode.search.tree import Nodes
 from birnn_decode.template import FixedTemplate
 

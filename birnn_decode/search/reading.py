@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -17,6 +18,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 LARGEST_BLOCK = 2**24  # scores that one call returns at most, tokens * vocab_size
+WORTH_A_CALL = 64  # tokens of padding; more of them take longer than a call of their own
 
 Row: TypeAlias = tuple[int, ...]
 """An item, a node whose parent has a state, and the words to be read after the node."""
@@ -154,11 +156,15 @@ def batches(asked: Sequence[Asked], depths: np.ndarray, kinds: np.ndarray, limit
     for one in asked:
         asked_of[rows[bisect.bisect_left(rows, one.row)]].append(one)
     lengths: dict[int, dict[int, list[Row]]] = {}  # kind, and length with padding: the rows
+    alike = Counter((of[row][0], len(row)) for row in rows)
     for row in sorted(rows, key=lambda row: (row not in kept, -len(row))):
         kind, depth = of[row]
         groups = lengths.setdefault(kind, {})
         fitting = [] if row in kept else [one for one in groups if one >= len(row) and depth + one - 1 <= limits.tokens]
-        groups.setdefault(min(fitting, default=len(row)), []).append(row)
+        length = min(fitting, default=len(row))
+        if alike[kind, len(row)] * (length - len(row)) > WORTH_A_CALL:
+            length = len(row)
+        groups.setdefault(length, []).append(row)
     found = []
     for groups in lengths.values():
         for length, group in groups.items():

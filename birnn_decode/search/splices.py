@@ -16,7 +16,7 @@ crossed with all beams at every position, and with each word at every position.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,10 +24,19 @@ import numpy as np
 from birnn_decode.search.behind import best_behind
 from birnn_decode.search.direction import Direction
 from birnn_decode.search.holding import NEVER, Problem, Restraint
-from birnn_decode.search.sweep import Ahead, Course, Frontier, Prior, beam_scores, best_of, lockstep, stacked, steering
+from birnn_decode.search.sweep import (
+    AT_A_TIME,
+    Course,
+    Frontier,
+    Prior,
+    beam_scores,
+    best_of,
+    blank_places,
+    look_ahead,
+    stacked,
+    steering,
+)
 from birnn_decode.search.tree import Nodes
-
-AT_A_TIME = 2**18  # scores that are compared at a time, of all beams; so many fit into a processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +102,8 @@ def find_splices(
         left = mine[numbers, places - course.begins[numbers]]
         turn = course.turn(numbers, places, left)
         behind, holds = theirs[numbers, turn.behind], turn.holds
-        steer, banned = steering(first, turn, Ahead(second, beams[1], prior), behind)
+        seen = look_ahead(second, behind, turn.holds) if second.weight else None
+        steer, banned = steering(first, turn, seen, prior)
         restraint = Restraint(first, holds, left, first.weight) if holds else None
         scores, offsets = beam_scores(first, left, first.weight)
         backend = first.tree.backend
@@ -112,28 +122,6 @@ def find_splices(
                 sums += direction.weight * direction.tree.log_probs[own]
         found.append(Splices(numbers[rows], *nodes, values[rows, ranks], sums))
     return Splices.joined(found)
-
-
-def blank_places(course: Course, at_a_time: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the numbers of problems and their blank places, until all were named.
-
-    Args:
-        course: the course over the problems.
-        at_a_time: the number of blank places that are joined; at least one place of each problem is.
-    """
-    several: list[tuple[np.ndarray, np.ndarray]] = []
-    count = 0
-    for numbers, places in lockstep(course.begins, course.ends, aligned=False):
-        blank = course.codes[numbers, places] < 0
-        if not blank.any():
-            continue
-        if several and count + blank.sum() > at_a_time:
-            yield np.concatenate([one for one, _ in several]), np.concatenate([one for _, one in several])
-            several, count = [], 0
-        several.append((numbers[blank], places[blank]))
-        count += int(blank.sum())
-    if several:
-        yield np.concatenate([one for one, _ in several]), np.concatenate([one for _, one in several])
 
 
 def with_sentences(

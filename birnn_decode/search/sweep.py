@@ -26,7 +26,9 @@ from birnn_decode.backend import Array, Backend
 from birnn_decode.search.direction import SOME, Direction, Lane
 from birnn_decode.search.holding import NEVER, Hold, Problem, Restraint, holds_of
 from birnn_decode.search.recorder import RUNNERS_UP, Opposite, Recorder, Turned
-from birnn_decode.search.tree import Nodes
+from birnn_decode.search.tree import NONE, Nodes
+
+AT_A_TIME = 2**18  # scores that are compared at a time, of all beams; so many fit into a processor's cache
 
 Frontier: TypeAlias = np.ndarray
 """The beams of a finished sweep, nodes [1 + places, beams]: the beam before the first blank, and the beam after each
@@ -144,6 +146,7 @@ class Course:
         problems: the problems, after ``open_templates``.
 
     Attributes:
+        aligned: whether all problems stand at the same place; see ``lockstep``.
         begins: the place where each span begins, [problems].
         ends: one past the place where each span ends, [problems].
         codes: the codes of the lanes, [problems, places]; see ``Lane``.
@@ -151,6 +154,7 @@ class Course:
 
     def __init__(self, direction: Direction, problems: Sequence[Problem]):
         self._tree = direction.tree
+        self.aligned = direction.tree.aligned
         self._problems = problems
         self._lanes = [direction.lane(problem.template) for problem in problems]
         self.begins, self.ends = (
@@ -175,7 +179,7 @@ class Course:
                 ones dropped; else they stay as they are.
         """
         tree = self._tree
-        for numbers, places in lockstep(self.begins, self.ends, tree.aligned):
+        for numbers, places in lockstep(self.begins, self.ends, self.aligned):
             done = places - self.begins[numbers]
             held = beams[numbers, done]  # [moving, beams]
             alive = held[:, 0] >= 0
@@ -239,10 +243,14 @@ def sweep(
     course = Course(direction, problems)
     beams = course.start(beam_size)
     held_fixed = stacked([] if ahead is None else ahead.frontiers)  # [problems, 1 + places, beams]
+    view = None
+    if ahead is not None and ahead.opposite.weight and problems:
+        view = View(course, ahead.opposite, held_fixed)
     tape = None if recorder is None else recorder.sweep(direction, problems, None if ahead is None else ahead.opposite)
     for turn in course.turns(beams, by_sum=weight > 0):
         behind = None if ahead is None else held_fixed[turn.numbers, turn.behind]
-        steer, banned = steering(direction, turn, ahead, behind)
+        seen = None if view is None else view.at(turn)
+        steer, banned = steering(direction, turn, seen, None if ahead is None else ahead.prior)
         noting = (
             None
             if tape is None
@@ -350,14 +358,49 @@ def best_of(
     return values, flats, picked
 
 
+class View:
+    """The look-ahead of a sweep, computed at several places at once if they are small.
+
+    Args:
+        course: the path of the moving direction.
+        opposite: the direction that is held fixed.
+        held_fixed: its beams, nodes [problems, 1 + places, beams].
+    """
+
+    def __init__(self, course: Course, opposite: Direction, held_fixed: np.ndarray):
+        scores = held_fixed.shape[-1] * opposite.tree.scorer.vocab_size
+        self._places = blank_places(course, AT_A_TIME // scores, course.aligned)
+        self._course, self._opposite, self._held_fixed = course, opposite, held_fixed
+        self._rows = np.full(held_fixed.shape[:2], -1)  # of ``_seen``
+        self._seen: Array = None
+
+    def at(self, turn: Turn) -> Array:
+        """Return the look-ahead of each problem of a turn, [turns, vocab]. Turns come in the order of the course."""
+        while (rows := self._rows[turn.numbers, turn.done])[0] < 0:
+            numbers, places = next(self._places)
+            several = self._course.turn(numbers, places, NONE)
+            self._seen = look_ahead(self._opposite, self._held_fixed[numbers, several.behind], several.holds)
+            self._rows[:] = -1
+            self._rows[numbers, several.done] = np.arange(len(numbers))
+        begin, end = int(rows[0]), int(rows[0]) + len(rows)
+        in_place = (rows == np.arange(begin, end)).all()
+        return self._seen[begin:end] if in_place else self._seen[self._opposite.tree.backend.indices(rows)]
+
+
 def look_ahead(opposite: Direction, beams: Nodes, holds: Sequence[Hold | None] = ()) -> Array:
     """Return the look-ahead g of each problem, [problems, vocab]: the best opposite score of each token.
 
     Words that constraints rule out after an opposite beam are not excluded, because other words may stand there in the
     end. What the opposite beams have paid counts.
+
+    Args:
+        opposite: the opposite direction.
+        beams: its beams, nodes [problems, beams].
+        holds: the constraints at the places that the moving direction chooses words for; empty if there are none.
     """
     backend, weight = opposite.tree.backend, opposite.weight
-    restraint = Restraint(opposite, holds, beams, weight) if holds else None
+    across = [hold and hold.across() for hold in holds]
+    restraint = Restraint(opposite, across, beams, weight) if across else None
     scores, offsets = beam_scores(opposite, beams, 1.0)
     if restraint is not None:
         width = offsets.shape[1]
@@ -383,29 +426,26 @@ def beam_scores(direction: Direction, beams: Nodes, weight: float) -> tuple[Arra
 
 
 def steering(
-    direction: Direction, turn: Turn, ahead: Ahead | None = None, behind: Nodes | None = None
+    direction: Direction, turn: Turn, seen: Array | None = None, prior: Prior | None = None
 ) -> tuple[Array | None, Sequence[int]]:
     """Return what is added to the candidates of every beam alike, [turns, vocab], and the banned ids.
 
     Args:
         direction: the direction that moves.
         turn: the blank places.
-        ahead: the look-ahead; None if there is none.
-        behind: the opposite beams that have read exactly what follows each place, nodes [turns, beams].
+        seen: the look-ahead, [turns, vocab]; None if there is none.
+        prior: the prior to be subtracted; None if there is none.
     """
     backend = direction.tree.backend
-    steer = None
-    if ahead is not None and ahead.opposite.weight:
-        assert behind is not None
-        steer = backend.array(look_ahead(ahead.opposite, behind, [hold and hold.across() for hold in turn.holds]))
+    steer = None if seen is None else backend.array(seen)
     banned: Sequence[int] = direction.banned
     if turn.masked:
         # A set of allowed ids may include ids that a blank never takes, so the masks include the ban.
         allowed = [tokens if isinstance(tokens := lane.positions[at], frozenset) else None for lane, at in turn.asked]
         masks = backend.masks(allowed, banned, direction.tree.scorer.vocab_size)
         steer, banned = masks if steer is None else steer + masks, ()
-    if ahead is not None and ahead.prior is not None:
-        rows = [ahead.prior.at(position) for position in positions(direction, turn)]
+    if prior is not None:
+        rows = [prior.at(position) for position in positions(direction, turn)]
         subtracted = backend.array(np.stack(rows))
         steer = -subtracted if steer is None else steer - subtracted
     return steer, banned
@@ -456,3 +496,26 @@ def lockstep(begins: np.ndarray, ends: np.ndarray, aligned: bool) -> Iterator[tu
         if len(numbers):
             for tick in range(since, until):
                 yield numbers, starts[numbers] + tick
+
+
+def blank_places(course: Course, at_a_time: int = 1, aligned: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the numbers of problems and their blank places, until all were named.
+
+    Args:
+        course: the course over the problems.
+        at_a_time: the number of blank places that are joined; at least one place of each problem is.
+        aligned: see ``lockstep``.
+    """
+    several: list[tuple[np.ndarray, np.ndarray]] = []
+    count = 0
+    for numbers, places in lockstep(course.begins, course.ends, aligned):
+        blank = course.codes[numbers, places] < 0
+        if not blank.any():
+            continue
+        if several and count + blank.sum() > at_a_time:
+            yield np.concatenate([one for one, _ in several]), np.concatenate([one for _, one in several])
+            several, count = [], 0
+        several.append((numbers[blank], places[blank]))
+        count += int(blank.sum())
+    if several:
+        yield np.concatenate([one for one, _ in several]), np.concatenate([one for _, one in several])
