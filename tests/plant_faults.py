@@ -195,6 +195,8 @@ FAULTS = {
             "np.multiply(scores[some], weight)",
         )
     ],
+    "known words opened twice": [(FINALISTS, "self.known <= [len(words)", "self.known >= [-len(words)")],
+    "many short rows padded": [(READING, "> WORTH_A_CALL:", "> 2**62:")],
     "rows of several arrays out of order": [("backend/torch.py", "np.argsort(order)", "order")],
     "torch ties as they come": [("backend/torch.py", "if tied.any():", "if False:")],
     "scores of children asked for twice mixed up": [(TREE, "list(row_of.values())", "list(range(len(row_of)))")],
