@@ -588,7 +588,7 @@
     const far = step.looks ? [key(`i-${other(step.direction)}`, `${other(step.direction)} model: this word and its best ${back ? "beginning" : "ending"}`)] : [];
     const legend = make("ul", { class: "legend" }, back ? [...far, ...own.reverse()] : [...own, ...far],
       changes ? make("li", {}, "plus what constraints and priors add") : null,
-      make("li", {}, "the shorter, the better"),
+      make("li", {}, "the shorter the bar, the better"),
       make("li", { class: "head" }, step.looks ? "provisional sum" : `the ${step.direction} model’s score so far`));
     const list = make("ol", { class: "rows", "aria-label": "Candidates, best first" });
     let cut = false;
@@ -689,7 +689,7 @@
     const own = method(), shown = own.hypotheses.filter((one) => one.joint !== null && one.sums[0] !== null && one.sums[1] !== null);
     if (!shown.length) return [];
     return [
-      make("ul", { class: "legend" }, make("li", {}, make("i", { class: "i-forward" }), "forward model"), make("li", {}, make("i", { class: "i-backward" }), "backward model"), make("li", {}, "log-probability of the whole sentence: the shorter, the better"),
+      make("ul", { class: "legend" }, make("li", {}, make("i", { class: "i-forward" }), "forward model"), make("li", {}, make("i", { class: "i-backward" }), "backward model"), make("li", {}, "log-probability of the whole sentence: the shorter the bar, the better"),
         shown.some((one, rank) => rank && one.joint > shown[rank - 1].joint) ? make("li", {}, `${own.name} ranks by its own score, not by J`) : null,
         make("li", { class: "head" }, "J, their sum")),
       make("ol", { class: "rows" }, ...shown.map((one, rank) => {
