@@ -295,7 +295,7 @@
   function nextOf(one, step) {
     const next = one.steps.slice(one.steps.indexOf(step) + 1).find(isSweep);
     if (next) return next.repeated ? [] : [` The next sweep runs the other way, and ${MODEL[step.direction].toLowerCase()} has its say there with the beams that you see now.`];
-    return [` No sweep follows. ${ended(method(), one, origin(method(), one).origin)}`];
+    return [` No sweep follows. ${method().bounds.length ? "The proof comes next." : ended(method(), one, origin(method(), one).origin)}`];
   }
   function weakest(hypothesis) {
     let worst = null;
@@ -779,7 +779,7 @@
       body.append(make("tr", { class: winners.includes(own) ? "best" : "" }, make("th", { scope: "row" }, own.name), cells, number(best?.joint), number(best?.sums[0]), number(best?.sums[1]), make("td", { class: "n" }, `${own.rows}`)));
     }
     const head = ["method", "best sentence", "J", "forward", "backward", "words read"].map((name, at) => make("th", { scope: "col", class: at > 1 ? "n" : "" }, name));
-    host.append(make("h2", {}, "Side by side"), make("p", { class: "note" }, top ? `${winners.length === 2 ? "Both " : ""}${listed(winners.map((own) => own.name))} found the sentence with the highest J. Words of other sentences that differ from it are underlined. J is what both models say together. “Words read” is the work: how many words the models read, for all candidates.` : ""),
+    host.append(make("h2", {}, "Side by side"), make("p", { class: "note" }, top ? `${winners.length === 2 ? "Both " : ""}${listed(winners.map((own) => own.name))} found the sentence with the highest J. Words that differ from it are underlined. J is what both models say together. “Words read” is the work: how many words the models read, for all candidates.` : ""),
       make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Methods side by side" }, make("table", {}, make("thead", {}, make("tr", {}, head)), body)));
   }
 
