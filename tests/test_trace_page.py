@@ -54,8 +54,8 @@ def models(seed=1):
 METHODS = BeamSearch("forward"), Rerank(), BSCD()
 
 
-def results(template=TEMPLATE, methods=METHODS, **options):
-    return compare(models(), 0, template, list(methods), vocabulary=WORDS, record=True, **options)
+def results(template=TEMPLATE, methods=METHODS, seed=1, **options):
+    return compare(models(seed), 0, template, list(methods), vocabulary=WORDS, record=True, **options)
 
 
 @pytest.fixture(scope="module")
@@ -307,6 +307,124 @@ def test_why_a_search_without_gain_ended(opened):
             assert ("better" in said.split(".")[0]) == worse
 
 
+def known_scores(found):
+    """Return J of each sentence that is known to the page."""
+    known = {one.tokens: one.joint for result in found.values() for one in result.hypotheses}
+    joins = [step for step in found["bscd"].record.searches[0].steps if step.kind == "splices"]
+    return known | {one.words: one.score for step in joins for one in step.splices if one.score is not None}
+
+
+def met(step, template):
+    """Return the sentences of a step."""
+    if step.kind == "splices":
+        return [one.words for one in step.splices]
+    return [whole(one.words, step, template) for one in step.choices[-1].candidates if one.kept]
+
+
+@pytest.mark.parametrize(
+    "seed", [2, 4, 8]
+)  # bscd finds the sentence of the rerank, that of the first joins, or a later one
+def test_who_found_the_best(seed, opened):
+    found = results(seed=seed)
+    top = max((result.best for result in found.values()), key=lambda one: one.joint)
+    finders = [name for name, result in found.items() if result.best.tokens == top.tokens]
+    assert len(finders) == (2 if seed == 2 else 1)
+    one = opened(found)
+    page = one.page
+    assert page.locator("#differences tr.best th").all_text_contents() == finders
+    said = page.locator("#differences .note").text_content()
+    assert said.startswith(
+        f"{'Both ' if seed == 2 else ''}{' and '.join(finders)} found the sentence with the highest J."
+    )
+    assert page.locator("del").count() == 0
+    for name, result in found.items():
+        page.locator("#methods button", has_text=name).click()
+        page.keyboard.press("End")
+        said = page.locator("#says").text_content()
+        same = [other for other, own in found.items() if other != name and own.best.tokens == result.best.tokens]
+        assert ("found the same sentence" in said) == bool(same)
+        if same:
+            assert f"{' and '.join(same)} found the same sentence." in said
+        better = f"{' and '.join(finders)} found a sentence with a better J, {signed(top.joint)}: "
+        assert (better in said) == (name not in finders)
+        assert ("No method on this page found a better one." in said) == (name in finders)
+        assert ("Here the rounds found nothing better." in said) == (name == "bscd" and seed != 8)
+
+
+@pytest.mark.parametrize(("seed", "unread"), [(2, 0), (4, 2), (8, 4)])
+def test_what_follows_a_sweep_and_becomes_of_its_sentence(seed, unread, opened):
+    found = results(seed=seed)
+    (search,) = found["bscd"].record.searches
+    known, steps = known_scores(found), search.steps
+    looks = [number for number, step in enumerate(steps) if step.kind == "sweep" and step.looks_ahead]
+    page = opened(found).page
+    said = []
+    while page.locator("#next").is_enabled():
+        page.keyboard.press("ArrowRight")
+        if page.locator("#heading").text_content().endswith("the sweep is complete"):
+            said.append(page.locator("#says").text_content())
+    candidates = 0
+    for number, text in zip(looks, said, strict=True):
+        assert ("The next sweep runs the other way" in text) == (number != looks[-1])
+        assert (" No sweep follows. The search ended after round" in text) == (number == looks[-1])
+        score = known.get(met(steps[number], search.template)[0])
+        assert ("It is only a candidate: it was not among the best joins" in text) == (score is None)
+        candidates += score is None
+        before = [known.get(words) for step in steps[:number] for words in met(step, search.template)]
+        best = max(one for one in before if one is not None)
+        if score is not None:
+            compared = f"worse than the best so far, {signed(best)}" if score < best else "the best so far"
+            assert f"its J is {signed(score)}, {compared}." in text
+    assert candidates == unread
+
+
+@pytest.mark.parametrize("seed", [2, 8, 9, 13])
+def test_joins_tell_what_is_best_and_where_they_come_from(seed, opened):
+    found = results(seed=seed)
+    (search,) = found["bscd"].record.searches
+    known, steps = known_scores(found), search.steps
+    page = opened(found).page
+    frontiers, green, sources = {}, [], 0
+    for number, step in enumerate(steps):
+        if step.kind == "sweep":
+            frontiers[step.direction] = {choice.position: choice.candidates for choice in step.choices}
+        if step.kind != "splices" or not step.splices:
+            continue
+        page.get_by_role("button", name=f"joins of round {step.round}" if step.round else "first joins").click()
+        before = [known.get(words) for earlier in steps[:number] for words in met(earlier, search.template)]
+        best = max(one for one in before if one is not None)
+        top = max(one.score for one in step.splices if one.score is not None)
+        green.append(top >= best)
+        assert page.locator("#detail tr.best").count() == green[-1]
+        said = page.locator("#says").text_content()
+        assert (f"worse than the best so far, {signed(best)}." in said) == (not green[-1])
+        assert (f"The best so far, {signed(top)}, is in green." in said) == green[-1]
+        joins = {WORDS.decode(one.words): one for one in step.splices}
+        for row in page.locator("#detail tbody tr").all():
+            text, *note = row.locator("td").first.text_content().split(" (")
+            one, halves = joins[text], []
+            for direction, name in (("forward", "the beginning"), ("backward", "the ending")):
+                beyond = [
+                    at for at in frontiers[direction] if (at < one.position if name[4] == "b" else at > one.position)
+                ]
+                if beyond:
+                    beams = frontiers[direction][max(beyond) if direction == "forward" else min(beyond)]
+                    ends = [own.words for own in beams if own.kept]
+                    whole_words = [
+                        one.words[: len(own)] if direction == "forward" else one.words[-len(own) :] for own in ends
+                    ]
+                    if not any(own == part for own, part in zip(ends, whole_words, strict=True)):
+                        halves.append(name)
+            assert note == ([f"{' and '.join(halves)} of a sentence found before)"] if halves else [])
+            sources += len(halves)
+    assert not all(green)
+    assert sources or seed == 2
+
+
+def signed(value):
+    return f"{value:.2f}".replace("-", "−")
+
+
 def whole(words, sweep, template):
     """Return the whole sentence of a candidate at the end of a sweep: known words may follow what it has read."""
     left = len(template) - len(words)
@@ -400,6 +518,38 @@ def test_thirty_words_twenty_beams_and_a_phone(opened):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_tables_fit_on_a_phone_and_leave_no_room_behind(opened):
+    one = opened(results(), viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = one.page
+    page.get_by_role("button", name="first joins").click()
+    assert page.locator("#detail .scroll").evaluate("host => host.scrollWidth <= host.clientWidth")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#detail").evaluate("host => host.getBoundingClientRect().bottom") == pytest.approx(
+        page.locator("#detail .rows").evaluate("rows => rows.getBoundingClientRect().bottom"), abs=2
+    )
+    # No word is cut at the left edge of the diagram.
+    scrolled = 0
+    while one.step < one.steps:
+        left = page.locator(".scroller").evaluate("host => host.getBoundingClientRect().left")
+        edges = page.locator(".known rect, .blank rect").evaluate_all(
+            "all => all.map(one => [one.getBoundingClientRect().left, one.getBoundingClientRect().right])"
+        )
+        assert not [edge for edge in edges if edge[0] < left < edge[1]]
+        scrolled += min(edges)[0] < left
+        page.keyboard.press("ArrowRight")
+    assert scrolled > 3
+    assert page.locator("#differences .scroll").evaluate("host => host.scrollWidth <= host.clientWidth")
+
+
+def test_the_first_view_leads_to_the_words_of_the_page(opened):
+    page = opened(results()).page
+    assert not page.locator("#glossary dl").is_visible()
+    page.get_by_role("link", name="Words used on this page").click()
+    terms = page.locator("#glossary dt").all_text_contents()
+    assert page.locator("#glossary dl").is_visible()
+    assert {"model", "join", "score", "look-ahead", "provisional", "urnn-f, urnn-b", "coordinate descent"} < set(terms)
+
+
 def test_words_are_never_executed(opened):
     hostile = Template.from_tokens([3, BLANK, frozenset([3, 5]), BLANK, 4])
     one = opened(results(hostile), title="</title><script>window.hacked = 1</script>")
@@ -460,7 +610,7 @@ def test_the_page_is_one_file_without_links(tmp_path):
     trace_page(results(), tmp_path / "trace.html")
     text = (tmp_path / "trace.html").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["trace.html"]
-    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
     assert {method["name"] for method in json.loads(data)["methods"]} == {"urnn-f", "rerank", "bscd"}

@@ -26,13 +26,16 @@ MOST_BYTES = 700_000  # of all searches; those of other lengths than the answer'
 FILES = "page.html.j2", "trace.css", "trace.js"
 # The full name of each method, and what it does in a few words.
 NAMES = {
-    "urnn-f": ("forward beam search", "one search, left to right"),
-    "urnn-b": ("backward beam search", "one search, right to left"),
+    "urnn-f": ("beam search with the forward network alone", "one search, left to right"),
+    "urnn-b": ("beam search with the backward network alone", "one search, right to left"),
     "urnn-f+end": ("forward beam search, sentences ranked whole", "left to right, whole sentences ranked"),
     "urnn-b+end": ("backward beam search, sentences ranked whole", "right to left, whole sentences ranked"),
     "rerank": ("both beam searches, ranked by both models", "both searches, then both models choose"),
     "gibbs": ("Gibbs sampling", "words drawn at random, again and again"),
-    "bscd": ("Beam-Search Coordinate Descent", "both searches, helping each other"),
+    "bscd": (
+        "Beam-Search Coordinate Descent, which improves one side while the other is held fixed, in turns",
+        "both searches, helping each other",
+    ),
     "bscd-paper": ("Beam-Search Coordinate Descent as published", "both searches, helping each other, no joins"),
     "exact": ("exact search", "proves which sentence is best"),
 }

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const SVG = "http://www.w3.org/2000/svg";
   const MOST_LANES = 8;
-  const LANE = 27, CHIP = 22, MARGIN = 26, NAMES = 112;
+  const LANE = 24, CHIP = 20, MARGIN = 26;
   const $ = (id) => document.getElementById(id);
   const state = { method: 0, search: 0, frame: 0, frames: [], timer: null };
 
@@ -27,6 +27,7 @@
   const word = (number) => data.words[number];
   const text = (numbers) => numbers.map((one) => (one === null || one === undefined ? "_" : word(one))).join(data.space);
   const quoted = (numbers, before = "", after = "") => make("q", {}, `${before}${text(numbers)}${after}`);
+  const listed = (names) => names.join(", ").replace(/, ([^,]*)$/, " and $1");
   const plural = (count, one, many) => `${count} ${count === 1 ? one : many}`;
   const percent = (share) => (share >= 0.995 && share < 1 ? "> 99 %" : share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
   const method = () => data.methods[state.method];
@@ -123,9 +124,9 @@
       if (step.kind === "splices") {
         const rank = step.splices.findIndex((splice) => splice[3] !== null && is(splice[0]));
         if (rank >= 0) return { origin: { kind: "splices", step: number }, rank };
-      } else if (step.kind === "sweep" && step.choices.length === blanksOf(one)) {
-        const choice = step.choices.length - 1;
-        const rank = choice < 0 ? -1 : step.choices[choice][1].findIndex((row, own) => row[2] && is(read(one, step, choice, own)));
+      } else {
+        const choice = isSweep(step) ? step.choices.length - 1 : -1;
+        const rank = ends(one, step).findIndex((words) => words && is(words));
         // The beams of the other direction are shown, too, if they come later.
         const after = one.steps.findIndex((later, at) => at > number && later.kind === "sweep" && later.direction === step.direction && !later.repeated);
         if (rank >= 0) return { origin: { kind: "end", step: number, choice, until: (after < 0 ? one.steps.length : after) - 1 }, rank };
@@ -133,6 +134,27 @@
     }
     return { origin: null, rank: 0 };
   }
+
+  // The whole sentences at the end of a sweep, by rank; null for those that it dropped.
+  function ends(one, step) {
+    if (step.kind !== "sweep" || !step.choices.length || step.choices.length !== blanksOf(one)) return [];
+    const choice = step.choices.length - 1;
+    return step.choices[choice][1].map((row, rank) => (row[2] ? whole(one, read(one, step, choice, rank)) : null));
+  }
+  const whole = (one, words) => [...words].map((own, at) => (isBlank(one, at) ? own : one.template[at]));
+
+  // J of each sentence that is known, by its words. A Bi-RNN has its own.
+  const scores = new Map(), key = (words, own = method()) => `${own.name.startsWith("birnn-")} ${words}`;
+  for (const own of data.methods) for (const one of own.hypotheses) if (one.joint !== null) scores.set(key(one.words, own), one.joint);
+  for (const own of data.methods) for (const { steps } of own.searches) for (const { splices } of steps) for (const [words, , , score] of splices ?? []) if (score !== null) scores.set(key(words, own), score);
+
+  // The best J of all sentences that a search met before a step.
+  function bestBefore(one, step) {
+    const met = one.steps.slice(0, one.steps.indexOf(step)).flatMap((before) => (before.splices ?? []).map((splice) => splice[0]).concat(ends(one, before)));
+    return Math.max(-Infinity, ...met.map((words) => scores.get(key(words)) ?? -Infinity));
+  }
+  const isLess = (value, other) => value < other - 0.0005;
+
   function chapterOf(one, step) {
     if (step.kind === "draws") return "draws";
     if (step.kind === "splices") return step.round ? `joins of round ${step.round}` : "first joins";
@@ -162,18 +184,22 @@
     if (frame.kind === "choice") return sayChoice(own, one, step, frame.choice);
     if (frame.kind === "end") return sayEnd(one, step, frame.choice);
     if (frame.kind === "splices") {
-      const whole = step.read, many = step.count > 1;
+      const count = step.read, many = step.count > 1, best = bestBefore(one, step), top = topOf(step);
+      const reads = count === step.count ? `${["It was", "Both were"][count - 1] ?? `All ${count} were`} read to the end` : `Of these, ${count === 1 ? "one was" : `${count} were`} read to the end. The others had lower sums after a few words, and were given up`;
       return [step.round ? `Cut and join after round ${step.round}` : "Cut and join", [
-        "A beginning from ", make("span", { class: "forward" }, "above"), ", a word, and an ending from ", make("span", { class: "backward" }, "below"), " are joined to a whole sentence. ",
-        `The table has the ${many ? `${step.count} most promising joins` : "most promising join"}${step.round ? " that no earlier step has tried" : ""}. `,
-        "The value of a join is what each model thinks of its own half. Do the halves fit? That shows only when each model reads the whole sentence, which gives J. ",
-        whole === step.count ? `${["It was", "Both were"][whole - 1] ?? `All ${whole} were`} read to the end.` : `${whole === 1 ? "One was" : `${whole} were`} read to the end. The others got worse early and were given up.`,
+        "A beginning from ", make("span", { class: "forward" }, "the forward lanes"), ", a word, and an ending from ", make("span", { class: "backward" }, "the backward lanes"), " are joined to a whole sentence. ",
+        `The table has the ${many ? `${step.count} most promising joins` : "most promising join"}${step.round ? " that no earlier step has tried" : ""}${many ? ", sorted by J" : ""}. `,
+        "The value of a join is what the forward model gives to the beginning, plus what the backward model gives to the ending. Both judge the word. Do the halves fit? Each model must read the whole sentence, which gives J. ",
+        `${reads}. `,
+        count === 0 ? "" : isLess(top, best) ? `${["It is", "Both are"][count - 1] ?? "All are"} worse than the best so far, ${nats(best)}.` : `The best so far, ${nats(top)}, is in green.`,
       ]];
     }
     return [`Sweep ${step.round} of the chains`, [
       `${plural(one.beams, "chain", "chains")} of Gibbs sampling: each chain holds a whole sentence. One word after the other is drawn anew at random, by how probable both models find it between all other words. The words drawn in this sweep are marked.`,
     ]];
   }
+
+  const topOf = (step) => Math.max(...step.splices.map((splice) => splice[3] ?? -Infinity));
 
   function blanksOf(one) {
     return one ? one.template.filter((known) => typeof known !== "number").length : 0;
@@ -182,12 +208,12 @@
   function sayIntro(own, one) {
     const count = blanksOf(one), beams = one && one.steps.some(isSweep) ? one.beams : 0;
     const what = one && one.template.length ? `There ${count === 1 ? "is 1 missing word" : `are ${count} missing words`}` : "A whole sentence is missing";
-    const tries = count > 2 && own.vocab ? ` With ${own.vocab} words to choose from, there are more than 10${superscript(Math.floor(count * Math.log10(own.vocab)))} ways to fill them, far too many to try.` : "";
+    const tries = count > 2 && own.vocab ? `, each one of ${own.vocab}: more than 10${superscript(Math.floor(count * Math.log10(own.vocab)))} sentences, far too many to try` : "";
     return ["The question", [
-      `${what}.${tries} `, named("forward"), ` guesses the next word from ${seen} and all words to the left of it. `,
-      named("backward"), ` guesses the word before from ${seen} and all words to the right of it. A good sentence is one that both find probable. `,
-      beams ? `A search goes from word to word. At each word it keeps only the ${beams === 1 ? "best candidate, the beam" : `${beams} best candidates, the beams`}, and forgets the others. ` : "",
-      `You are watching ${own.name}${own.does ? ` (${own.title})` : ""}. Press Play, or step with the arrow keys.`,
+      `${what}${tries}. `, named("forward"), ` guesses the next word from ${seen} and all words to the left of it. `,
+      named("backward"), ` guesses the word before from ${seen} and all words to the right. A good sentence is one that both find probable. `,
+      beams ? `At each word, a search keeps only the ${beams === 1 ? "best candidate, the beam" : `${beams} best candidates, the beams`}. ` : "",
+      `You are watching ${own.name}${own.does ? `: ${own.title}` : ""}. Press Play or the arrow keys.`,
     ]];
   }
   const superscript = (number) => `${number}`.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
@@ -212,9 +238,11 @@
     const said = [named(step.direction), " ", ...readNow, `. ${asks} `];
     if (step.looks) {
       const far = MODEL[other(step.direction)];
+      const half = back ? "beginning" : "ending", own = MODEL[step.direction];
       said.push(
-        `Now the other side has a say. ${MODEL[step.direction]} tells how well a word goes ${back ? "before this ending" : "after this beginning"}. ${far} tells how well the word goes ${back ? "after the best beginning" : "before the best ending"} that it has kept. `,
-        `Of ${many}, the ${stay === 1 ? "one with the best sum stays" : `${stay} with the best sums stay`}.${number ? "" : " The sums of a sweep are provisional: only J, from reading the whole sentence, decides."}`,
+        number ? `Both models have a say again. Each word gets the ${half} that suits it best. `
+          : `Now the other side has a say. ${own} tells how well a word goes ${back ? "before this ending" : "after this beginning"}. ${far} tells how well it goes ${back ? "after" : "before"} one of the ${half}s that it has kept: each word gets the ${half} that suits it best. `,
+        `Of ${many}, the ${stay === 1 ? "one with the best sum stays" : `${stay} with the best sums stay`}.${number ? "" : " The sums are provisional: only J, from reading the whole sentence, decides."}`,
       );
     } else {
       said.push(`Of ${many}, the ${stay === 1 ? "best stays" : `${stay} best stay`}, and the others are forgotten. ${hidden ? `${MODEL[step.direction]} cannot see what comes ${back ? "before" : "after"} the blank.` : ""}`);
@@ -239,15 +267,14 @@
     if (number < 0 || !finished || !kept(step.choices[number])) {
       return ["A dead end", ["No word was possible any more. The search goes on with the beams from before."]];
     }
-    const words = read(one, step, number, 0);
-    one.template.forEach((known, position) => { if (typeof known === "number") words[position] = known; });
+    const words = whole(one, read(one, step, number, 0));
     const open = one.template.slice(back ? 0 : place(one, step.choices[number][0]) + 1, back ? place(one, step.choices[number][0]) : undefined);
     const best = quoted(words.filter((own) => own !== undefined));
     if (step.kind === "writing") {
       return ["The free search is complete", [named(step.direction), " has written whole sentences of different lengths. The lengths it found are searched next with both models."]];
     }
     if (step.looks) {
-      return [`Round ${step.round}: the sweep is complete`, ["The best sentence at the end of the sweep is ", best, ".", ...judged(words), ` The next sweep runs the other way, and ${MODEL[step.direction].toLowerCase()} has its say there with the beams that you see now.`]];
+      return [`Round ${step.round}: the sweep is complete`, ["The sentence with the best sum is ", best, ".", ...judgedAfter(one, step, words), ...nextOf(one, step)]];
     }
     const blind = open.length ? [" It chose every word without seeing ", short(open, !back), ". Do they fit?"] : [];
     return [`The ${back ? "backward" : "forward"} search is complete`, [named(step.direction), " likes ", best, " best.", ...blind, ...judged(words)]];
@@ -257,6 +284,18 @@
   function judged(words) {
     const found = data.methods.flatMap((own) => own.hypotheses).find((one) => one.sums[0] !== null && one.sums[1] !== null && text(one.words) === text(words.filter((own) => own !== undefined)));
     return found ? [` Read whole by both models, its J is ${nats(found.joint)}. `, ...weakest(found)] : [];
+  }
+  // What became of the sentence of a sweep that looked at the other side.
+  function judgedAfter(one, step, words) {
+    const score = scores.get(key(words)), best = bestBefore(one, step);
+    if (score === undefined) return [` It is only a candidate: it was not among the best ${one.steps.some((later) => later.kind === "splices") ? "joins, and only these are read to the end" : "sentences of this search"}.`];
+    return [` Read whole by both models, its J is ${nats(score)}, ${isLess(score, best) ? `worse than the best so far, ${nats(best)}` : "the best so far"}.`];
+  }
+  // What follows a sweep: the next one, or the reason why there is none.
+  function nextOf(one, step) {
+    const next = one.steps.slice(one.steps.indexOf(step) + 1).find(isSweep);
+    if (next) return next.repeated ? [] : [` The next sweep runs the other way, and ${MODEL[step.direction].toLowerCase()} has its say there with the beams that you see now.`];
+    return [` No sweep follows. ${method().bounds.length ? "The proof comes next." : ended(method(), one, origin(method(), one).origin)}`];
   }
   function weakest(hypothesis) {
     let worst = null;
@@ -270,6 +309,9 @@
   }
   const about = (number) => Number(number.toPrecision(1)).toLocaleString("en");
 
+  // The methods that have the best sentence of a method, with itself.
+  const finders = (own) => data.methods.filter((one) => one.hypotheses.length && text(one.hypotheses[0].words) === text(own.hypotheses[0].words));
+
   function bestOfAll() {
     return data.methods.filter((one) => one.hypotheses.length && one.hypotheses[0].joint !== null)
       .sort((one, two) => two.hypotheses[0].joint - one.hypotheses[0].joint)[0];
@@ -281,9 +323,12 @@
     const said = [`${own.name} answers `, quoted(best.words), ". ", ...foundBy(one, frame)];
     if (best.joint !== null && best.sums[0] !== null) {
       said.push(`Its J is ${nats(best.joint)}: ${nats(best.sums[0])} from the forward model and ${nats(best.sums[1])} from the backward model. `, ...weakest(best), " ");
-      if (top && top !== own && top.hypotheses[0].joint > best.joint + 0.005) {
-        said.push(`${top.name} found a sentence with a better J, ${nats(top.hypotheses[0].joint)}: `, quoted(top.hypotheses[0].words), ". ");
-      } else if (data.methods.length > 1) said.push("No other method on this page found a better one. ");
+      const same = finders(own).filter((other) => other !== own), first = frame.origin && one.steps[frame.origin.step];
+      if (same.length) said.push(`${listed(same.map((other) => other.name))} found the same sentence. `);
+      if (first && !first.looks && !first.round && one.steps.some((step) => step.looks)) said.push("Here the rounds found nothing better. ");
+      if (top && isLess(best.joint, top.hypotheses[0].joint)) {
+        said.push(`${listed(finders(top).map((other) => other.name))} found a sentence with a better J, ${nats(top.hypotheses[0].joint)}: `, quoted(top.hypotheses[0].words), ". ");
+      } else if (data.methods.length > 1) said.push("No method on this page found a better one. ");
     }
     said.push(make("span", { class: "note" }, ended(own, one, frame.origin)));
     return ["The answer", said];
@@ -293,7 +338,7 @@
     const step = one.steps[frame.origin.step], back = step.direction === "backward";
     if (step.kind === "splices") {
       const [words, at] = step.splices[frame.rank];
-      return [`It was found by a join ${step.round ? `after round ${step.round}` : "of the first two searches"}: a beginning from above and an ending from below meet at `, quoted([words[at]]), ". The bold path shows them. "];
+      return [`It was found by a join ${step.round ? `after round ${step.round}` : "of the first two searches"}: a beginning from the forward lanes and an ending from the backward lanes meet at `, quoted([words[at]]), ". The bold path shows them. "];
     }
     const sweep = step.looks ? `round ${step.round}, ${back ? "right to left" : "left to right"}` : `the ${step.direction} beam search`;
     return [`It was found by ${sweep}, where it was ${frame.rank ? `number ${frame.rank + 1}` : "the best sentence"}. The bold path shows it. `];
@@ -324,8 +369,8 @@
     for (const hypothesis of method().hypotheses) if (hypothesis.words.length === one.template.length) hypothesis.words.forEach((own, at) => see(at, own));
     let x = MARGIN;
     const found = longest.map((letters) => {
-      const width = 10 + 7 * letters, column = { x, width };
-      x += width + 13;
+      const width = 14 + 7 * letters, column = { x, width };
+      x += width + 11;
       return column;
     });
     widths.set(one, { columns: found, width: x });
@@ -357,21 +402,22 @@
     const layout = columns(one), shown = lanesAt(one, frame);
     const count = Math.min(one.beams, MOST_LANES);
     const has = (direction) => one.steps.some((step) => isSweep(step) && step.direction === direction);
-    const top = has("forward") ? count * LANE + 16 : 8, middle = top + 15, bottom = top + 46;
-    const height = bottom + (has("backward") ? count * LANE + 14 : 4);
+    const top = has("forward") ? count * LANE + 12 : 8, middle = top + 13, bottom = top + 42;
+    const height = bottom + (has("backward") ? count * LANE + 8 : 4);
+    const narrow = host.clientWidth < 500, side = narrow ? 46 : 122;
     // A long sentence is drawn a little smaller. If that is not enough, the board scrolls.
-    const scale = Math.max(0.78, Math.min(1, (host.clientWidth - NAMES - 2) / layout.width));
+    const scale = Math.max(0.78, Math.min(1, (host.clientWidth - side - 2) / layout.width));
     const svg = draw("svg", { width: layout.width * scale, height: height * scale, viewBox: `0 0 ${layout.width} ${height}` });
     const y = { forward: (rank) => top - 8 - LANE * rank - CHIP / 2, backward: (rank) => bottom + 8 + LANE * rank + CHIP / 2 - 6 };
     const step = frame.step === undefined ? null : one.steps[frame.step];
     const now = frame.kind === "choice" ? place(one, step.choices[frame.choice][0]) : -1;
     if (now >= 0) svg.append(draw("rect", { class: "here", x: layout.columns[now].x - 8, y: 0, width: layout.columns[now].width + 16, height, rx: 6 }));
-    const names = draw("svg", { class: "names", width: NAMES * scale, height: height * scale, viewBox: `0 0 ${NAMES} ${height}`, "aria-hidden": true });
-    if (has("forward")) names.append(draw("text", { class: "side f", x: 2, y: y.forward(0) + 4 }, "forward →"));
-    if (has("backward")) names.append(draw("text", { class: "side b", x: 2, y: y.backward(0) + 4 }, "← backward"));
-    names.append(draw("text", { class: "number", x: 2, y: middle + 8 }, "sentence"));
+    const names = draw("svg", { class: "names", width: side * scale, height: height * scale, viewBox: `0 0 ${side} ${height}`, "aria-hidden": true });
+    if (has("forward")) names.append(draw("text", { class: "side f", x: 2, y: y.forward(0) + 4 }, narrow ? "→" : "forward →"));
+    if (has("backward")) names.append(draw("text", { class: "side b", x: 2, y: y.backward(0) + 4 }, narrow ? "←" : "← backward"));
+    if (!narrow) names.append(draw("text", { class: "number", x: 2, y: middle + 8 }, "sentence"));
     for (const direction of ["forward", "backward"]) if (has(direction)) {
-      for (let rank = 0; rank < count; rank += 1) names.append(draw("text", { class: "number", x: NAMES - 2, y: y[direction](rank) + 4, "text-anchor": "end" }, `${rank + 1}`));
+      for (let rank = 0; rank < count; rank += 1) names.append(draw("text", { class: "number", x: side - 12, y: y[direction](rank) + 4, "text-anchor": "end" }, `${rank + 1}`));
     }
     const links = draw("g", {}), chips = draw("g", {});
     svg.append(links, chips);
@@ -397,7 +443,9 @@
     roving(host);
     lightUp(frame, rank);
     const column = layout.columns[now >= 0 ? now : Math.max(0, one.template.findIndex((known) => typeof known !== "number"))];
-    if (column) scroller.scrollLeft = Math.max(0, scale * (column.x + column.width / 2) - scroller.clientWidth / 2);
+    // The current word stands near the middle, and no word is cut at the left edge.
+    const left = column ? Math.min(scale * (column.x + column.width / 2) - scroller.clientWidth / 2, scale * layout.width - scroller.clientWidth) : 0;
+    scroller.scrollLeft = Math.max(0, ...layout.columns.map((one) => scale * (one.x - 8)).filter((x, at) => at && x <= left));
   }
 
   const clipped = (own) => ([...own].length > 18 ? `${[...own].slice(0, 17).join("")}…` : own);
@@ -501,13 +549,8 @@
   function detail(frame) {
     const host = $("detail");
     host.replaceChildren();
-    if (frame.kind === "intro") {
-      const terms = $("terms").cloneNode(true);
-      terms.removeAttribute("id");
-      host.append(terms);
-    }
     if (frame.kind === "choice" || (frame.kind === "end" && frame.choice >= 0)) host.append(...candidates(frame));
-    if (frame.kind === "splices") host.append(spliceTable(search().steps[frame.step]));
+    if (frame.kind === "splices") host.append(spliceTable(frame));
     if (frame.kind === "draws") host.append(chains(frame));
     if (frame.kind === "bound") host.append(chart(frame.at));
     if (frame.kind === "answer" && method().hypotheses.length) host.append(...answers());
@@ -541,11 +584,12 @@
     const at = place(one, position), back = step.direction === "backward";
     const changes = rows.some((row) => row.length > 8);
     const key = (kind, ...says) => make("li", {}, make("i", { class: kind }), says);
-    const own = [key(`i-${step.direction}`, named(step.direction), `: words ${back ? "after" : "before"}`), key(`i-${step.direction} i-word`, "this word")];
-    const far = step.looks ? [key(`i-${other(step.direction)}`, named(other(step.direction)), `: this word and its best ${back ? "beginning" : "ending"}`)] : [];
+    const own = [key(`i-${step.direction}`, `${step.direction} model: words ${back ? "after" : "before"}`), key(`i-${step.direction} i-word`, "this word")];
+    const far = step.looks ? [key(`i-${other(step.direction)}`, `${other(step.direction)} model: this word and its best ${back ? "beginning" : "ending"}`)] : [];
     const legend = make("ul", { class: "legend" }, back ? [...far, ...own.reverse()] : [...own, ...far],
       changes ? make("li", {}, "plus what constraints and priors add") : null,
-      make("li", {}, "log-probabilities: the shorter, the better"));
+      make("li", {}, "the shorter the bar, the better"),
+      make("li", { class: "head" }, step.looks ? "provisional sum" : `the ${step.direction} model’s score so far`));
     const list = make("ol", { class: "rows", "aria-label": "Candidates, best first" });
     let cut = false;
     rows.forEach((row, rank) => {
@@ -578,13 +622,25 @@
     return [legend, list];
   }
 
-  function spliceTable(step) {
-    const table = make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "beginning, word and ending"), make("th", { scope: "col", class: "n" }, "value of the join"), make("th", { scope: "col", class: "n" }, "J, read to the end"))));
+  // The halves of a join that do not come from the lanes, in words: they are those of the best sentences found before.
+  function foundBefore(one, frame, words, join) {
+    const lanes = Object.entries(lanesAt(one, frame)), names = { forward: "the beginning", backward: "the ending" };
+    const missing = lanes.filter(([direction, own]) => {
+      const places = [...own.keys()].filter((at) => (direction === "forward" ? at < join : at > join)).sort((a, b) => Math.abs(a - join) - Math.abs(b - join));
+      if (!places.length) return false;
+      const { step, choice } = own.get(places[0]);
+      return !step.choices[choice][1].some((row, rank) => row[2] && read(one, step, choice, rank).every((each, place) => each === undefined || each === words[place]));
+    }).map(([direction]) => names[direction]);
+    return missing.length ? make("span", { class: "note" }, ` (${missing.join(" and ")} of a sentence found before)`) : null;
+  }
+
+  function spliceTable(frame) {
+    const one = search(), step = one.steps[frame.step], top = topOf(step), won = !isLess(top, bestBefore(one, step));
+    const table = make("table", { class: "joins" }, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "beginning, word and ending"), make("th", { scope: "col", class: "n" }, "value of the join"), make("th", { scope: "col", class: "n" }, "J, read to the end"))));
     const body = make("tbody");
-    const top = Math.max(...step.splices.map((splice) => splice[3] ?? -Infinity));
     step.splices.forEach(([words, at, value, score], number) => {
-      const row = make("tr", { class: score !== null && score === top ? "best" : "", tabindex: 0 },
-        make("td", {}, make("span", { class: "forward" }, text(words.slice(0, at))), data.space, make("strong", {}, word(words[at])), data.space, make("span", { class: "backward" }, text(words.slice(at + 1)))),
+      const row = make("tr", { class: won && score !== null && score === top ? "best" : "", tabindex: 0 },
+        make("td", {}, make("span", { class: "forward" }, text(words.slice(0, at))), data.space, make("strong", {}, word(words[at])), data.space, make("span", { class: "backward" }, text(words.slice(at + 1))), foundBefore(one, frame, words, at)),
         make("td", { class: "n" }, nats(value)), make("td", { class: "n" }, score === null ? "given up" : nats(score)));
       for (const kind of ["mouseenter", "focus"]) row.addEventListener(kind, () => lightUp(state.frames[state.frame], number));
       body.append(row);
@@ -633,8 +689,9 @@
     const own = method(), shown = own.hypotheses.filter((one) => one.joint !== null && one.sums[0] !== null && one.sums[1] !== null);
     if (!shown.length) return [];
     return [
-      make("ul", { class: "legend" }, make("li", {}, make("i", { class: "i-forward" }), "forward model"), make("li", {}, make("i", { class: "i-backward" }), "backward model"), make("li", {}, "log-probability of the whole sentence; their sum is J; the shorter, the better"),
-        shown.some((one, rank) => rank && one.joint > shown[rank - 1].joint) ? make("li", {}, `${own.name} ranks by its own score, not by J`) : null),
+      make("ul", { class: "legend" }, make("li", {}, make("i", { class: "i-forward" }), "forward model"), make("li", {}, make("i", { class: "i-backward" }), "backward model"), make("li", {}, "log-probability of the whole sentence: the shorter the bar, the better"),
+        shown.some((one, rank) => rank && one.joint > shown[rank - 1].joint) ? make("li", {}, `${own.name} ranks by its own score, not by J`) : null,
+        make("li", { class: "head" }, "J, their sum")),
       make("ol", { class: "rows" }, ...shown.map((one, rank) => {
         const svg = bars([["of-forward", one.sums[0]], ["of-backward", one.sums[1]]]);
         const numbers = `J ${nats(one.joint)}\nforward ${nats(one.sums[0])}\nbackward ${nats(one.sums[1])}`;
@@ -662,13 +719,15 @@
     host.replaceChildren();
     if (!own.hypotheses.length) return;
     host.append(make("h2", {}, `The sentences of ${own.name}, word by word`),
-      make("p", { class: "note" }, "The darker a field, the more that model is surprised by the word. One dark field is enough to make a sentence bad. It often stands at an edge of the blank. Numbers are log-probabilities in nats."));
+      make("p", { class: "note" }, "The stronger the colour of a field, the more that model is surprised by the word. One strong field is enough to make a sentence bad. It often stands at an edge of the blank. Numbers are log-probabilities in nats."));
     own.hypotheses.slice(0, 5).forEach((one, rank) => host.append(heat(one, rank)));
   }
 
+  const foundShare = (share) => `${percent(share)} of what ${method().name} found`;
+
   function heat(one, rank) {
     const names = { forward: "forward →", backward: "← backward", both: "given all others" };
-    const facts = [one.joint === null ? null : `J ${nats(one.joint)}`, one.score !== null && one.score !== one.joint ? `score ${nats(one.score)}` : null, one.share === null ? null : `probability ${percent(one.share)} among the sentences found`, ...one.broken.map((name) => `violates: ${name}`)];
+    const facts = [one.joint === null ? null : `J ${nats(one.joint)}`, one.score !== null && one.score !== one.joint ? `score ${nats(one.score)}` : null, ...one.broken.map((name) => `violates: ${name}`)];
     const table = make("table", { class: "heat-table" });
     const head = make("tr", {}, make("td"));
     const start = "backward" in one.terms, end = "forward" in one.terms;
@@ -687,46 +746,40 @@
       body.append(row);
     }
     table.append(body);
-    return make("div", { class: "heat" }, make("div", { class: "heat-head" }, make("strong", {}, `${rank + 1}.`), blanked(one), make("span", { class: "note" }, facts.filter((fact) => fact).join(" · "))), make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Log-probabilities of sentence ${rank + 1}` }, table));
+    return make("div", { class: "heat" }, make("div", { class: "heat-head" }, make("strong", {}, `${rank + 1}.`), blanked(one), one.share === null ? null : make("span", {}, foundShare(one.share)), make("span", { class: "note" }, facts.filter((fact) => fact).join(" · "))), make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Log-probabilities of sentence ${rank + 1}` }, table));
   }
 
-  // Flags of the words that are not in a longest common part with another sentence, and the places where one is missing.
+  // Flags of the words that are not in a longest common part with another sentence.
   function differs(words, others) {
     const table = Array.from({ length: words.length + 1 }, () => new Array(others.length + 1).fill(0));
     for (let i = words.length - 1; i >= 0; i -= 1) for (let j = others.length - 1; j >= 0; j -= 1) {
       table[i][j] = words[i] === others[j] ? 1 + table[i + 1][j + 1] : Math.max(table[i + 1][j], table[i][j + 1]);
     }
-    const flags = new Array(words.length).fill(true), gaps = new Map();
-    let i = 0, j = 0;
-    while (i < words.length || j < others.length) {
-      if (i < words.length && j < others.length && words[i] === others[j]) { flags[i] = false; i += 1; j += 1; }
-      else if (j >= others.length || (i < words.length && table[i + 1][j] >= table[i][j + 1])) i += 1;
-      else { gaps.set(i, [...(gaps.get(i) ?? []), others[j]]); j += 1; }
+    const flags = new Array(words.length).fill(true);
+    for (let i = 0, j = 0; i < words.length && j < others.length;) {
+      if (words[i] === others[j]) { flags[i] = false; i += 1; j += 1; } else if (table[i + 1][j] >= table[i][j + 1]) i += 1; else j += 1;
     }
-    // A word that stands in the place of another says enough.
-    for (const at of gaps.keys()) if (flags[at] || flags[at - 1]) gaps.delete(at);
-    return [flags, gaps];
+    return flags;
   }
 
   function differences() {
     const host = $("differences");
     host.replaceChildren();
     if (data.methods.length < 2) return;
-    const top = bestOfAll();
+    const top = bestOfAll(), winners = top ? finders(top) : [];
     const body = make("tbody");
     for (const own of data.methods) {
       const best = own.hypotheses[0];
       const cells = make("td");
       if (best) {
-        const [flags, gaps] = top && top !== own ? differs(best.words, top.hypotheses[0].words) : [[], new Map()];
-        const gap = (at) => (gaps.has(at) ? make("del", {}, text(gaps.get(at))) : null);
-        best.words.forEach((each, at) => cells.append(...[at ? data.space : "", gap(at), gaps.has(at) ? data.space : "", flags[at] ? make("span", { class: "added" }, word(each)) : word(each)].filter((one) => one !== null)));
+        const flags = top ? differs(best.words, top.hypotheses[0].words) : [];
+        best.words.forEach((each, at) => cells.append(at ? data.space : "", flags[at] ? make("span", { class: "added" }, word(each)) : word(each)));
       } else cells.append(make("em", {}, "no sentence"));
       const number = (value) => make("td", { class: "n" }, value === null || value === undefined ? "" : nats(value));
-      body.append(make("tr", { class: own === top ? "best" : "" }, make("th", { scope: "row" }, own.name), cells, number(best?.joint), number(best?.sums[0]), number(best?.sums[1]), make("td", { class: "n" }, `${own.rows}`)));
+      body.append(make("tr", { class: winners.includes(own) ? "best" : "" }, make("th", { scope: "row" }, own.name), cells, number(best?.joint), number(best?.sums[0]), number(best?.sums[1]), make("td", { class: "n" }, `${own.rows}`)));
     }
     const head = ["method", "best sentence", "J", "forward", "backward", "words read"].map((name, at) => make("th", { scope: "col", class: at > 1 ? "n" : "" }, name));
-    host.append(make("h2", {}, "Side by side"), make("p", { class: "note" }, top ? `${top.name} has the sentence with the highest J. Words of other sentences that are not in it are underlined, and words of it that are missing in them are crossed out. J is what both models say together. “Words read” is the work: how many words the models read, for all candidates.` : ""),
+    host.append(make("h2", {}, "Side by side"), make("p", { class: "note" }, top ? `${winners.length === 2 ? "Both " : ""}${listed(winners.map((own) => own.name))} found the sentence with the highest J. Words that differ from it are underlined. J is what both models say together. “Words read” is the work: how many words the models read, for all candidates.` : ""),
       make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Methods side by side" }, make("table", {}, make("thead", {}, make("tr", {}, head)), body)));
   }
 
@@ -734,15 +787,15 @@
     const host = $("sure"), own = method().sure;
     host.replaceChildren();
     if (!own) return;
-    const chance = ([what, estimate, low, high]) => make("li", {},
+    const chance = (first) => ([what, estimate, low, high], rank) => make("li", {},
       make("span", { class: "chance", "aria-hidden": true }, draw("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none" }, draw("rect", { x: 0, y: 0, width: 100 * estimate, height: 10 }))),
-      `${Array.isArray(what) ? text(what) || "(nothing)" : word(what)} `, make("span", { class: "note" }, low > 0 ? `${percent(estimate)}, certainly between ${percent(low)} and ${percent(high)}` : percent(estimate)));
-    host.append(make("h2", {}, "How sure?"), make("p", { class: "note" }, `Probabilities among the ${plural(own.sentences, "sentence", "sentences")} whose J is known${own.mass[0] > 0 ? `, which have at least ${percent(own.mass[0])} of the probability of all sentences` : ". Sentences that were not found are left out, so the true ones are lower"}.`));
-    own.spans.forEach((spans, number) => { if (spans[0] && spans[0][0].length) host.append(make("h3", {}, own.spans.length > 1 ? `Blank ${number + 1}` : "The blank"), make("ol", {}, spans.map(chance))); });
+      `${Array.isArray(what) ? text(what) || "(nothing)" : word(what)}: `, make("strong", {}, first && !rank ? foundShare(estimate) : percent(estimate)), low > 0 ? make("span", { class: "note" }, `, certainly between ${percent(low)} and ${percent(high)}`) : null);
+    host.append(make("h2", {}, "How sure?"), make("p", { class: "note" }, own.mass[0] > 0 ? `Probabilities among the ${plural(own.sentences, "sentence", "sentences")} that the search has completed, which have at least ${percent(own.mass[0])} of the probability of all sentences.` : `Probabilities among the ${plural(own.sentences, "best sentence", "best sentences")} of ${method().name}. All other sentences are left out, so the true probabilities are lower.`));
+    own.spans.forEach((spans, number) => { if (spans[0] && spans[0][0].length) host.append(make("h3", {}, own.spans.length > 1 ? `Blank ${number + 1}` : "The blank"), make("ol", {}, spans.map(chance(true)))); });
     const doubts = own.words.map((words, at) => [words, at]).filter(([words]) => words.length > 1);
     if (doubts.length) {
       host.append(make("h3", {}, "Word by word"), doubts.length < own.words.length ? make("p", { class: "note" }, "All other missing words are the same in every sentence that was found.") : "",
-        make("div", { class: "columns" }, doubts.map(([words, at]) => make("div", {}, make("span", { class: "note" }, `missing word ${at + 1}`), make("ol", {}, words.slice(0, 3).map(chance))))));
+        make("div", { class: "columns" }, doubts.map(([words, at]) => make("div", {}, make("span", { class: "note" }, `missing word ${at + 1}`), make("ol", {}, words.slice(0, 3).map(chance(false)))))));
     }
   }
 
@@ -766,7 +819,7 @@
     board(frame);
     detail(frame);
     // The list of candidates may grow, but it does not shrink again on the way: what is below it stays where it is.
-    $("detail").style.minHeight = ["intro", "answer"].includes(frame.kind) ? "" : `${Math.max(parseFloat($("detail").style.minHeight) || 0, $("detail").offsetHeight)}px`;
+    $("detail").style.minHeight = !["choice", "end"].includes(frame.kind) ? "" : `${Math.max(parseFloat($("detail").style.minHeight) || 0, $("detail").offsetHeight)}px`;
     if (frame.kind === "answer") $("results").open = true;
     if (state.frame === state.frames.length - 1) pause();
     if (focus) focus.focus();
@@ -809,17 +862,17 @@
     const one = search(), looks = one && one.steps.some((step) => step.looks), joins = one && one.steps.some((step) => step.kind === "splices");
     const sign = (kind, says) => make("li", {}, make("i", { class: kind }), says);
     $("key").replaceChildren(
-      sign("s-bold", "bold: the path of the best one, or of the one you point at"),
-      sign("s-gap", "dashed: missing words on that path"),
+      sign("s-bold", "bold: path of the best one, or of the one you point at"),
+      sign("s-gap", "dashed: missing words on it"),
       ...(looks ? [sign("s-pale", "pale: not yet chosen anew")] : []),
-      ...(looks || joins ? [sign("s-join", "dotted: both sides meet here")] : []));
+      ...(looks || joins ? [sign("s-join", "dotted: both sides meet")] : []));
   }
 
   // Give the text of a step the height of the longest one, so that the diagram below it stays where it is.
   function steady() {
     const host = $("told"), probe = make("div", { class: "told", "aria-hidden": true });
     host.style.minHeight = $("detail").style.minHeight = "";
-    probe.append(...state.frames.map((frame) => { const [heading, said] = say(frame); return make("div", { class: "told" }, make("h2", {}, heading), make("p", {}, ...said)); }));
+    probe.append(...state.frames.slice(0, -1).map((frame) => { const [heading, said] = say(frame); return make("div", { class: "told" }, make("h2", {}, heading), make("p", {}, ...said)); }));
     host.after(probe);
     host.style.minHeight = `${Math.ceil(Math.max(...[...probe.children].map((one) => one.getBoundingClientRect().height)))}px`;
     probe.remove();
@@ -913,7 +966,7 @@
       const [heading, said] = say(frame);
       const panel = make("div", { class: "panel" }, make("h3", {}, `${at + 1}. ${heading}`), make("p", {}, ...said));
       if (frame.kind === "choice") { const [, list] = candidates(frame); if (list) panel.append(list); }
-      if (frame.kind === "splices") panel.append(spliceTable(search().steps[frame.step]));
+      if (frame.kind === "splices") panel.append(spliceTable(frame));
       if (frame.kind === "draws") panel.append(chains(frame));
       panel.querySelectorAll("[tabindex]").forEach((one) => one.removeAttribute("tabindex"));
       host.append(panel);
@@ -938,6 +991,7 @@
   $("play").addEventListener("click", toggle);
   $("speed").addEventListener("change", () => { if (state.timer) { pause(); play(); } });
   $("slider").addEventListener("input", (event) => { pause(); show(Number(event.target.value)); });
+  $("to-terms").addEventListener("click", () => { $("glossary").open = true; });
   differences();
   open(Math.max(0, data.methods.findIndex((own) => own.name === "bscd")));
 })();
