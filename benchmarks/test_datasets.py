@@ -3,7 +3,7 @@
 Questions about rendered scenes, half of the words missing, the pair that comes with the library, one thread. Times are
 compared with `decode` on the same batches, with pictures that are in memory, and with their vectors. ``DATASET`` in the
 environment is the number of questions (default: 1,000, and ten times as many for the memory). From 5,000 questions on,
-each program of the first benchmark runs once after the turn that does not count.
+each program of the first benchmark runs only once after the warm-up.
 """
 
 from __future__ import annotations

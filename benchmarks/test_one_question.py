@@ -1,6 +1,6 @@
 """What BSCD adds to the two beam searches that it begins with: `pytest benchmarks/test_one_question.py -s`.
 
-Questions are asked one at a time, as by somebody who tries a pair, with a quarter or half of the words missing. The
+Questions are asked one at a time, as a user who tries a pair does, with a quarter or half of the words missing. The
 beam searches return their sentences, so each of them also reads the ends of its five best.
 """
 

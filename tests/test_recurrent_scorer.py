@@ -200,3 +200,25 @@ def test_layers_that_no_cell_computes():
     dropping = torch.nn.GRU(3, HIDDEN, num_layers=2, dropout=0.999, batch_first=True)
     start = torch.zeros(2, 4, HIDDEN)
     assert not torch.allclose(run_layers(dropping, inputs, start)[0], run_layers(dropping.eval(), inputs, start)[0])
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_an_output_layer_may_change_its_input(kind, layers):
+    """The next step must not read the changed hidden state."""
+    torch.manual_seed(0)
+    embedding, recurrent = torch.nn.Embedding(V, HIDDEN), kind(HIDDEN, HIDDEN, layers, batch_first=True)
+    linear = torch.nn.Linear(HIDDEN, V)
+
+    def start(vectors):
+        return recurrent(vectors[:, None])[1]
+
+    found = []
+    for in_place in (False, True):
+        project = torch.nn.Sequential(torch.nn.ReLU(inplace=in_place), linear)
+        scorer = RecurrentScorer(embedding, recurrent, project, start, encode=torch.stack, **ids(backward=False))
+        state = scorer.start(scorer.encode([torch.ones(HIDDEN)]))
+        with torch.no_grad():
+            _, state = scorer.step(np.array([START]), state)
+            found.append(scorer.step(np.array([3]), state)[0])
+    assert torch.equal(*found)

@@ -23,6 +23,7 @@ from birnn_decode import (
 
 pytest.importorskip("jinja2", reason="the extra birnn_decode[cli] is not installed")
 from birnn_decode.show import trace_page
+from birnn_decode.show.trace_page import MOST_SPLICES
 from birnn_decode.show.trace_page import page as page_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -190,7 +191,7 @@ def test_the_numbers_are_those_of_the_record(opened):
     splices = next(step for step in search.steps if step.kind == "splices").splices
     page.get_by_role("button", name="first joins").click()
     said = page.locator("#says").text_content()
-    assert f"the {len(splices)} most promising joins" in said
+    assert f"the {min(len(splices), MOST_SPLICES)} most promising joins" in said
     assert f"{sum(one.score is not None for one in splices)} were read to the end" in said
     best = found["bscd"].best
     assert page.locator("#differences tr.best td").nth(1).text_content() == f"{best.joint:.2f}".replace("-", "−")
@@ -308,7 +309,7 @@ def test_why_a_search_without_gain_ended(opened):
 
 
 def known_scores(found):
-    """Return J of each sentence that is known to the page."""
+    """Return J of each sentence that is known to methods. Only BSCD has joins."""
     known = {one.tokens: one.joint for result in found.values() for one in result.hypotheses}
     joins = [step for step in found["bscd"].record.searches[0].steps if step.kind == "splices"]
     return known | {one.words: one.score for step in joins for one in step.splices if one.score is not None}
@@ -336,7 +337,6 @@ def test_who_found_the_best(seed, opened):
     assert said.startswith(
         f"{'Both ' if seed == 2 else ''}{' and '.join(finders)} found the sentence with the highest J."
     )
-    assert page.locator("del").count() == 0
     for name, result in found.items():
         page.locator("#methods button", has_text=name).click()
         page.keyboard.press("End")
@@ -352,7 +352,7 @@ def test_who_found_the_best(seed, opened):
 
 
 @pytest.mark.parametrize(("seed", "unread"), [(2, 0), (4, 2), (8, 4)])
-def test_what_follows_a_sweep_and_becomes_of_its_sentence(seed, unread, opened):
+def test_what_follows_a_sweep_and_what_becomes_of_its_sentence(seed, unread, opened):
     found = results(seed=seed)
     (search,) = found["bscd"].record.searches
     known, steps = known_scores(found), search.steps
@@ -382,7 +382,7 @@ def test_what_follows_a_sweep_and_becomes_of_its_sentence(seed, unread, opened):
 def test_joins_tell_what_is_best_and_where_they_come_from(seed, opened):
     found = results(seed=seed)
     (search,) = found["bscd"].record.searches
-    known, steps = known_scores(found), search.steps
+    known, steps = known_scores({"bscd": found["bscd"]}), search.steps
     page = opened(found).page
     frontiers, green, sources = {}, [], 0
     for number, step in enumerate(steps):

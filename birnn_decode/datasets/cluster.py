@@ -191,7 +191,7 @@ class _Worker:
         except BadQuestionError as error:
             bad = str(error)
         except Exception as error:
-            failed = " ".join(f"{type(error).__name__}: {error}".split())
+            failed = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         done, errors = self.going.done - before[0], self.going.errors - before[1]
         counts = {"done": np.array([done]), "errors": np.array([errors])}
         return {**counts, "bad": np.array([bad]), "failed": np.array([failed])}

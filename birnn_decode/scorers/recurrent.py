@@ -30,18 +30,18 @@ def run_layers(layers: nn.RNNBase, inputs: torch.Tensor, memory: Any) -> tuple[t
         The outputs, shape [R, t, hidden_size], and the new memory.
     """
     rows, steps, _ = inputs.shape
-    is_lstm = layers.mode == "LSTM"
     few = steps == 1 and rows <= FEW_ROWS and inputs.device.type == "cpu"
     if few and not (layers.proj_size or (layers.training and layers.dropout)):
         cell = CELLS[layers.mode]
+        is_lstm = layers.mode == "LSTM"
         below, memories = inputs[:, 0], []
         for number, weights in enumerate(layers.all_weights):
             own = (memory[0][number], memory[1][number]) if is_lstm else memory[number]
             memories.append(cell(below, own, *weights))
             below = memories[-1][0] if is_lstm else memories[-1]
-        parts = zip(*memories, strict=True) if is_lstm else [memories]
-        memory = [part[0][None] if len(part) == 1 else torch.stack(part) for part in parts]
-        return below[:, None], tuple(memory) if is_lstm else memory[0]
+        if is_lstm:
+            return below[:, None], tuple(torch.stack(part) for part in zip(*memories, strict=True))
+        return below[:, None], torch.stack(memories)
     hidden, memory = layers(inputs if layers.batch_first else inputs.transpose(0, 1), memory)
     return hidden if layers.batch_first else hidden.transpose(0, 1), memory
 

@@ -2,7 +2,8 @@
 
 A row is a prefix whose parent has a state, and the words to be read after it. A row that is the beginning of another is
 read with it, so that every word is read by as few rows as possible. Rows of different lengths share a call: the shorter
-ones are padded. After padding a state is of no use, so rows whose state is kept share a call only with rows of their
+ones are padded. If padding the rows of one length would add more than ``WORTH_A_CALL`` tokens, they get a call of their
+own. After padding a state is of no use, so rows whose state is kept share a call only with rows of their
 own length, and with shorter ones whose state is not kept.
 """
 
@@ -18,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 LARGEST_BLOCK = 2**24  # scores that one call returns at most, tokens * vocab_size
-WORTH_A_CALL = 64  # tokens of padding; more of them take longer than a call of their own
+WORTH_A_CALL = 64  # tokens; if padding takes more than these, another call is faster
 
 Row: TypeAlias = tuple[int, ...]
 """An item, a node whose parent has a state, and the words to be read after the node."""

@@ -146,7 +146,7 @@ class Course:
         problems: the problems, after ``open_templates``.
 
     Attributes:
-        aligned: whether all problems stand at the same place; see ``lockstep``.
+        aligned: whether all rows of a call must have read equally many words; see ``lockstep``.
         begins: the place where each span begins, [problems].
         ends: one past the place where each span ends, [problems].
         codes: the codes of the lanes, [problems, places]; see ``Lane``.
@@ -359,7 +359,7 @@ def best_of(
 
 
 class View:
-    """The look-ahead of a sweep, computed at several places at once if they are small.
+    """The look-ahead of a sweep, computed for several places at once, up to ``AT_A_TIME`` scores.
 
     Args:
         course: the path of the moving direction.

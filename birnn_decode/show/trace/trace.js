@@ -143,15 +143,19 @@
   }
   const whole = (one, words) => [...words].map((own, at) => (isBlank(one, at) ? own : one.template[at]));
 
-  // J of each sentence that is known, by its words. A Bi-RNN has its own.
-  const scores = new Map(), key = (words, own = method()) => `${own.name.startsWith("birnn-")} ${words}`;
-  for (const own of data.methods) for (const one of own.hypotheses) if (one.joint !== null) scores.set(key(one.words, own), one.joint);
-  for (const own of data.methods) for (const { steps } of own.searches) for (const { splices } of steps) for (const [words, , , score] of splices ?? []) if (score !== null) scores.set(key(words, own), score);
+  // J of each sentence that is known, by its words: to any method (a Bi-RNN has its own), and to each method.
+  const key = (words, own = method()) => `${own.name.startsWith("birnn-")} ${words}`, scores = new Map(), scoresOf = new Map();
+  for (const own of data.methods) {
+    const found = new Map(own.hypotheses.filter((one) => one.joint !== null).map((one) => [key(one.words, own), one.joint]));
+    for (const { steps } of own.searches) for (const { splices } of steps) for (const [words, , , score] of splices ?? []) if (score !== null) found.set(key(words, own), score);
+    for (const [words, score] of found) scores.set(words, score);
+    scoresOf.set(own, found);
+  }
 
-  // The best J of all sentences that a search met before a step.
+  // The best J of all sentences that a search met before a step, and that its method knows.
   function bestBefore(one, step) {
     const met = one.steps.slice(0, one.steps.indexOf(step)).flatMap((before) => (before.splices ?? []).map((splice) => splice[0]).concat(ends(one, before)));
-    return Math.max(-Infinity, ...met.map((words) => scores.get(key(words)) ?? -Infinity));
+    return Math.max(-Infinity, ...met.map((words) => scoresOf.get(method()).get(key(words)) ?? -Infinity));
   }
   const isLess = (value, other) => value < other - 0.0005;
 
@@ -184,11 +188,11 @@
     if (frame.kind === "choice") return sayChoice(own, one, step, frame.choice);
     if (frame.kind === "end") return sayEnd(one, step, frame.choice);
     if (frame.kind === "splices") {
-      const count = step.read, many = step.count > 1, best = bestBefore(one, step), top = topOf(step);
+      const count = step.read, many = step.splices.length > 1, best = bestBefore(one, step), top = topOf(step);
       const reads = count === step.count ? `${["It was", "Both were"][count - 1] ?? `All ${count} were`} read to the end` : `Of these, ${count === 1 ? "one was" : `${count} were`} read to the end. The others had lower sums after a few words, and were given up`;
       return [step.round ? `Cut and join after round ${step.round}` : "Cut and join", [
         "A beginning from ", make("span", { class: "forward" }, "the forward lanes"), ", a word, and an ending from ", make("span", { class: "backward" }, "the backward lanes"), " are joined to a whole sentence. ",
-        `The table has the ${many ? `${step.count} most promising joins` : "most promising join"}${step.round ? " that no earlier step has tried" : ""}${many ? ", sorted by J" : ""}. `,
+        `The table has the ${many ? `${step.splices.length} most promising joins` : "most promising join"}${step.round ? " that no earlier step has tried" : ""}${many ? ", sorted by J" : ""}. `,
         "The value of a join is what the forward model gives to the beginning, plus what the backward model gives to the ending. Both judge the word. Do the halves fit? Each model must read the whole sentence, which gives J. ",
         `${reads}. `,
         count === 0 ? "" : isLess(top, best) ? `${["It is", "Both are"][count - 1] ?? "All are"} worse than the best so far, ${nats(best)}.` : `The best so far, ${nats(top)}, is in green.`,
@@ -208,7 +212,9 @@
   function sayIntro(own, one) {
     const count = blanksOf(one), beams = one && one.steps.some(isSweep) ? one.beams : 0;
     const what = one && one.template.length ? `There ${count === 1 ? "is 1 missing word" : `are ${count} missing words`}` : "A whole sentence is missing";
-    const tries = count > 2 && own.vocab ? `, each one of ${own.vocab}: more than 10${superscript(Math.floor(count * Math.log10(own.vocab)))} sentences, far too many to try` : "";
+    const choices = one ? one.template.filter((known) => typeof known !== "number").map((known) => known?.length ?? own.vocab) : [];
+    const size = Math.floor(choices.reduce((sum, some) => sum + Math.log10(some), 0));
+    const tries = count > 2 && size > 5 ? `. They make more than 10${superscript(size)} sentences, far too many to try` : "";
     return ["The question", [
       `${what}${tries}. `, named("forward"), ` guesses the next word from ${seen} and all words to the left of it. `,
       named("backward"), ` guesses the word before from ${seen} and all words to the right. A good sentence is one that both find probable. `,
