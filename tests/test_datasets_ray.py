@@ -123,6 +123,7 @@ def test_more_workers_than_cores_are_refused_before_ray_starts(questions, tmp_pa
     many = 1 + (os.cpu_count() or 1)
     with pytest.raises(ValueError, match=f"{many} workers are more than the {many - 1} CPU cores of this machine"):
         decode_dataset(tiny_pair(), questions, FORWARD, tmp_path / "answers.jsonl", workers=many)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_reading_always_finds_a_cpu():

@@ -53,7 +53,7 @@ def decode_on_ray(going: Going, models: Any, job: Job, workers: int, address: st
             import ray.data
 
             logging.getLogger("ray.data").setLevel(logging.ERROR)
-            _start(ray, workers, address)
+            _start(ray, address)
         try:
             resources = _resources(ray.cluster_resources(), workers, job.device, address)
             _decode(ray, going, models, job, workers, resources)
@@ -75,11 +75,9 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _start(ray: Any, workers: int, address: str | None) -> None:
+def _start(ray: Any, address: str | None) -> None:
     """Start Ray on this machine, or join a cluster."""
     if address is None:
-        if workers > (there := os.cpu_count() or 1):
-            raise ValueError(f"{workers} workers are more than the {there} CPU cores of this machine: ask for fewer")
         ray.init(
             address="local",
             include_dashboard=False,

@@ -136,6 +136,8 @@ def decode_dataset(
     _check(method, batch_size, threads, workers, save_every, options)
     if address is not None and not workers:
         raise ValueError("address is that of a Ray cluster: say how many workers it shall start (workers)")
+    if address is None and workers > (there := os.cpu_count() or 1):
+        raise ValueError(f"{workers} workers are more than the {there} CPU cores of this machine: ask for fewer")
     form = format_of(output, form)
     run = Run(output)
     with run.locked():
