@@ -4,17 +4,15 @@
 """
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_pair import many_questions, tiny_pair, write_lines
+from tiny_pair import many_questions, program, tiny_pair, write_lines
 
 from birnn_decode import BeamSearch
 from birnn_decode.datasets import decode_dataset, parts
@@ -23,7 +21,6 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(sys.platform == "win32", reason="signals and limits are those of Unix"),
 ]
-ROOT = Path(__file__).parents[1]
 FORWARD = BeamSearch("forward")
 
 LIMITED = """
@@ -32,20 +29,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFIN
 sys.argv = sys.argv[1:]
 runpy.run_path("tests/tiny_pair.py", run_name="__main__")
 """
-
-
-def program(*arguments, code=None):
-    """The program tiny_pair.py, where a warning is an error."""
-    given = ["-c", code] if code else ["tests/tiny_pair.py"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", *given, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    )
 
 
 @pytest.fixture(scope="module")

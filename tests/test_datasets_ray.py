@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +9,11 @@ import pytest
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
-from tiny_pair import many_questions, tiny_pair, write_lines
+from tiny_pair import many_questions, program, tiny_pair, write_lines
 
 from birnn_decode import BeamSearch
 from birnn_decode.datasets import cluster, decode_dataset, parts
 
-ROOT = Path(__file__).parents[1]
 FORWARD = BeamSearch("forward")
 ENOUGH = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two CPU cores")
 
@@ -31,19 +28,6 @@ def undisturbed(questions, tmp_path_factory):
     output = tmp_path_factory.mktemp("answers") / "answers.jsonl"
     decode_dataset(tiny_pair(), questions, FORWARD, output, batch_size=8, beam_size=2)
     return output.read_bytes()
-
-
-def program(*arguments):
-    """The program tiny_pair.py. It prints a line whenever a worker has written answers."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "tests/tiny_pair.py", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    )
 
 
 def workers_of(run):

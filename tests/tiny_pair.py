@@ -5,7 +5,9 @@ import functools
 import itertools
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from birnn_decode.vocabularies import END, PAD, START, UNK, WordVocabulary
 
 VOCABULARY = WordVocabulary(["a", "red", "green", "blue", "ball", "box", "cat", "lies", "sits", "here", "there"])
 SOURCES = 7
+ROOT = Path(__file__).parents[1]
 
 
 def tiny_pair():
@@ -59,6 +62,23 @@ def many_questions(count, seed=0):
 def write_lines(path, questions):
     path.write_text("".join(json.dumps(one) + "\n" for one in questions), encoding="utf-8")
     return path
+
+
+def program(*arguments, code=None):
+    """Start this file as a program, or ``code`` instead, where a warning is an error.
+
+    It prints a line whenever answers have been written.
+    """
+    given = ["-c", code] if code else ["tests/tiny_pair.py"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *given, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
 
 
 def failing_pair(failing, main):
