@@ -77,7 +77,7 @@ FAULTS = {
     "sets of allowed ids ignored": [(SWEEP, "    if turn.masked:", "    if False:")],
     "aligned scorers not kept in step": [
         (SWEEP, "np.zeros_like(begins) if aligned else begins", "begins"),
-        (TREE, "self.depths[nodes] if self.aligned else np.zeros_like(nodes)", "np.zeros_like(nodes)"),
+        (TREE, "self.depths[nodes] if self.aligned else np.minimum(", "np.minimum("),
     ],
     "duplicated hypotheses": [
         (BSCD, "if self._times[sentence] == 1:", "if True:"),
@@ -470,9 +470,22 @@ FAULTS = {
     ],
     "padding of a source is no padding": [(SOURCES, "for mask in own), 0, left)", "for mask in own), 1, left)")],
     "prompts filled on the right": [(HUGGING_FACE, "left=not self._attends,", "left=False,")],
-    "sources of beams not selected": [
-        (HUGGING_FACE, "[self.sources[row] for row in torch.as_tensor(rows).tolist()]", "self.sources")
+    "sources and words of beams not selected": [
+        (HUGGING_FACE, "([own[row] for row in numbers] for own in", "(own for own in")
     ],
+    "words of joined rows in another order": [
+        (HUGGING_FACE, "[words for one in several for", "[words for one in several[::-1] for")
+    ],
+    "shorter caches padded on the right": [
+        (STATE, "(0, 0, longest - one.shape[2], 0)", "(0, 0, 0, longest - one.shape[2])")
+    ],
+    "padding of a cache is read": [
+        (HUGGING_FACE, "known[ATTENTION].gather(1, places) * there if", "known[ATTENTION] if")
+    ],
+    "positions count padding": [(HUGGING_FACE, "known[POSITIONS].gather(1, places) if", "known[POSITIONS] if")],
+    "padding that no row needs is kept": [(STATE, "new.get_seq_length() > tokens:", "False:")],
+    "START and words in one call": [(TREE, "np.minimum(self.depths[nodes], 1)", "np.zeros_like(nodes)")],
+    "caches of a window are padded": [(HUGGING_FACE, "type(layer) is DynamicLayer for", "True for")],
     "inputs expanded for other rows": [
         (HUGGING_FACE, "if not self.last or self.last[0] != self.sources:", "if not self.last:")
     ],

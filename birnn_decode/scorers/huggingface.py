@@ -6,8 +6,10 @@ the encoder's output, masks, positions, the cache, and the prompt of the decoder
 once per source. After it, the scorer does what ``generate`` does in its loop.
 
 The words of a beam change from step to step. Their keys and values are in a cache that a call changes, so each call
-gets a copy. What belongs to the source exists once per source: the keys and values that cross-attention makes of the
-encoder's output are shared by all beams. The beams of a source attend to them as if they were one longer sentence.
+gets a copy. Rows of a language model may have read different numbers of words: as ``generate`` pads prompts on the
+left, so are the caches of shorter rows. What belongs to the source exists once per source: the keys and values that
+cross-attention makes of the encoder's output are shared by all beams. The beams of a source attend to them as if they
+were one longer sentence.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from transformers import EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.generation.utils import MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL
 from transformers.utils import logging
 from transformers.utils.generic import ModelOutput
@@ -192,6 +195,7 @@ class _Prompt:
         attending: Modules that attend to the memory.
         tokens: Tokens of the prompt, with those of pictures in it.
         sources: Number of the source of each row.
+        words: Number of words that each row has read.
         last: Sources of the last expansion and its result. All states of one context share this list.
     """
 
@@ -202,6 +206,7 @@ class _Prompt:
     tokens: int
     count: int
     sources: list[int]
+    words: list[int]
     last: list[Any] = field(default_factory=list)
 
     @functools.cached_property
@@ -212,12 +217,15 @@ class _Prompt:
 
     def select(self, rows: Any) -> _Prompt:
         """Return the same for the given rows."""
-        return replace(self, sources=[self.sources[row] for row in torch.as_tensor(rows).tolist()])
+        numbers = torch.as_tensor(rows).tolist()
+        sources, words = ([own[row] for row in numbers] for own in (self.sources, self.words))
+        return replace(self, sources=sources, words=words)
 
     @staticmethod
     def join(several: Sequence[_Prompt]) -> _Prompt:
         """Join the rows of several states of one context."""
-        return replace(several[0], sources=[source for one in several for source in one.sources])
+        sources = [source for one in several for source in one.sources]
+        return replace(several[0], sources=sources, words=[words for one in several for words in one.words])
 
     def rows(self) -> _Rows:
         """Return what is passed on, with one row for each of the rows. The result must not be changed."""
@@ -255,7 +263,6 @@ class _State(NamedTuple):
     prompt: _Prompt
     cache: Cached  # keys and values of the words, and of the prompt if the decoder attends to nothing else
     pending: tuple[torch.Tensor, ...]  # logits [R, vocab_size] of the first word, as long as no word was read
-    words: int  # words read
 
 
 class HuggingFaceScorer(Wrapper, Reader):
@@ -307,11 +314,10 @@ class HuggingFaceScorer(Wrapper, Reader):
         3
     """
 
-    aligned = True
     OPTIONS: ClassVar[frozenset[str]] = OPTIONS - {"vocab_size", "model"} | {"reads_start", "generate_kwargs"}
     NEEDED: ClassVar[dict[str, str]] = {}
     model: Any
-    batch_axis = (0, REORDER, 0, None)
+    batch_axis = (0, REORDER, 0)
 
     def __init__(
         self,
@@ -358,11 +364,24 @@ class HuggingFaceScorer(Wrapper, Reader):
         self.never |= self._special(size) | no_words(vocabulary, size) | {*self._ends}
         forced = self._option("forced_bos_token_id")
         self.boundaries = frozenset(self._ends) | (frozenset() if forced is None else {int(forced)})
+        self.aligned = not self._takes_padding()
         self._weight = next(model.parameters())  # tells the device faster than the model does
         begins = self._option("begin_suppress_tokens") or ()
         self._not_first = [token for token in begins if token < size]
         # What is ruled out at the beginning takes probability away and gives none to the other words.
         self.normalized = bool(self._not_first)
+
+    def _takes_padding(self) -> bool:
+        """Tell whether a model takes caches that are padded on the left, as ``generate`` pads the prompts of texts."""
+        configured = self.model.config
+        return (
+            {ATTENTION, POSITIONS} <= self._accepted
+            and PICTURES not in self._accepted
+            and self.model.main_input_name == IDS
+            and not (self._attends or getattr(self._text_config, "add_cross_attention", False))
+            and _usual(self.model)
+            and all(type(layer) is DynamicLayer for layer in DynamicCache(config=configured).layers)
+        )
 
     # ---------------------------------------------------------------------------------------- ids of the configuration
 
@@ -501,8 +520,8 @@ class HuggingFaceScorer(Wrapper, Reader):
         if self._first_position and POSITIONS in inputs:
             inputs[POSITIONS] = inputs[POSITIONS] + self._first_position
         if nothing and prompt.shape[1] == 1 and CACHE in inputs and not self._not_first:
-            own = _Prompt(model, _passed(model, inputs, 0), None, (), 0, count, list(range(count)))
-            return _State(own, Cached(inputs[CACHE], REORDER), (), 0)
+            own = _Prompt(model, _passed(model, inputs, 0), None, (), 0, count, list(range(count)), [0] * count)
+            return _State(own, Cached(inputs[CACHE], REORDER), ())
         read = model.prepare_inputs_for_generation(prompt, is_first_iteration=True, **inputs)
         attending: list[torch.nn.Module] = []
         with _writers(model, getattr(inputs.get(CACHE), CROSS, None), attending):
@@ -516,11 +535,10 @@ class HuggingFaceScorer(Wrapper, Reader):
             memory = None
         embedded = read.get(EMBEDDINGS)
         tokens = prompt.shape[1] if embedded is None else embedded.shape[1]
-        own = _Prompt(
-            model, _passed(model, passed, cache.get_seq_length()), memory, attending, tokens, count, list(range(count))
-        )
+        passed = _passed(model, passed, cache.get_seq_length())
+        own = _Prompt(model, passed, memory, attending, tokens, count, list(range(count)), [0] * count)
         cache = cache.self_attention_cache if memory is not None else cache
-        return _State(own, Cached(cache, REORDER), (self._first(output.logits[:, -1]),), 0)
+        return _State(own, Cached(cache, REORDER), (self._first(output.logits[:, -1]),))
 
     def _first(self, logits: torch.Tensor) -> torch.Tensor:
         """Return the scores of the first word."""
@@ -567,16 +585,14 @@ class HuggingFaceScorer(Wrapper, Reader):
             rest, state = self.read(tokens[:, 1:], state)
             return torch.cat([first, rest], dim=1), state
         prompt, (inputs, memory, beams) = state.prompt, state.prompt.rows()
-        model, length = prompt.model, tokens.shape[1]
-        cache = state.cache.own()
+        model, length, longest = prompt.model, tokens.shape[1], max(prompt.words)
+        missing = [longest - words for words in prompt.words]
+        cache = state.cache.own(None if self.aligned else prompt.tokens + longest)
         if memory is not None:
             cache = EncoderDecoderCache(cache, memory)
-        words = state.words + length
+        words = longest + length
         passed = {**inputs, CACHE: cache}
-        if prompt.plain:
-            output = model(tokens, **passed)
-            return self._scores(output.logits), state._replace(cache=Cached(self._kept(output), REORDER), words=words)
-        if words > 1:
+        if words > 1 and not prompt.plain:
             passed = model._update_model_kwargs_for_generation(
                 _Passed({CACHE: cache}),
                 passed,
@@ -585,13 +601,35 @@ class HuggingFaceScorer(Wrapper, Reader):
             )
             if TYPES in inputs:
                 passed[TYPES] = inputs[TYPES][:, -1:].expand(-1, words)
-        read = model.prepare_inputs_for_generation(tokens, next_sequence_length=length, **passed)
-        together = memory is not None and not beams.single
-        with beams.attending(prompt.attending) if together else contextlib.nullcontext():
-            output = model(**read, return_dict=True)
+        if any(missing):
+            passed |= self._padded(passed, missing, prompt.tokens + words)
+        if prompt.plain:
+            if POSITIONS in passed:
+                passed[POSITIONS] = passed[POSITIONS][:, -length:]
+            output = model(tokens, **passed)
+        else:
+            read = model.prepare_inputs_for_generation(tokens, next_sequence_length=length, **passed)
+            together = memory is not None and not beams.single
+            with beams.attending(prompt.attending) if together else contextlib.nullcontext():
+                output = model(**read, return_dict=True)
         cache = self._kept(output)
         cache = cache.self_attention_cache if memory is not None else cache
-        return self._scores(output.logits), state._replace(cache=Cached(cache, REORDER), words=words)
+        prompt = replace(prompt, words=[own + length for own in prompt.words])
+        return self._scores(output.logits), state._replace(prompt=prompt, cache=Cached(cache, REORDER))
+
+    def _padded(self, passed: Mapping[str, Any], missing: Sequence[int], length: int) -> dict[str, torch.Tensor]:
+        """Return mask and positions, [R, length], of rows with padding on the left.
+
+        Args:
+            passed: What is passed to the model if there is no padding.
+            missing: Number of tokens by which each row is shorter than the longest.
+            length: Number of tokens of the longest row, with those that are read now.
+        """
+        places = torch.arange(length, device=self._weight.device) - self.tokens(missing)[:, None]
+        there, places = places >= 0, places.clamp(min=0)
+        known = {name: passed[name].expand(len(places), -1) for name in (ATTENTION, POSITIONS) if name in passed}
+        mask = known[ATTENTION].gather(1, places) * there if ATTENTION in known else there.long()
+        return {ATTENTION: mask, POSITIONS: known[POSITIONS].gather(1, places) if POSITIONS in known else places}
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Return logits, or log-probabilities if ``normalized``, with all END ids as one."""

@@ -94,17 +94,25 @@ class Cached:
         tensors = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
         return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
 
-    def own(self) -> Any:
-        """Return a cache of the selected rows that a step may change."""
+    def own(self, tokens: int | None = None) -> Any:
+        """Return a cache of the selected rows that a step may change.
+
+        Args:
+            tokens: Keep the keys and values of so many tokens; before them there is padding in every selected row.
+                (default: None, keep all)
+        """
         new = _copy(self.cache)
-        if self.selected is None:
-            return new
-        returned = getattr(new, self.method)(self.selected)
-        return new if returned is None else returned
+        if self.selected is not None:
+            returned = getattr(new, self.method)(self.selected)
+            new = new if returned is None else returned
+        if tokens is not None and new.get_seq_length() > tokens:
+            for layer in new.layers:
+                layer.keys, layer.values = layer.keys[:, :, -tokens:], layer.values[:, :, -tokens:]
+        return new
 
     @staticmethod
     def join(several: Sequence[Cached]) -> Cached:
-        """Join the rows of several growing caches of Hugging Face that have read the same number of tokens.
+        """Join the rows of several growing caches of Hugging Face. Those of fewer tokens are padded on the left.
 
         Raises:
             TypeError: A cache is of another kind.
@@ -143,9 +151,16 @@ def _joined(caches: Sequence[Any]) -> Any:
             raise TypeError(f"caches of type {type(cache).__name__} cannot be joined; only growing caches can")
     for parts in zip(*map(_parts, caches), strict=True):
         for layers in zip(*[part.layers for part in parts], strict=True):
-            layers[0].keys = torch.cat([layer.keys for layer in layers])
-            layers[0].values = torch.cat([layer.values for layer in layers])
+            layers[0].keys, layers[0].values = (
+                _stacked([getattr(layer, name) for layer in layers]) for name in ("keys", "values")
+            )
     return caches[0]
+
+
+def _stacked(several: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the rows of keys or values, [rows, heads, tokens, size], with zeros in front of shorter ones."""
+    longest = max(one.shape[2] for one in several)
+    return torch.cat([torch.nn.functional.pad(one, (0, 0, longest - one.shape[2], 0)) for one in several])
 
 
 def _grows(cache: Any) -> bool:

@@ -390,14 +390,19 @@ class PrefixTree(Columns):
 
     def _batches(self, nodes: Nodes) -> list[Nodes]:
         """Group nodes that may be read in one call."""
-        if not self.aligned and self._can_join:
+        depths = self._kinds(nodes)
+        if self._can_join and len(set(depths.tolist())) == 1:
             return [nodes]
-        depths = self.depths[nodes] if self.aligned else np.zeros_like(nodes)
         states = np.zeros_like(nodes) if self._can_join else self._states.block[self.parents[nodes]]
         batches: dict[tuple[int, int], list[int]] = {}
         for node, depth, state in zip(nodes.tolist(), depths.tolist(), states.tolist(), strict=True):
             batches.setdefault((depth, state), []).append(node)
         return [np.array(batch) for batch in batches.values()]
+
+    def _kinds(self, nodes: Nodes) -> np.ndarray:
+        """Return numbers that differ for nodes that are not read in one call because of their depths."""
+        # The first state may be of another kind: that of a language model has read a prompt and knows the next scores.
+        return self.depths[nodes] if self.aligned else np.minimum(self.depths[nodes], 1)
 
     def _push(self, nodes: Nodes) -> None:
         parents = self.parents[nodes]
@@ -452,11 +457,10 @@ class PrefixTree(Columns):
         if not asked:
             return
         firsts = np.array([one.row[1] for one in asked])
-        depths = self.depths[firsts]
-        kinds = depths if self.aligned else np.zeros_like(depths)
+        kinds = self._kinds(firsts)
         if not self._can_join:
             kinds = kinds + len(self) * self._states.block[self.parents[firsts]]
-        for batch in batches(asked, depths, kinds, self._limits):
+        for batch in batches(asked, self.depths[firsts], kinds, self._limits):
             self._push_block(batch)
 
     @functools.cached_property
