@@ -480,12 +480,22 @@ FAULTS = {
         (STATE, "(0, 0, longest - one.shape[2], 0)", "(0, 0, 0, longest - one.shape[2])")
     ],
     "padding of a cache is read": [
-        (HUGGING_FACE, "known[ATTENTION].gather(1, places) * there if", "known[ATTENTION] if")
+        (HUGGING_FACE, "there.long() if mask is None", "torch.ones_like(places) if mask is None")
     ],
-    "positions count padding": [(HUGGING_FACE, "known[POSITIONS].gather(1, places) if", "known[POSITIONS] if")],
+    "prompts of shorter rows not moved": [(HUGGING_FACE, "mask.gather(1, places) * there", "mask")],
+    "positions count padding": [
+        (HUGGING_FACE, "positions.expand(len(places), -1).gather(1, places)", "positions.expand(len(places), -1)")
+    ],
+    "decoders count padding": [
+        (
+            HUGGING_FACE,
+            "seats = _seated(self._tables, positions[:, -length:],",
+            "seats = _seated([], positions[:, -length:],",
+        )
+    ],
     "padding that no row needs is kept": [(STATE, "new.get_seq_length() > tokens:", "False:")],
     "START and words in one call": [(TREE, "np.minimum(self.depths[nodes], 1)", "np.zeros_like(nodes)")],
-    "caches of a window are padded": [(HUGGING_FACE, "type(layer) is DynamicLayer for", "True for")],
+    "caches of a window are padded": [(HUGGING_FACE, "type(layer) is not DynamicLayer for", "False for")],
     "inputs expanded for other rows": [
         (HUGGING_FACE, "if not self.last or self.last[0] != self.sources:", "if not self.last:")
     ],

@@ -6,10 +6,10 @@ the encoder's output, masks, positions, the cache, and the prompt of the decoder
 once per source. After it, the scorer does what ``generate`` does in its loop.
 
 The words of a beam change from step to step. Their keys and values are in a cache that a call changes, so each call
-gets a copy. Rows of a language model may have read different numbers of words: as ``generate`` pads prompts on the
-left, so are the caches of shorter rows. What belongs to the source exists once per source: the keys and values that
-cross-attention makes of the encoder's output are shared by all beams. The beams of a source attend to them as if they
-were one longer sentence.
+gets a copy. Rows may have read different numbers of words: the caches of shorter rows are padded on the left, as
+``generate`` pads prompts. What belongs to the source exists once per source: the keys and values that cross-attention
+makes of the encoder's output are shared by all beams. The beams of a source attend to them as if they were one longer
+sentence.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ REORDER = "reorder_cache"  # method of Hugging Face's caches
 CACHE, CROSS = "past_key_values", "cross_attention_cache"
 MEMORY = ("encoder_outputs", "encoder_hidden_states")  # what a decoder attends to
 TYPES, POSITIONS, ATTENTION = "token_type_ids", "position_ids", "attention_mask"
+OF_WORDS = "decoder_attention_mask"  # of an encoder-decoder, whose ATTENTION is that of the source
 OWN = frozenset({CACHE, "logits_to_keep", EMBEDDINGS, *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL})
 ONE_ROW = {  # options of ``generate`` with which it prepares one row per source
     "num_beams": 1,
@@ -372,16 +373,36 @@ class HuggingFaceScorer(Wrapper, Reader):
         self.normalized = bool(self._not_first)
 
     def _takes_padding(self) -> bool:
-        """Tell whether a model takes caches that are padded on the left, as ``generate`` pads the prompts of texts."""
-        configured = self.model.config
-        return (
-            {ATTENTION, POSITIONS} <= self._accepted
-            and PICTURES not in self._accepted
-            and self.model.main_input_name == IDS
-            and not (self._attends or getattr(self._text_config, "add_cross_attention", False))
-            and _usual(self.model)
-            and all(type(layer) is DynamicLayer for layer in DynamicCache(config=configured).layers)
-        )
+        """Tell whether caches may be padded on the left, since masks and positions can be given for each row."""
+        if not _usual(self.model) or any(
+            type(layer) is not DynamicLayer for layer in DynamicCache(config=self.model.config).layers
+        ):
+            return False
+        if self._attends:
+            return OF_WORDS in self._accepted and (bool(self._tables) or self._is_relative)
+        sees_more = PICTURES in self._accepted or getattr(self._text_config, "add_cross_attention", False)
+        return {ATTENTION, POSITIONS} <= self._accepted and self.model.main_input_name == IDS and not sees_more
+
+    @functools.cached_property
+    def _decoder(self) -> dict[str, torch.nn.Module]:
+        """The modules of an encoder-decoder that read words, by their names."""
+        return dict(self.model.get_decoder().named_modules())
+
+    @property
+    def _is_relative(self) -> bool:
+        """Whether an encoder-decoder looks at the distances between words alone, as T5 does."""
+        return any(name.endswith("relative_attention_bias") for name in self._decoder)
+
+    @functools.cached_property
+    def _tables(self) -> list[torch.nn.Module]:
+        """The tables of an encoder-decoder that are asked for the vectors of positions."""
+        return [
+            module
+            for name, module in self._decoder.items()
+            if name == "embed_positions"
+            and isinstance(module, torch.nn.Embedding)
+            and POSITIONS in inspect.signature(module.forward).parameters
+        ]
 
     # ---------------------------------------------------------------------------------------- ids of the configuration
 
@@ -601,24 +622,30 @@ class HuggingFaceScorer(Wrapper, Reader):
             )
             if TYPES in inputs:
                 passed[TYPES] = inputs[TYPES][:, -1:].expand(-1, words)
+        seats: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if any(missing):
-            passed |= self._padded(passed, missing, prompt.tokens + words)
+            mask, positions = self._padded(passed, missing, prompt.tokens + words)
+            passed[OF_WORDS if self._attends else ATTENTION] = mask
+            if self._attends:
+                seats = _seated(self._tables, positions[:, -length:], prompt.tokens + words)
+            else:
+                passed[POSITIONS] = positions[:, -length:]
         if prompt.plain:
-            if POSITIONS in passed:
-                passed[POSITIONS] = passed[POSITIONS][:, -length:]
             output = model(tokens, **passed)
         else:
             read = model.prepare_inputs_for_generation(tokens, next_sequence_length=length, **passed)
             together = memory is not None and not beams.single
-            with beams.attending(prompt.attending) if together else contextlib.nullcontext():
+            with seats, beams.attending(prompt.attending) if together else contextlib.nullcontext():
                 output = model(**read, return_dict=True)
         cache = self._kept(output)
         cache = cache.self_attention_cache if memory is not None else cache
         prompt = replace(prompt, words=[own + length for own in prompt.words])
         return self._scores(output.logits), state._replace(prompt=prompt, cache=Cached(cache, REORDER))
 
-    def _padded(self, passed: Mapping[str, Any], missing: Sequence[int], length: int) -> dict[str, torch.Tensor]:
-        """Return mask and positions, [R, length], of rows with padding on the left.
+    def _padded(
+        self, passed: Mapping[str, Any], missing: Sequence[int], length: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return masks and positions, [R, length], of rows with padding on the left.
 
         Args:
             passed: What is passed to the model if there is no padding.
@@ -627,9 +654,9 @@ class HuggingFaceScorer(Wrapper, Reader):
         """
         places = torch.arange(length, device=self._weight.device) - self.tokens(missing)[:, None]
         there, places = places >= 0, places.clamp(min=0)
-        known = {name: passed[name].expand(len(places), -1) for name in (ATTENTION, POSITIONS) if name in passed}
-        mask = known[ATTENTION].gather(1, places) * there if ATTENTION in known else there.long()
-        return {ATTENTION: mask, POSITIONS: known[POSITIONS].gather(1, places) if POSITIONS in known else places}
+        mask, positions = passed.get(OF_WORDS if self._attends else ATTENTION), passed.get(POSITIONS)
+        mask = there.long() if mask is None else mask.gather(1, places) * there
+        return mask, places if positions is None else positions.expand(len(places), -1).gather(1, places)
 
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Return logits, or log-probabilities if ``normalized``, with all END ids as one."""
@@ -649,6 +676,33 @@ class HuggingFaceScorer(Wrapper, Reader):
     def project(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the outputs, which are logits already."""
         return hidden
+
+
+@contextlib.contextmanager
+def _seated(tables: Sequence[torch.nn.Module], positions: torch.Tensor, length: int) -> Iterator[None]:
+    """Let tables give the vectors of positions, [R, t], where they are asked for those of the cache's next places.
+
+    Args:
+        tables: Modules that are asked for positions, [length], and return vectors, [..., length, size].
+        positions: Positions, each below ``length``.
+        length: Number of positions that the tables are asked for.
+    """
+
+    def every(module: Any, given: Any, named: dict[str, Any]) -> Any:
+        bound = inspect.signature(module.forward).bind(*given, **named)
+        bound.arguments[POSITIONS] = torch.arange(length, device=positions.device)
+        return bound.args, bound.kwargs
+
+    def own(module: Any, given: Any, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors.reshape(length, -1)[positions]
+
+    hooks = [one.register_forward_pre_hook(every, with_kwargs=True) for one in tables]
+    hooks += [one.register_forward_hook(own) for one in tables]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _usual(model: Any) -> bool:
