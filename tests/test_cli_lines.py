@@ -32,6 +32,12 @@ ENGLISH = ["a dog sleeps .", "Two men , who walk", "a man walks .", "the dog wal
 FEW = ["--methods", "rerank,bscd", "--beam-size", "3"]
 
 
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR, which is tested where it is computed, takes seconds to start."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
 def some(text):
     """The check of the file mine.py."""
     return sum(map(ord, text)) % 4 == 1
@@ -150,9 +156,8 @@ def test_whole_lines(model, files, tmp_path):
     assert f"|lengths:0-{most}|" in answers[0]["signature"]
 
 
-def test_words_have_the_metrics_of_words(files, monkeypatch):
+def test_words_have_the_metrics_of_words(files):
     pytest.importorskip("pycocoevalcap")
-    monkeypatch.setenv("PATH", "/nowhere")
     given = ["--lines", "test=test.en", "--model", "words", "--blank", "0.5", *FEW]
     printed = output_of("evaluate", *given, folder=files)
     assert "50% of the words, width known: 4 questions" in printed
