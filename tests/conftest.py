@@ -12,3 +12,30 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True)
 settings.register_profile("faults", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# The files that take longest. Workers take them first. Otherwise, one worker is busy with such a file at the end, and
+# the other worker is idle.
+LONGEST = (
+    "test_documents.py",
+    "test_constraints.py",
+    "test_datasets_ray.py",
+    "test_cli_data.py",
+    "test_exact.py",
+    "test_accept.py",
+    "test_wrapping.py",
+    "test_bscd.py",
+    "test_memory.py",
+    "test_tokenizers.py",
+    "test_gibbs.py",
+)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "loadscopereorder"):  # pytest-xdist would take files with many tests first
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
