@@ -1,6 +1,10 @@
+import gzip
 import os
+import shutil
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # A shell lets the programs that it starts in the background ignore Ctrl-C. The tests press it.
@@ -39,3 +43,18 @@ def pytest_collection_modifyitems(config, items):
     if hasattr(config, "workerinput"):
         places = {name: place for place, name in enumerate(LONGEST)}
         items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+PARAPHRASES = [("some parked cars", "a few cars"), ("top of the keyboard", "a laptop")]
+
+
+@pytest.fixture
+def small_meteor(tmp_path, monkeypatch):
+    """METEOR with a handful of paraphrases: its own 60 MB of them take it many seconds to read."""
+    from pycocoevalcap.meteor import meteor
+
+    shutil.copy(Path(meteor.__file__).parent / meteor.METEOR_JAR, tmp_path / "small.jar")
+    (tmp_path / "data").mkdir()
+    with gzip.open(tmp_path / "data" / "paraphrase-en.gz", "wt") as table:
+        table.writelines(f"0.5\n{one}\n{other}\n" for one, other in PARAPHRASES)
+    monkeypatch.setattr(meteor, "METEOR_JAR", str(tmp_path / "small.jar"))

@@ -3,6 +3,8 @@
 import csv
 import functools
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -32,9 +34,12 @@ ENGLISH = ["a dog sleeps .", "Two men , who walk", "a man walks .", "the dog wal
 FEW = ["--methods", "rerank,bscd", "--beam-size", "3"]
 
 
+PROGRAMS = os.environ["PATH"]
+
+
 @pytest.fixture(autouse=True)
 def no_java(monkeypatch):
-    """METEOR, which is tested where it is computed, takes seconds to start."""
+    """METEOR takes seconds to start."""
     monkeypatch.setenv("PATH", "/nowhere")
 
 
@@ -162,6 +167,17 @@ def test_words_have_the_metrics_of_words(files):
     printed = output_of("evaluate", *given, folder=files)
     assert "50% of the words, width known: 4 questions" in printed
     assert "BLEU-4" in printed
+    assert "METEOR is left out" in printed
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs java")
+@pytest.mark.usefixtures("small_meteor")
+def test_with_java_the_metrics_have_meteor(files, tmp_path, monkeypatch):
+    pytest.importorskip("pycocoevalcap")
+    monkeypatch.setenv("PATH", PROGRAMS)
+    given = ["--lines", "test=test.en", "--model", "words", "--blank", "0.5", *FEW, "--out", tmp_path / "out"]
+    assert "left out" not in output_of("evaluate", *given, folder=files)
+    assert 0 < figures_of(tmp_path / "out")["50% of the words, width known", "bscd", "", "METEOR"] < 1
 
 
 def test_feature_vectors_are_sources(files, tmp_path):
