@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml constraints.txt
 # A worker per core, each with one thread; fixtures are shared by the tests of a file.
 WORKERS := --numprocesses auto --dist loadfile
-IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# The programs that tests start compile the library once, also where the environment forbids to keep what is compiled.
+IN_PARALLEL := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: demo test thorough kills test-numpy test-app crowd lint types docs dist evaluate inpainting results results-page bench bench-gpu bench-smoke browser format faults check clean
 

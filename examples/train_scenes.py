@@ -47,7 +47,8 @@ def train(out, scenes, epochs, seed, progress):
     drawn = make_scenes(scenes, TRAINING_SEED, CAPTIONS)
     vocabulary = WordVocabulary.from_captions(caption for scene in drawn for caption in scene.captions)
     training = prepare(drawn, encoder, vocabulary, progress)
-    validation = prepare(make_scenes(VALIDATION_SCENES, VALIDATION_SEED, CAPTIONS), encoder, vocabulary, progress)
+    held_out = make_scenes(min(scenes, VALIDATION_SCENES), VALIDATION_SEED, CAPTIONS)
+    validation = prepare(held_out, encoder, vocabulary, progress)
 
     steps = WARM_UP_EPOCHS * -(-len(training) // BATCH_SIZE)
     shown = progress.add_task("the encoder alone", total=steps)

@@ -25,6 +25,7 @@ FENCE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 PROGRAMS = ("birnn-decode", "python")
+SHELL = {"|", "||", "&", "&&", ";", "<", ">", ">>"}
 SET_UP = ("cd", "git", "make", "pip")  # not run; the targets of make are looked up
 SECONDS = 120  # a command that is not skipped takes less than a minute, on a machine half as fast too
 
@@ -104,7 +105,11 @@ def commands_of(block):
 
 
 def run_command(command, folder):
-    """Run what a reader would type, in a folder. Returns its output and its exit code, or None for set-up commands."""
+    """Run what a reader would type, in a folder. Returns its output and its exit code, or None for set-up commands.
+
+    The command ``birnn-decode`` runs in this process: to start it takes as long as most of its answers. In
+    `test_cli.py`, it runs as a program of its own.
+    """
     words = shlex.split(command, comments=True)
     program = Path(words[0]).name
     if program in SET_UP:
@@ -112,9 +117,14 @@ def run_command(command, folder):
         assert program != "make" or {word for word in words[1:] if "=" not in word} <= targets, command
         return None
     assert program in PROGRAMS, f"{command}: no program that pages are known to call"
-    start = [sys.executable, "-W", "error", *(["-m", "birnn_decode.cli"] if program == "birnn-decode" else [])]
+    if program == "birnn-decode":
+        from command import run_here  # here, because the command needs click
+
+        assert not SHELL & {*words}, f"{command}: a command of a page runs without a shell"
+        done = run_here(*words[1:], folder=folder)
+        return done.stdout + done.stderr, done.returncode
     done = subprocess.run(
-        shlex.join(start) + command.removeprefix(words[0]),
+        shlex.join([sys.executable, "-W", "error"]) + command.removeprefix(words[0]),
         shell=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -144,8 +154,16 @@ def same(printed, shown, vary=False):
     return re.fullmatch(pattern, "\n".join(plain(printed))) is not None
 
 
-def run_page(page, folder, names, readers_own):
-    """Run the blocks of a page in the folder that is the current one. What the page writes stays in it."""
+def with_smaller(text, smaller):
+    """A command, or the lines that it prints, with other numbers: ``smaller`` maps each one to the one to use."""
+    return re.sub(r"\b\d+\b", lambda found: smaller.get(found[0], found[0]), text)
+
+
+def run_page(page, folder, names, readers_own, smaller):
+    """Run the blocks of a page in the folder that is the current one. What the page writes stays in it.
+
+    ``smaller`` maps numbers in commands, and in what they print, to the numbers that the test uses in their place.
+    """
     (folder / "examples").symlink_to(ROOT / "examples")
     names.update(readers_own())
     for block in blocks_of(page):
@@ -157,7 +175,8 @@ def run_page(page, folder, names, readers_own):
             printed = run_python(block, names)
             assert block.printed is None or same(printed, block.printed), f"{block} prints\n{printed}"
             continue
-        for command, shown in commands_of(block):
+        for as_written, lines in commands_of(block):
+            command, *shown = (with_smaller(one, smaller) for one in (as_written, *lines))
             done = run_command(command, folder)
             if done is not None:
                 printed, code = done

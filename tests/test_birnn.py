@@ -366,7 +366,8 @@ def test_filling_by_a_birnn(of_words):
 def test_filling_with_a_proof(of_words):
     asked = ["fill", "-", BLANKED, "--model", of_words / "pair", "--beam-size", "2"]
     answer = json.loads(output_of(*asked, "--exact", "1000", "--json", runner=run_here))["methods"]
-    sure = decode(load_pair(of_words / "pair"), None, BLANKED, Exact(max_rows=1000), beam_size=2)
+    models = load_pair(of_words / "pair")
+    sure = decode(models, None, BLANKED, Exact(max_rows=1000), beam_size=2)
     assert list(answer) == ["exact"]
     assert answer["exact"]["proved"]
     assert sure.proved
@@ -374,7 +375,7 @@ def test_filling_with_a_proof(of_words):
     assert "exact: proved: no other sentence has a higher score" in output_of(
         *asked, "--exact", "1000", runner=run_here
     )
-    unsure = decode(load_pair(of_words / "pair"), None, BLANKED, Exact(max_rows=1), beam_size=2)
+    unsure = decode(models, None, BLANKED, Exact(max_rows=1), beam_size=2)
     assert unsure.gap > 0
     printed = output_of(*asked, "--exact", "1", runner=run_here)
     assert f"exact: not proved; another sentence may have a score higher by up to {unsure.gap:.2f}\n" in printed
@@ -382,7 +383,7 @@ def test_filling_with_a_proof(of_words):
     rows, found = next(
         (rows, found)
         for rows in range(1, 1000)
-        for found in [decode(load_pair(of_words / "pair"), None, BLANKED, Exact(max_rows=rows), beam_size=3)]
+        for found in [decode(models, None, BLANKED, Exact(max_rows=rows), beam_size=3)]
         if found.gap == 0
     )
     assert not found.proved

@@ -156,6 +156,7 @@ def test_against_full_enumeration(seed, template, beam_size, weights, table):
         assert_same(hypotheses(complete), every)
 
 
+@settings(max_examples=60)
 @given(seed=seeds, template=templates(V), beam_size=beam_sizes, table=table_options)
 def test_more_rounds_never_lower_the_best(seed, template, beam_size, table):
     forward, backward = pair(seed, V, **table)
@@ -169,9 +170,10 @@ def test_more_rounds_never_lower_the_best(seed, template, beam_size, table):
             best = result.best.score
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
-    batch=st.lists(templates(V), min_size=2, max_size=5),
+    batch=st.lists(templates(V, max_length=4), min_size=2, max_size=4),
     beam_size=beam_sizes,
     table=table_options,
     members=members,
@@ -192,9 +194,10 @@ def test_answers_do_not_depend_on_the_batch(seed, batch, beam_size, table, membe
     assert bscd_decode(forward, backward, images, templates, **options) == alone
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
-    batch=st.lists(templates(V), min_size=1, max_size=4),
+    batch=st.lists(templates(V, max_length=4), min_size=1, max_size=3),
     beam_size=beam_sizes,
     table=table_options,
     members=members,
@@ -216,6 +219,7 @@ def test_torch_equals_numpy(seed, batch, beam_size, table, members, normalized):
         assert in_torch.rows_evaluated == in_numpy.rows_evaluated
 
 
+@settings(max_examples=60)
 @given(seed=seeds, template=templates(V), beam_size=beam_sizes, table=table_options)
 def test_directions_of_different_libraries(seed, template, beam_size, table):
     pytest.importorskip("torch")
@@ -230,6 +234,7 @@ def test_directions_of_different_libraries(seed, template, beam_size, table):
         assert_same(hypotheses(result), hypotheses(expected))
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
     template=templates(V),
@@ -280,6 +285,7 @@ def mirrored_table(scorer, backward):
     )
 
 
+@settings(max_examples=60)
 @given(seed=seeds, template=templates(V), beam_size=st.sampled_from([1, 2, 3]), table=table_options)
 def test_mirrored_problem_gives_mirrored_answers(seed, template, beam_size, table):
     """Models swapped and template mirrored: beam search and rerank read the same thing from the other side."""
@@ -364,6 +370,7 @@ def test_sweeps_push_every_distinct_prefix_once(seed, template, beam_size, sharp
     assert result.rows_evaluated == forward.tokens_read + backward.tokens_read
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
     template=templates(V),
@@ -406,9 +413,10 @@ def test_nothing_is_kept_where_nobody_asks_again(seed, template, beam_size, alig
             assert [value is not None for value in blocks.values] == [at in needed for at in range(len(blocks.values))]
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
-    batch=st.lists(templates(V), min_size=1, max_size=4),
+    batch=st.lists(templates(V, max_length=4), min_size=1, max_size=3),
     beam_size=beam_sizes,
     table=table_options,
     members=members,

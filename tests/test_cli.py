@@ -1,5 +1,6 @@
-"""The command ``birnn-decode``, as a program of its own."""
+"""The command ``birnn-decode``: in this process, and as a program of its own where that shows something else."""
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -11,8 +12,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("click")
 
+import command
 import torch
-from command import output_of, refusal_of, run, run_here
+from command import run, run_here
 from PIL import Image
 
 from birnn_decode import BanWords, Diversity, MustAppear, NoRepeatedNgram, WordCount, decode
@@ -20,6 +22,9 @@ from birnn_decode.captions import WordVocabulary, make_scene
 from birnn_decode.models import GRUCaptioner, default_pair, save_pair
 
 pytestmark = pytest.mark.process
+
+output_of = functools.partial(command.output_of, runner=run_here)
+refusal_of = functools.partial(command.refusal_of, runner=run_here)
 
 METHODS = ["urnn-f", "urnn-b", "urnn-f+end", "urnn-b+end", "rerank", "bscd"]
 TEMPLATE = "a _ _ is {1-5} a _ _"
@@ -52,7 +57,7 @@ def test_the_command_is_installed():
 
 
 def test_demo(tmp_path):
-    printed = output_of("demo", folder=tmp_path)
+    printed = output_of("demo", folder=tmp_path, runner=run)
     with Image.open(tmp_path / "scene.png") as drawn:
         assert drawn.size == (256, 256)
         assert len(drawn.getcolors(2**16)) > 10
@@ -82,7 +87,7 @@ def test_demo_for_programs(tmp_path):
 
 def test_fill_says_what_the_library_says(picture):
     expected = decode(default_pair(), picture, TEMPLATE)
-    answer = json.loads(output_of("fill", picture, TEMPLATE, "--json"))
+    answer = json.loads(output_of("fill", picture, TEMPLATE, "--json", runner=run))
     assert answer["template"] == TEMPLATE.replace("_ {", "{")
     result = answer["methods"]["bscd"]
     assert [one["text"] for one in result["hypotheses"]] == [one.text for one in expected.hypotheses]
@@ -117,22 +122,26 @@ def test_no_rounds_are_the_rerank(picture):
 @pytest.mark.parametrize("command", [["demo"], ["fill", "PICTURE", TEMPLATE], ["compare", "PICTURE", TEMPLATE]])
 def test_devices(command, picture, tmp_path):
     command = [picture if one == "PICTURE" else one for one in command]
-    by_default = json.loads(output_of(*command, "--json", folder=tmp_path, runner=run_here))
-    on_device = json.loads(output_of(*command, "--json", "--device", "cpu:0", folder=tmp_path, runner=run_here))
+    by_default = json.loads(output_of(*command, "--json", folder=tmp_path))
+    on_device = json.loads(output_of(*command, "--json", "--device", "cpu:0", folder=tmp_path))
     for answer in (by_default, on_device):
         for result in answer["methods"].values():
             del result["seconds"]
     assert on_device == by_default
     for device in ("graphics", "meta", "cuda:99"):
-        refusal = refusal_of(*command, "--device", device, folder=tmp_path, runner=run_here)
+        refusal = refusal_of(*command, "--device", device, folder=tmp_path)
         assert refusal.startswith(f"birnn-decode: --device {device}: there is no such device; use cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize("command", [["demo"], ["fill", "PICTURE", TEMPLATE], ["compare", "PICTURE", TEMPLATE]])
-def test_a_device_that_is_not_there(command, picture, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "runner"),
+    [(["demo"], run_here), (["fill", "PICTURE", TEMPLATE], run), (["compare", "PICTURE", TEMPLATE], run_here)],
+)
+def test_a_device_that_is_not_there(command, runner, picture, tmp_path):
+    """The program prints one line. A warning of PyTorch would be a second line."""
     command = [picture if one == "PICTURE" else one for one in command]
-    refusal = refusal_of(*command, "--device", "cuda", folder=tmp_path)  # a warning of PyTorch would be a second line
+    refusal = refusal_of(*command, "--device", "cuda", folder=tmp_path, runner=runner)
     assert refusal == "birnn-decode: --device cuda: there is no such device; use cpu"
 
 
@@ -171,9 +180,9 @@ def test_constraints_and_diversity(picture):
         assert 5 <= len(words) <= 12
         assert not one["broken"]
     assert "a red" in output_of("fill", picture, "a _ star is over a _", "--must", "red")
-    printed = output_of("fill", picture, "a small {1-4}", "--diversity", "5:1", "--top", "5", runner=run_here)
+    printed = output_of("fill", picture, "a small {1-4}", "--diversity", "5:1", "--top", "5")
     assert "score: includes the cost of words that a sentence of an earlier group has\n" in printed
-    printed = output_of("fill", picture, "a small _ _", "--diversity", "5:1", "--top", "5", runner=run_here)
+    printed = output_of("fill", picture, "a small _ _", "--diversity", "5:1", "--top", "5")
     assert printed.split()[:3] == ["method", "sentence", "score"]
 
 
@@ -188,7 +197,7 @@ def test_constraints_and_diversity(picture):
     ],
 )
 def test_constraints_that_cannot_be(options, message, picture):
-    assert message in refusal_of("fill", picture, "a _ _ star", *options, runner=run_here)
+    assert message in refusal_of("fill", picture, "a _ _ star", *options)
 
 
 def test_compare(picture):
@@ -213,9 +222,9 @@ def test_how_sure_the_answer_is(picture):
         assert line.startswith(f"word {number} ")
         assert own[0].text in line
     assert f"among the {expected.sentences} sentences whose J is known; the others do not count" in printed
-    proved = output_of("fill", picture, "a _ circle is _ a _ square", "--top", "2", "--exact", "2000", runner=run_here)
+    proved = output_of("fill", picture, "a _ circle is _ a _ square", "--top", "2", "--exact", "2000")
     assert "of the probability of all sentences" in proved
-    assert "most probable" not in output_of("fill", picture, TEMPLATE, runner=run_here)
+    assert "most probable" not in output_of("fill", picture, TEMPLATE)
 
 
 def test_trace(picture, tmp_path):
@@ -226,7 +235,7 @@ def test_trace(picture, tmp_path):
     assert [name in page for name in ('"name":"bscd"', '"name":"exact"', "data:image/png;base64,")] == [True] * 3
     assert all(f'"{word}"' in page for word in best.text.split())
     assert len(page) < 10**6
-    output_of("trace", picture, TEMPLATE, "-o", "trace.html", "--beam-size", "2", folder=tmp_path, runner=run_here)
+    output_of("trace", picture, TEMPLATE, "-o", "trace.html", "--beam-size", "2", folder=tmp_path)
     assert len((tmp_path / "trace.html").read_text(encoding="utf-8")) < len(page)
 
 
@@ -291,7 +300,7 @@ def test_refusals(arguments, message, picture, files, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     names = {"PICTURE": picture, **{name.upper(): path for name, path in files.items()}}
     given = [names.get(argument, argument) for argument in arguments]
-    assert message in refusal_of(*given, folder=tmp_path, runner=run_here)
+    assert message in refusal_of(*given, folder=tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["click", "rich.console", "torch", "safetensors"])

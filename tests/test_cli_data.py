@@ -17,7 +17,7 @@ pytest.importorskip("click")
 
 import command
 import torch
-from command import command_line, run, run_here
+from command import command_line, run_here
 from PIL import Image
 
 from birnn_decode import bscd_decode
@@ -347,10 +347,9 @@ def test_devices(trained, given, tmp_path):
     assert (one["options"]["device"], other["options"]["device"]) == ("cpu", "cpu:0")
 
 
-@pytest.mark.process
 def test_search_errors(trained, given, tmp_path):
     arguments = ["--blank", "0.5", "--methods", "urnn-f,bscd", "--exact", "3000", "--out", "results"]
-    printed = output_of("evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path, runner=run)
+    printed = output_of("evaluate", *given, "--model", trained[0], *arguments, folder=tmp_path)
     assert "exact: the best sentence is proved of 100.0% of the questions" in printed
     assert "search errors: share of the questions with a proved best sentence where the method found a" in printed
     with (tmp_path / "results" / "figures.csv").open(newline="") as file:
@@ -546,6 +545,5 @@ def test_real_captions(tmp_path):
     assert "train: 1680 images, 8400 captions, val: 210 images, 1050 captions; 269 words" in printed
     pytest.importorskip("efficientnet_lite_pytorch")
     picture = min((folder / "images").glob("*.png"))
-    done = command.run("fill", picture, "there are _ _ on the _", "--model", tmp_path / "pair", "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(json.loads(done.stdout)["methods"]["bscd"]["hypotheses"]) == 5
+    filled = output_of("fill", picture, "there are _ _ on the _", "--model", tmp_path / "pair", "--json")
+    assert len(json.loads(filled)["methods"]["bscd"]["hypotheses"]) == 5

@@ -3,6 +3,8 @@
 import csv
 import functools
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -30,6 +32,15 @@ MOLECULES = ["CC(=O)O", "CCO", "C1CC1", "CC(C)=O", "OCC(=O)N", "c1ccccc1", "CC#N
 GERMAN = ["ein Hund schläft .", "Zwei Männer , die laufen", "ein Mann läuft .", "der Hund läuft"]
 ENGLISH = ["a dog sleeps .", "Two men , who walk", "a man walks .", "the dog walks"]
 FEW = ["--methods", "rerank,bscd", "--beam-size", "3"]
+
+
+PROGRAMS = os.environ["PATH"]
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR takes seconds to start."""
+    monkeypatch.setenv("PATH", "/nowhere")
 
 
 def some(text):
@@ -150,13 +161,23 @@ def test_whole_lines(model, files, tmp_path):
     assert f"|lengths:0-{most}|" in answers[0]["signature"]
 
 
-def test_words_have_the_metrics_of_words(files, monkeypatch):
+def test_words_have_the_metrics_of_words(files):
     pytest.importorskip("pycocoevalcap")
-    monkeypatch.setenv("PATH", "/nowhere")
     given = ["--lines", "test=test.en", "--model", "words", "--blank", "0.5", *FEW]
     printed = output_of("evaluate", *given, folder=files)
     assert "50% of the words, width known: 4 questions" in printed
     assert "BLEU-4" in printed
+    assert "METEOR is left out" in printed
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="METEOR needs java")
+@pytest.mark.usefixtures("small_meteor")
+def test_with_java_the_metrics_have_meteor(files, tmp_path, monkeypatch):
+    pytest.importorskip("pycocoevalcap")
+    monkeypatch.setenv("PATH", PROGRAMS)
+    given = ["--lines", "test=test.en", "--model", "words", "--blank", "0.5", *FEW, "--out", tmp_path / "out"]
+    assert "left out" not in output_of("evaluate", *given, folder=files)
+    assert 0 < figures_of(tmp_path / "out")["50% of the words, width known", "bscd", "", "METEOR"] < 1
 
 
 def test_feature_vectors_are_sources(files, tmp_path):

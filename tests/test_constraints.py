@@ -65,6 +65,15 @@ EVERY = 4**4 + 1  # more than there are sentences, so that a beam holds them all
 WEIGHTS = [(1.0, 1.0), (1.0, 1.0), (0.3, 2.0), (0.0, 1.0), (1.0, 0.0)]
 
 
+@cache
+def _lowered(seed, up, position, prefix):
+    rng = np.random.default_rng([seed, position, len(prefix), *prefix])
+    change = up - rng.exponential(1.5, size=V)
+    change[rng.random(V) < 0.1] = -math.inf
+    change.setflags(write=False)
+    return change
+
+
 class Lowers:
     """A score hook that takes something off every score, and rules words out: other ones behind every prefix."""
 
@@ -75,10 +84,7 @@ class Lowers:
         return f"Lowers({self.seed})"
 
     def change(self, position, prefix):
-        rng = np.random.default_rng([self.seed, (position + 100) * self.looks, len(prefix), *prefix])
-        change = self.up - rng.exponential(1.5, size=V)
-        change[rng.random(V) < 0.1] = -math.inf
-        return change
+        return _lowered(self.seed, self.up, (position + 100) * self.looks, tuple(prefix))
 
     def __call__(self, position, prefix, scores):
         assert scores.shape == (V,)

@@ -31,9 +31,9 @@ def test_loading_it_imports_no_compiler():
 
 
 def test_bscd_fills_blanks_that_looking_one_way_does_not():
-    """500 captions without their middle half; the margins are those that the README's larger table shows, and more."""
+    """200 captions without their middle half; the margins are those that the README's larger table shows, and more."""
     models = default_pair()
-    scenes = make_scenes(500, HELD_OUT, captions=1)
+    scenes = make_scenes(200, HELD_OUT, captions=1)
     images = [CaptionedImage(str(at), at, "test", scene.captions) for at, scene in enumerate(scenes)]
     pictures = {str(at): scene.picture() for at, scene in enumerate(scenes)}
     questions, left_out = blank_questions(images, pictures, models.forward.vocabulary, 0.5)

@@ -29,6 +29,17 @@ SKIPPED = {
 }
 # Every recipe of these pages has models of its own in test_wrapping.py and test_recipes.py.
 ELSEWHERE = {"docs/wrapping.md", "docs/recipes.md"}
+# Numbers of pictures and epochs that take long. The test uses others in their place.
+SMALLER = {
+    "docs/ranking.md": {"20": "3"},
+    "docs/tutorial.md": {"2000": "100", "1600": "80", "200": "10"},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR, which is tested where it is computed, takes seconds to start."""
+    monkeypatch.setenv("PATH", "/nowhere")
 
 
 class Words:
@@ -171,7 +182,7 @@ def test_a_page_runs_and_prints_what_it_shows(page, tmp_path, monkeypatch):
         pytest.importorskip("rdkit")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page}
-    run_page(page, tmp_path, names, readers_own)
+    run_page(page, tmp_path, names, readers_own, SMALLER.get(page, {}))
     if page in CHECKS:
         CHECKS[page](names, tmp_path)
 

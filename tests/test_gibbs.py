@@ -413,6 +413,7 @@ def test_long_runs_find_the_best_sentences_there_are(seed, scan):
         assert all(one[0] <= bound[0] + 1e-9 for one, bound in zip(hypotheses(result), expected, strict=False))
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
     template=templates(V),
@@ -637,6 +638,7 @@ def test_the_seed():
 # ------------------------------------------------------------------------------------------ rows
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds,
     batch=st.lists(templates(V), min_size=1, max_size=3),
@@ -666,6 +668,7 @@ def test_rows_evaluated_is_a_true_count(seed, batch, beam_size, table, members, 
         assert sum(entry.rows for entry in result.trace) == result.rows_evaluated
 
 
+@settings(max_examples=60)
 @given(
     seed=seeds, template=templates(V), beam_size=st.sampled_from([1, 3]), rows=st.integers(1, 300), table=table_options
 )

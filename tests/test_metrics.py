@@ -1,10 +1,8 @@
 """Caption metrics: the figures of sums against those of pycocoevalcap, and what happens without Java."""
 
-import gzip
 import random
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +25,6 @@ IMAGES = [
 ]
 REFERENCES = [captions for captions in IMAGES for _ in range(3)]
 WORDS = sorted({word for captions in IMAGES for caption in captions for word in words_of(caption)})
-PARAPHRASES = [("some parked cars", "a few cars"), ("top of the keyboard", "a laptop")]
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="the PTB tokeniser and METEOR need java")
 
@@ -53,18 +50,6 @@ def fake_java(tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
 
     return install
-
-
-@pytest.fixture
-def small_meteor(tmp_path, monkeypatch):
-    """METEOR with a handful of paraphrases: its own 60 MB of them take it many seconds to read."""
-    from pycocoevalcap.meteor import meteor
-
-    shutil.copy(Path(meteor.__file__).parent / meteor.METEOR_JAR, tmp_path / "small.jar")
-    (tmp_path / "data").mkdir()
-    with gzip.open(tmp_path / "data" / "paraphrase-en.gz", "wt") as table:
-        table.writelines(f"0.5\n{one}\n{other}\n" for one, other in PARAPHRASES)
-    monkeypatch.setattr(meteor, "METEOR_JAR", str(tmp_path / "small.jar"))
 
 
 def noisy(seed):
