@@ -26,8 +26,7 @@ from birnn_decode.search.holding import NEVER, Demands
 from birnn_decode.search.sweep import stacked
 from birnn_decode.template import FixedTemplate
 
-# Words. On captions, 16 save a call for each 3 rows that a bound would have saved; 64 save another call for 6 more rows.
-TOGETHER = 16
+TOGETHER = 16  # words; measured on captions: they save a call for 3 more rows, and 64 a further one for 6
 PATIENCE = 2  # complete sentences per item and direction; see ``_rank``
 ROUNDING = 1e-9  # nats by which an incremental sum may be off
 
