@@ -327,7 +327,7 @@ def test_evaluating(trained, given, tmp_path):
 
 
 def test_sampling_takes_the_rows_of_bscd_whether_bscd_is_asked_or_not(trained, given, tmp_path):
-    arguments = ["evaluate", *given, "--model", trained[0], "--blank", "0.5", "--limit", "5"]
+    arguments = ["evaluate", *given, "--model", trained[0], "--blank", "0.75", "--limit", "5"]
     rows = []
     for number, names in enumerate(("gibbs,bscd", "gibbs", "bscd")):
         output_of(*arguments, "--methods", names, "--out", f"{number}", folder=tmp_path)
