@@ -107,8 +107,8 @@ def commands_of(block):
 def run_command(command, folder):
     """Run what a reader would type, in a folder. Returns its output and its exit code, or None for set-up commands.
 
-    The command ``birnn-decode`` runs in this process: to start it takes as long as most of its answers. In
-    `test_cli.py`, it runs as a program of its own.
+    The command ``birnn-decode`` runs in this process, because starting the program takes as long as most commands.
+    `test_cli.py` starts it.
     """
     words = shlex.split(command, comments=True)
     program = Path(words[0]).name

@@ -476,9 +476,7 @@ FAULTS = {
     "words of joined rows in another order": [
         (HUGGING_FACE, "[words for one in several for", "[words for one in several[::-1] for")
     ],
-    "shorter caches padded on the right": [
-        (STATE, "(0, 0, longest - one.shape[2], 0)", "(0, 0, 0, longest - one.shape[2])")
-    ],
+    "shorter caches padded on the right": [(STATE, "pad(one, (0, 0, more, 0))", "pad(one, (0, 0, 0, more))")],
     "padding of a cache is read": [
         (HUGGING_FACE, "there.long() if mask is None", "torch.ones_like(places) if mask is None")
     ],
@@ -487,12 +485,9 @@ FAULTS = {
         (HUGGING_FACE, "positions.expand(len(places), -1).gather(1, places)", "positions.expand(len(places), -1)")
     ],
     "decoders count padding": [
-        (
-            HUGGING_FACE,
-            "seats = _seated(self._tables, positions[:, -length:],",
-            "seats = _seated([], positions[:, -length:],",
-        )
+        (HUGGING_FACE, "_positioned(self._tables, positions[:, -length:])", "_positioned([], positions)")
     ],
+    "rotations of the longest row": [(HUGGING_FACE, "or self._is_stretched", "")],
     "padding that no row needs is kept": [(STATE, "new.get_seq_length() > tokens:", "False:")],
     "START and words in one call": [(TREE, "np.minimum(self.depths[nodes], 1)", "np.zeros_like(nodes)")],
     "caches of a window are padded": [(HUGGING_FACE, "type(layer) is not DynamicLayer for", "False for")],

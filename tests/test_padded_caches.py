@@ -51,11 +51,17 @@ MODELS = {
     "mBART": generators.mbart,
     "Marian": generators.marian,
     "Pegasus": generators.pegasus,
+    "BLIP-2": generators.MODELS["BLIP-2, T5"][0],
 }
-SOURCES = dict.fromkeys(("T5", "BART", "mBART", "Marian", "Pegasus"), sentence)
+SOURCES = {
+    **dict.fromkeys(("T5", "BART", "mBART", "Marian", "Pegasus"), sentence),
+    "BLIP-2": generators.MODELS["BLIP-2, T5"][1],
+}
 WORDS = [[5, 9, 11, 6, 7, 8, 10], [12, 4, 6, 9, 5, 7, 13], [8, 8, 10, 14, 4, 11, 6]]
-READ, MORE = [1, 5, 3], 2  # words that each row reads alone, and words that all rows then read together
-ORDER = [2, 0, 1]
+ROWS = [(0, 1), (1, 4), (1, 2), (0, 3), (2, 1)]  # the source of each row, and the words that it reads alone
+MORE = 2  # words that all rows then read together
+ORDER = [3, 1, 4, 0, 2]
+SHORTER = [2, 0, 3]  # some of them, without the longest
 
 
 def read(scorer, state, rows):
@@ -69,24 +75,24 @@ def test_rows_of_different_lengths_are_read_together(name):
     scorer = as_scorer(MODELS[name]())
     sources = [None if no_prompt else SOURCES.get(name, prompt)(number) for number in (2, 5, 7)]
     beginning = scorer.start(scorer.encode(sources))
+    words = [WORDS[number % 3] for number in range(len(ROWS))]
     states = []
-    for row, count in enumerate(READ):
-        _, state = read(scorer, scorer.select(beginning, [row]), [[scorer.start_token, *WORDS[row][:count]]])
+    for (source, count), own in zip(ROWS, words, strict=True):
+        _, state = read(scorer, scorer.select(beginning, [source]), [[scorer.start_token, *own[:count]]])
         states.append(state)
     together = scorer.select(scorer.join(states), ORDER)
-    several, after = read(scorer, together, [WORDS[row][READ[row] : READ[row] + MORE] for row in ORDER])
-    shorter = scorer.select(after, [1, 0])  # without the longest, and in another order
-    last, end = read(scorer, shorter, [[4], [4]])
+    both, after = read(scorer, together, [words[row][ROWS[row][1] : ROWS[row][1] + MORE] for row in ORDER])
+    last, end = read(scorer, scorer.select(after, SHORTER), [[4]] * len(SHORTER))
 
     for place, row in enumerate(ORDER):
-        alone = scorer.start(scorer.encode([sources[row]]))
-        whole, _ = read(scorer, alone, [[scorer.start_token, *WORDS[row][: READ[row] + MORE], 4]])
-        assert torch.allclose(several[place], whole[0, -1 - MORE : -1], atol=1e-9)
-        if place < 2:
-            assert torch.allclose(last[1 - place, 0], whole[0, -1], atol=1e-9)
-    assert beginning.cache.cache.get_seq_length() + max(READ[0], READ[2]) + MORE + 1 + bool(no_prompt) == (
-        end.cache.cache.get_seq_length()
-    )
+        source, count = ROWS[row]
+        alone = scorer.start(scorer.encode([sources[source]]))
+        whole, _ = read(scorer, alone, [[scorer.start_token, *words[row][: count + MORE], 4]])
+        assert torch.allclose(both[place], whole[0, -1 - MORE : -1], atol=1e-9)
+        if place in SHORTER:
+            assert torch.allclose(last[SHORTER.index(place), 0], whole[0, -1], atol=1e-9)
+    longest = max(ROWS[ORDER[place]][1] for place in SHORTER) + MORE + 1
+    assert end.cache.cache.get_seq_length() == beginning.cache.cache.get_seq_length() + bool(no_prompt) + longest
 
 
 class Counted:
@@ -108,20 +114,22 @@ class Counted:
 
 
 SCORERS = [as_scorer(generators.gpt2()), as_scorer(generators.llama())]
+TRANSLATORS = [as_scorer(generators.bart()), as_scorer(generators.t5())]
 
 
 @settings(max_examples=15)
 @given(
     blanks=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=3),
-    prompts=st.booleans(),
+    given=st.sampled_from([(SCORERS, None), (SCORERS, prompt), (TRANSLATORS, sentence)]),
     beam_size=st.integers(1, 4),
 )
-def test_answers_and_rows_are_those_of_separate_calls(blanks, prompts, beam_size):
+def test_answers_and_rows_are_those_of_separate_calls(blanks, given, beam_size):
     templates = [Template.blank(WORDS[0][:left], width, WORDS[1][:right]) for left, width, right in blanks]
-    sources = [prompt(number) for number in range(len(blanks))] if prompts else None
+    scorers, source_of = given
+    sources = source_of and [source_of(number) for number in range(len(blanks))]
     found, calls = [], []
     for aligned in (False, True):
-        counted = [Counted(scorer, aligned) for scorer in SCORERS]
+        counted = [Counted(scorer, aligned) for scorer in scorers]
         found.append(decode(Pair(*counted), sources, templates, BSCD(), beam_size=beam_size))
         calls.append(sum(one.calls for one in counted))
     for one, other in zip(*found, strict=True):
@@ -156,6 +164,14 @@ KEEP = ["Whisper", "VisionEncoderDecoder, GPT-2", "BLIP", "GIT", "Mistral", "LLa
 
 @pytest.mark.parametrize("name", KEEP)
 def test_other_models_read_rows_of_one_length(name):
-    """Their caches are windows, they see pictures or hear, or nothing says which positions they count."""
+    """Their caches are windows, they put pictures among the words, or they are given no positions."""
     build, _ = generators.MODELS[name]
     assert as_scorer(build(), generate_kwargs=generators.GENERATE.get(name)).aligned
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_rotations_that_depend_on_the_longest_row(kind):
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4} if kind == "longrope" else {}
+    rotations = {"rope_type": kind, "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 8, **factors}
+    config = transformers.LlamaConfig(**LLAMA, rope_parameters=rotations)
+    assert as_scorer(built(transformers.LlamaForCausalLM, config, 1)).aligned

@@ -39,7 +39,7 @@ REORDER = "reorder_cache"  # method of Hugging Face's caches
 CACHE, CROSS = "past_key_values", "cross_attention_cache"
 MEMORY = ("encoder_outputs", "encoder_hidden_states")  # what a decoder attends to
 TYPES, POSITIONS, ATTENTION = "token_type_ids", "position_ids", "attention_mask"
-OF_WORDS = "decoder_attention_mask"  # of an encoder-decoder, whose ATTENTION is that of the source
+DECODER_ATTENTION = "decoder_attention_mask"  # of an encoder-decoder, whose ATTENTION is that of the source
 OWN = frozenset({CACHE, "logits_to_keep", EMBEDDINGS, *MULTIMODAL_INPUTS_TO_DROP_OUTSIDE_PREFILL})
 ONE_ROW = {  # options of ``generate`` with which it prepares one row per source
     "num_beams": 1,
@@ -374,14 +374,23 @@ class HuggingFaceScorer(Wrapper, Reader):
 
     def _takes_padding(self) -> bool:
         """Tell whether caches may be padded on the left, since masks and positions can be given for each row."""
-        if not _usual(self.model) or any(
-            type(layer) is not DynamicLayer for layer in DynamicCache(config=self.model.config).layers
-        ):
+        layers = DynamicCache(config=self.model.config).layers
+        if not _usual(self.model) or any(type(layer) is not DynamicLayer for layer in layers) or self._is_stretched:
             return False
         if self._attends:
-            return OF_WORDS in self._accepted and (bool(self._tables) or self._is_relative)
+            return DECODER_ATTENTION in self._accepted and (bool(self._tables) or self._is_relative)
         sees_more = PICTURES in self._accepted or getattr(self._text_config, "add_cross_attention", False)
         return {ATTENTION, POSITIONS} <= self._accepted and self.model.main_input_name == IDS and not sees_more
+
+    @property
+    def _is_stretched(self) -> bool:
+        """Whether the longest row of a call changes the rotations of all."""
+        given = getattr(self._text_config, "rope_parameters", None) or {}
+        several = [
+            given,
+            *(own for own in given.values() if isinstance(own, Mapping)),
+        ]  # there may be one for each layer
+        return any(own.get("rope_type") in ("longrope", "dynamic") for own in several)
 
     @functools.cached_property
     def _decoder(self) -> dict[str, torch.nn.Module]:
@@ -622,12 +631,12 @@ class HuggingFaceScorer(Wrapper, Reader):
             )
             if TYPES in inputs:
                 passed[TYPES] = inputs[TYPES][:, -1:].expand(-1, words)
-        seats: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        positioned: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if any(missing):
             mask, positions = self._padded(passed, missing, prompt.tokens + words)
-            passed[OF_WORDS if self._attends else ATTENTION] = mask
+            passed[DECODER_ATTENTION if self._attends else ATTENTION] = mask
             if self._attends:
-                seats = _seated(self._tables, positions[:, -length:], prompt.tokens + words)
+                positioned = _positioned(self._tables, positions[:, -length:])
             else:
                 passed[POSITIONS] = positions[:, -length:]
         if prompt.plain:
@@ -635,7 +644,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         else:
             read = model.prepare_inputs_for_generation(tokens, next_sequence_length=length, **passed)
             together = memory is not None and not beams.single
-            with seats, beams.attending(prompt.attending) if together else contextlib.nullcontext():
+            with positioned, beams.attending(prompt.attending) if together else contextlib.nullcontext():
                 output = model(**read, return_dict=True)
         cache = self._kept(output)
         cache = cache.self_attention_cache if memory is not None else cache
@@ -652,9 +661,10 @@ class HuggingFaceScorer(Wrapper, Reader):
             missing: Number of tokens by which each row is shorter than the longest.
             length: Number of tokens of the longest row, with those that are read now.
         """
-        places = torch.arange(length, device=self._weight.device) - self.tokens(missing)[:, None]
+        device = self._weight.device
+        places = torch.arange(length, device=device) - torch.tensor(missing).to(device, non_blocking=True)[:, None]
         there, places = places >= 0, places.clamp(min=0)
-        mask, positions = passed.get(OF_WORDS if self._attends else ATTENTION), passed.get(POSITIONS)
+        mask, positions = passed.get(DECODER_ATTENTION if self._attends else ATTENTION), passed.get(POSITIONS)
         mask = there.long() if mask is None else mask.gather(1, places) * there
         return mask, places if positions is None else positions.expand(len(places), -1).gather(1, places)
 
@@ -679,25 +689,19 @@ class HuggingFaceScorer(Wrapper, Reader):
 
 
 @contextlib.contextmanager
-def _seated(tables: Sequence[torch.nn.Module], positions: torch.Tensor, length: int) -> Iterator[None]:
-    """Let tables give the vectors of positions, [R, t], where they are asked for those of the cache's next places.
+def _positioned(tables: Sequence[torch.nn.Module], positions: torch.Tensor) -> Iterator[None]:
+    """Replace the vectors that a decoder looks up for positions by those of ``positions``, [R, t]."""
 
-    Args:
-        tables: Modules that are asked for positions, [length], and return vectors, [..., length, size].
-        positions: Positions, each below ``length``.
-        length: Number of positions that the tables are asked for.
-    """
-
-    def every(module: Any, given: Any, named: dict[str, Any]) -> Any:
+    def ask(module: Any, given: Any, named: dict[str, Any]) -> Any:
         bound = inspect.signature(module.forward).bind(*given, **named)
-        bound.arguments[POSITIONS] = torch.arange(length, device=positions.device)
+        bound.arguments[POSITIONS] = positions.flatten()
         return bound.args, bound.kwargs
 
-    def own(module: Any, given: Any, vectors: torch.Tensor) -> torch.Tensor:
-        return vectors.reshape(length, -1)[positions]
+    def shape(module: Any, given: Any, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors.reshape(*positions.shape, -1)
 
-    hooks = [one.register_forward_pre_hook(every, with_kwargs=True) for one in tables]
-    hooks += [one.register_forward_hook(own) for one in tables]
+    hooks = [one.register_forward_pre_hook(ask, with_kwargs=True) for one in tables]
+    hooks += [one.register_forward_hook(shape) for one in tables]
     try:
         yield
     finally:

@@ -40,8 +40,8 @@ class Scorer(Protocol):
         normalized (bool): Optional. True: `step` returns log-probabilities, in nats. False: `step` returns logits, and
             the search normalises them over the whole vocabulary. (default: False)
         aligned (bool): Optional. True: all rows of a call must have read the same number of tokens, as with a cache.
-            False: rows are independent, as in a plain RNN, and the search may make larger batches. Rows that read START
-            share a call with each other only. (default: True)
+            False: rows are independent, as in a plain RNN, and the search may make larger batches. A row that
+            reads START shares a call only with others that do. (default: True)
         never (frozenset[int]): Optional. Ids that are not words, such as PAD and UNK. A blank is never filled with an
             id that is in the ``never`` of either model. START and END always count as members. (default: empty)
         boundaries (frozenset[int]): Optional. Ids besides START and END that are read before or after the words of

@@ -17,8 +17,8 @@ class Reader(RowsOfTensors):
     """Methods of a `Scorer` for a decoder that reads several tokens in one call.
 
     A subclass defines ``vocab_size``, ``start_token``, ``end_token``, ``encode`` and the methods that raise
-    ``NotImplementedError`` here. Rows are independent, as in recurrent layers. A subclass with caches sets ``aligned``
-    to True.
+    ``NotImplementedError`` here. Rows are independent, as in recurrent layers. A subclass whose rows must have read
+    equally many tokens sets ``aligned`` to True.
     """
 
     aligned = False

@@ -98,8 +98,8 @@ class Cached:
         """Return a cache of the selected rows that a step may change.
 
         Args:
-            tokens: Keep the keys and values of so many tokens; before them there is padding in every selected row.
-                (default: None, keep all)
+            tokens: Number of last tokens whose keys and values are kept. The tokens before them must be padding in all
+                selected rows. (default: None, keep all)
         """
         new = _copy(self.cache)
         if self.selected is not None:
@@ -107,7 +107,8 @@ class Cached:
             new = new if returned is None else returned
         if tokens is not None and new.get_seq_length() > tokens:
             for layer in new.layers:
-                layer.keys, layer.values = layer.keys[:, :, -tokens:], layer.values[:, :, -tokens:]
+                if layer.keys is not None:
+                    layer.keys, layer.values = layer.keys[:, :, -tokens:], layer.values[:, :, -tokens:]
         return new
 
     @staticmethod
@@ -151,16 +152,18 @@ def _joined(caches: Sequence[Any]) -> Any:
             raise TypeError(f"caches of type {type(cache).__name__} cannot be joined; only growing caches can")
     for parts in zip(*map(_parts, caches), strict=True):
         for layers in zip(*[part.layers for part in parts], strict=True):
-            layers[0].keys, layers[0].values = (
-                _stacked([getattr(layer, name) for layer in layers]) for name in ("keys", "values")
-            )
+            if layers[0].keys is not None:  # some layers attend to nothing that is kept
+                layers[0].keys = _stacked([layer.keys for layer in layers])
+                layers[0].values = _stacked([layer.values for layer in layers])
     return caches[0]
 
 
 def _stacked(several: Sequence[torch.Tensor]) -> torch.Tensor:
     """Join the rows of keys or values, [rows, heads, tokens, size], with zeros in front of shorter ones."""
     longest = max(one.shape[2] for one in several)
-    return torch.cat([torch.nn.functional.pad(one, (0, 0, longest - one.shape[2], 0)) for one in several])
+    missing = [longest - one.shape[2] for one in several]
+    pad = torch.nn.functional.pad
+    return torch.cat([pad(one, (0, 0, more, 0)) if more else one for one, more in zip(several, missing, strict=True)])
 
 
 def _grows(cache: Any) -> bool:

@@ -7,8 +7,9 @@ bounds, which any search with these bounds must read. The directions take turns,
 lowered saves reading in the other. When these B finalists are complete, they are the answers, and all others are
 dropped unread. A prefix that several finalists share is read once.
 
-If a call can read several words of a prefix, a finalist that is probably an answer is read to its end. The others of
-its item share ``TOGETHER`` words before their bounds are looked at again. Otherwise all are read word by word.
+If a call can read several words of a prefix, a finalist that is probably an answer is read to its end. Each of the n
+other finalists of an item reads ``TOGETHER`` / n words before its bound is looked at again, and at least 1, then 2,
+then 4. Otherwise all are read word by word.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from birnn_decode.search.holding import NEVER, Demands
 from birnn_decode.search.sweep import stacked
 from birnn_decode.template import FixedTemplate
 
-TOGETHER = 16  # words; measured on captions: they save a call for 3 more rows, and 64 a further one for 6
+# Words that the finalists of an item that are probably no answers read in one call, all together. On captions, 16 save
+# one call for 3 more rows. From there to 64, one call costs 6 more rows.
+TOGETHER = 16
 PATIENCE = 2  # complete sentences per item and direction; see ``_rank``
 ROUNDING = 1e-9  # nats by which an incremental sum may be off
 
@@ -116,6 +119,7 @@ class _Reader:
         terms: log-probabilities in nats, [finalists, places]; 0 where not known.
         counted: whether a term counts, [finalists, places].
         needed: the number of terms up to the last that counts, [finalists].
+        blocks: the fewest words that each finalist reads in its next call, [finalists].
     """
 
     def __init__(self, finalists: Sequence[Finalist], direction: Direction, ranking: Ranking):
@@ -131,6 +135,7 @@ class _Reader:
             counted[[at for at in ranking.counted(direction, one.item, one.template) if at < len(row)]] = True
         self.needed = (self.counted * np.arange(1, self.tokens.shape[1] + 1)).max(axis=1, initial=0)
         self._items = np.array([one.item for one in finalists], dtype=np.int64)
+        self.blocks = np.ones_like(self.lengths)
         self._at = self.tree.roots[self._items]  # the prefixes whose scores they wait for
         self._walk(np.arange(len(rows)))
         if self.tree.in_blocks:
@@ -162,9 +167,10 @@ class _Reader:
     def advance(self, some: np.ndarray, likely: np.ndarray, at: int = 0) -> tuple[np.ndarray, int]:
         """Read the next words of some finalists.
 
-        If a call can read several words, those that are ``likely`` to be answers are read to their ends, and the others
-        of each item share ``TOGETHER`` words. Otherwise the call reads one word. If its rows must have read equally
-        many words, it reads the finalists that have read fewest words, but at least ``at``.
+        If a call can read several words, those that are ``likely`` to be answers are read to their ends, and each of
+        the n others of an item by ``TOGETHER`` / n words, and at least 1, then 2, then 4. Otherwise the call reads one
+        word. If its rows must have read equally many words, it reads the finalists that have read fewest words, but at
+        least ``at``.
 
         Returns:
             the finalists that now have more terms; and ``at`` for the next call.
@@ -174,7 +180,8 @@ class _Reader:
         if self.tree.in_blocks:
             items = self._items[some]
             others = np.bincount(items[~likely], minlength=len(self.tree.roots))[items]
-            share = np.maximum(TOGETHER // np.maximum(others, 1), 1)
+            share = np.maximum(TOGETHER // np.maximum(others, 1), self.blocks[some])
+            self.blocks[some] *= 2
             self._read(some, np.where(likely, self.lengths[some], share))
             return some, at
         if self.tree.aligned:

@@ -400,7 +400,7 @@ class PrefixTree(Columns):
         return [np.array(batch) for batch in batches.values()]
 
     def _kinds(self, nodes: Nodes) -> np.ndarray:
-        """Return numbers that differ for nodes that are not read in one call because of their depths."""
+        """Return a number for each node. Only nodes with the same number share a call."""
         # The first state may be of another kind: that of a language model has read a prompt and knows the next scores.
         return self.depths[nodes] if self.aligned else np.minimum(self.depths[nodes], 1)
 
