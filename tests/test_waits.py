@@ -49,6 +49,21 @@ def test_a_call_of_bscd_waits_three_times_at_most(waits, items):
     assert total <= 3 * calls
 
 
+def test_a_call_of_a_language_model_waits_five_times_at_most(waits):
+    """Its state is told by lists which rows are selected, and transformers looks whether a mask hides anything."""
+    pytest.importorskip("transformers")
+    import generators
+
+    from birnn_decode import as_scorer
+
+    scorers, calls = [as_scorer(generators.gpt2()), as_scorer(generators.llama())], []
+    for scorer in scorers:
+        scorer.read = lambda *given, read=scorer.read: calls.append(1) or read(*given)
+    with waits:
+        decode(Pair(*scorers), None, [Template.blank([5, 6], 8, [7, 8])] * 3, BSCD())
+    assert waits.total <= 5 * len(calls)
+
+
 def test_what_waits_is_counted(waits):
     scores = torch.arange(4.0)
     with waits:
