@@ -391,7 +391,7 @@ class PrefixTree(Columns):
     def _batches(self, nodes: Nodes) -> list[Nodes]:
         """Group nodes that may be read in one call."""
         depths = self._kinds(nodes)
-        if self._can_join and len(set(depths.tolist())) == 1:
+        if self._can_join and (depths == depths[0]).all():
             return [nodes]
         states = np.zeros_like(nodes) if self._can_join else self._states.block[self.parents[nodes]]
         batches: dict[tuple[int, int], list[int]] = {}
