@@ -22,7 +22,17 @@ from tables import (
     words_of,
 )
 
-from birnn_decode import BeamSearch, Objective, Pair, Rerank, Template, bscd_decode, decode, score_sentences
+from birnn_decode import (
+    BeamSearch,
+    Objective,
+    Pair,
+    PrefixScorer,
+    Rerank,
+    Template,
+    bscd_decode,
+    decode,
+    score_sentences,
+)
 from birnn_decode.search.bscd import bscd
 from birnn_decode.template import Gap
 
@@ -276,6 +286,33 @@ def test_every_hypothesis_is_what_it_says(seed, template, beam_size, weights, sc
         assert one.token_log_probs_backward == pytest.approx(hypothesis.token_log_probs_backward, abs=1e-9)
         if scope == "sentence":
             assert one.score == pytest.approx(hypothesis.score, abs=1e-9)
+
+
+def of_image(only, start, end):
+    """A model that writes random words about an image, and for the image None one word again and again."""
+
+    def score(images, prefixes):
+        scores = np.full((len(images), V), -np.inf)
+        for own, image, prefix in zip(scores, images, np.asarray(prefixes).tolist(), strict=True):
+            if image is None:
+                own[[only, end]] = 0.0
+            else:
+                own[:] = 2 * np.random.default_rng([image, start, *prefix]).normal(size=V)
+        return scores
+
+    return PrefixScorer(score, vocab_size=V, start_token=start, end_token=end)
+
+
+@pytest.mark.parametrize("first", range(0, 20, 2))
+def test_a_problem_that_ends_within_a_sweep_leaves_those_behind_it_alone(first):
+    """Each model alone can describe the second image; the two have no sentence in common."""
+    models, template = Pair(of_image(4, START, END), of_image(5, END, START)), Template.blank([], 4)
+    images = [first, None, first + 1]
+    together = decode(models, images, template, beam_size=2)
+    alone = [decode(models, image, template, beam_size=2) for image in images]
+    assert [hypotheses(result) for result in together] == [hypotheses(result) for result in alone]
+    assert [result.rows_evaluated for result in together] == [result.rows_evaluated for result in alone]
+    assert together[1].hypotheses == ()
 
 
 def mirrored_table(scorer, backward):

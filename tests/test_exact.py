@@ -114,6 +114,26 @@ def test_equals_full_enumeration(begin, leaves, monkeypatch):
             assert len(set(model.read)) == len(model.read) or hasattr(model, "steps")
 
 
+def test_the_table_has_the_highest_key_of_a_leaf_that_can_have_a_word(monkeypatch):
+    """All bounds of the other side are made of it."""
+    checked, tables = leaves_module.Side.table, []
+
+    def table(side):
+        found = checked(side)
+        keys, words = side.leaves.key[side.open], side.leaves.words[side.open]
+        for blank, word in np.ndindex(found.shape):
+            can = (words[:, blank] == word) | (words[:, blank] < 0)
+            assert found[blank, word] == keys[can].max(initial=-math.inf)
+        tables.append(found)
+        return found
+
+    monkeypatch.setattr(leaves_module.Side, "table", table)
+    for seed in range(30):
+        models, template, method, options = drawn(seed)
+        decode(Pair(*models), None, template, method, **options)
+    assert len(tables) > 100
+
+
 @st.composite
 def ranges(draw):
     """Known words and one or two blanks of unknown widths."""
