@@ -68,7 +68,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure decodes on a GPU, and write the table OUT/gpu.md.")
     parser.add_argument("out", metavar="OUT", type=Path, help="the folder of the table")
-    parser.add_argument("--device", default="cuda", help="device of PyTorch (default: cuda)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="where to run (default: cuda)")
     parser.add_argument("--small", action="store_true", help="small models and few items")
     return parser.parse_args()
 

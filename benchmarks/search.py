@@ -54,9 +54,9 @@ COLUMNS = [
 class Version:
     """A version of the library in a process of its own."""
 
-    def __init__(self, checkout: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, checkout: Path, arguments: Sequence[str], program: str = "one_search.py") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "one_search.py"), *arguments],
+            [sys.executable, str(HERE / program), *arguments],
             env={**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -74,8 +74,11 @@ class Version:
 
     def ask(self, batch: tuple[int, int], beam_size: int, exact: int | None = None) -> dict[str, Any]:
         """Seconds and answers for a batch of questions."""
+        return self.answer({"begin": batch[0], "end": batch[1], "beam_size": beam_size, "exact": exact})
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What the program answers to a request."""
         assert self.process.stdin is not None
-        request = {"begin": batch[0], "end": batch[1], "beam_size": beam_size, "exact": exact}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self.read()

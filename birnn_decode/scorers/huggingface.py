@@ -167,16 +167,9 @@ class _Beams:
         rows = rows if self.regular else rows[self.back]
         return (rows, *output[1:]) if isinstance(output, tuple) else rows
 
-    @contextlib.contextmanager
-    def attending(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    def attending(self, modules: Sequence[torch.nn.Module]) -> contextlib.AbstractContextManager[None]:
         """Let modules attend for all beams of a source together."""
-        hooks = [one.register_forward_pre_hook(self.together, with_kwargs=True) for one in modules]
-        hooks += [one.register_forward_hook(self.apart) for one in modules]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return _hooked(modules, self.together, self.apart)
 
 
 class _Rows(NamedTuple):
@@ -386,11 +379,8 @@ class HuggingFaceScorer(Wrapper, Reader):
     def _is_stretched(self) -> bool:
         """Whether the longest row of a call changes the rotations of all."""
         given = getattr(self._text_config, "rope_parameters", None) or {}
-        several = [
-            given,
-            *(own for own in given.values() if isinstance(own, Mapping)),
-        ]  # there may be one for each layer
-        return any(own.get("rope_type") in ("longrope", "dynamic") for own in several)
+        of_kinds = [own for own in given.values() if isinstance(own, Mapping)]  # of layers
+        return any(own.get("rope_type") in ("longrope", "dynamic") for own in (given, *of_kinds))
 
     @functools.cached_property
     def _decoder(self) -> dict[str, torch.nn.Module]:
@@ -688,8 +678,7 @@ class HuggingFaceScorer(Wrapper, Reader):
         return hidden
 
 
-@contextlib.contextmanager
-def _positioned(tables: Sequence[torch.nn.Module], positions: torch.Tensor) -> Iterator[None]:
+def _positioned(tables: Sequence[torch.nn.Module], positions: torch.Tensor) -> contextlib.AbstractContextManager[None]:
     """Replace the vectors that a decoder looks up for positions by those of ``positions``, [R, t]."""
 
     def ask(module: Any, given: Any, named: dict[str, Any]) -> Any:
@@ -700,8 +689,16 @@ def _positioned(tables: Sequence[torch.nn.Module], positions: torch.Tensor) -> I
     def shape(module: Any, given: Any, vectors: torch.Tensor) -> torch.Tensor:
         return vectors.reshape(*positions.shape, -1)
 
-    hooks = [one.register_forward_pre_hook(ask, with_kwargs=True) for one in tables]
-    hooks += [one.register_forward_hook(shape) for one in tables]
+    return _hooked(tables, ask, shape)
+
+
+@contextlib.contextmanager
+def _hooked(
+    modules: Sequence[torch.nn.Module], before: Callable[..., Any], after: Callable[..., Any]
+) -> Iterator[None]:
+    """Change what modules are given, by ``before``, and what they return, by ``after``."""
+    hooks = [one.register_forward_pre_hook(before, with_kwargs=True) for one in modules]
+    hooks += [one.register_forward_hook(after) for one in modules]
     try:
         yield
     finally:

@@ -102,14 +102,14 @@ class Cached:
                 selected rows. (default: None, keep all)
         """
         new = _copy(self.cache)
-        if self.selected is not None:
-            returned = getattr(new, self.method)(self.selected)
-            new = new if returned is None else returned
-        if tokens is not None and new.get_seq_length() > tokens:
+        if tokens is not None and new.get_seq_length() > tokens:  # before the rows are copied
             for layer in new.layers:
                 if layer.keys is not None:
                     layer.keys, layer.values = layer.keys[:, :, -tokens:], layer.values[:, :, -tokens:]
-        return new
+        if self.selected is None:
+            return new
+        returned = getattr(new, self.method)(self.selected)
+        return new if returned is None else returned
 
     @staticmethod
     def join(several: Sequence[Cached]) -> Cached:

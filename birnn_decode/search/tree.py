@@ -390,13 +390,13 @@ class PrefixTree(Columns):
 
     def _batches(self, nodes: Nodes) -> list[Nodes]:
         """Group nodes that may be read in one call."""
-        depths = self._kinds(nodes)
-        if self._can_join and (depths == depths[0]).all():
+        kinds = self._kinds(nodes)
+        if self._can_join and (kinds == kinds[0]).all():
             return [nodes]
         states = np.zeros_like(nodes) if self._can_join else self._states.block[self.parents[nodes]]
         batches: dict[tuple[int, int], list[int]] = {}
-        for node, depth, state in zip(nodes.tolist(), depths.tolist(), states.tolist(), strict=True):
-            batches.setdefault((depth, state), []).append(node)
+        for node, kind, state in zip(nodes.tolist(), kinds.tolist(), states.tolist(), strict=True):
+            batches.setdefault((kind, state), []).append(node)
         return [np.array(batch) for batch in batches.values()]
 
     def _kinds(self, nodes: Nodes) -> np.ndarray:
