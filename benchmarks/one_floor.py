@@ -1,6 +1,7 @@
 """One version of the library, which decodes for `before.py`: one_floor.py MODEL ITEMS THREADS.
 
-The models and templates are those of `test_floor.py`. Every line that is read asks for one more decode by BSCD. The answer is a line of JSON.
+The models and templates are those of `test_floor.py`. Every line that is read asks for one more decode by BSCD. The
+answer is a line of JSON.
 """
 
 import json
