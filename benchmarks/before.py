@@ -31,10 +31,12 @@ def main() -> None:
         }
         times = Times({one: [] for one in versions})
         for turn in range(1 + given.turns):
-            replies = {one: version.answer({}) for one, version in versions.items()}
+            order = list(versions) if turn % 2 else list(reversed(versions))
+            replies = {one: versions[one].answer({}) for one in order}
             for one, reply in replies.items() if turn else ():  # the first turn takes longer and does not count
                 times[one].append(reply["seconds"])
-        for one, reply in replies.items():
+        for one in versions:
+            reply = replies[one]
             ratio = times.ratio(one, given.rev)
             print(
                 f"{one}: {reply['calls']} calls, {reply['rows']} rows, {1000 * times.median(one):.1f} ms, "
